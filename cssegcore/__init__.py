@@ -1,0 +1,1 @@
+"""Continual (class-incremental) semantic segmentation, one recipe a method."""

@@ -1,0 +1,1 @@
+"""Datasets, their index and splits, and batches."""

@@ -1,0 +1,132 @@
+"""One small interface to every dataset: names, photographs, labels."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from cssegcore.data.layouts import Layout
+from cssegcore.data.layouts._base import Part, read_names
+from cssegcore.errors import InputError
+from cssegcore.parts import make_part
+from cssegcore.strict import build
+
+LAYOUTS = "cssegcore.data.layouts"
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A dataset in place, wherever it lies; nothing is ever written into it.
+
+    Attributes:
+        name: What reports call it.
+        root: Its folder.
+        layout: Where files lie below the root.
+        classes: Names of the raw labels 0..n, background first.
+    """
+
+    name: str
+    root: Path
+    layout: Layout
+    classes: tuple[str, ...]
+
+    def names(self, part: Part) -> list[str]:
+        """Lists the images of a part ("train", "val", "test")."""
+        return self.layout.names(self.root, part)
+
+    def photograph_path(self, name: str) -> Path:
+        """Returns where a photograph lies."""
+        return self.layout.photograph(self.root, name)
+
+    def label_path(self, name: str) -> Path:
+        """Returns where a label image lies."""
+        return self.layout.label(self.root, name)
+
+    def photograph(self, name: str) -> NDArray[np.uint8]:
+        """Decodes a photograph to RGB, shape (h, w, 3).
+
+        Raises:
+            InputError: The file is missing, truncated or no image.
+        """
+        path = self.photograph_path(name)
+        return np.asarray(decode(path, "photograph").convert("RGB"))
+
+    def label(self, name: str) -> NDArray[np.uint8]:
+        """Decodes a label image to raw labels, shape (h, w): 0..n, 255 void.
+
+        Raises:
+            InputError: The file is missing, truncated, not one 8-bit channel, or holds a value
+                outside the class table.
+        """
+        path = self.label_path(name)
+        image = decode(path, "label image")
+        if image.mode not in ("P", "L"):
+            raise InputError(
+                f"label image {path} has mode {image.mode}; it must hold one 8-bit channel"
+                " (palette or grey PNG) with the class number of each pixel."
+            )
+        raw = self.layout.raw(np.asarray(image))
+        held = np.flatnonzero(np.bincount(raw.ravel(), minlength=256)[:255])
+        if held.size and held[-1] >= len(self.classes):
+            raise InputError(
+                f"label image {path} holds the value {held[-1]}, but the class table ends at"
+                f" {len(self.classes) - 1} ({self.classes[-1]}): mend the image or add the class"
+                " to `dataset.classes`. 255 is void."
+            )
+        return raw
+
+
+def open_dataset(settings: Mapping[str, object]) -> Dataset:
+    """Opens the dataset that the parameters' section `dataset` names.
+
+    Raises:
+        InputError: A key is wrong, the root does not exist, or no class table is found.
+    """
+    given = build(_Settings, settings, "dataset")
+    root = Path(given.root).expanduser()
+    if not root.is_dir():
+        raise InputError(
+            f"`dataset.root` is {given.root!r}, and there is no such folder"
+            f"{'' if root.is_absolute() else f' below {Path.cwd()}'}."
+            f" {given.help or 'Give the path of the dataset: -S dataset.root=/absolute/path.'}"
+        )
+    layout = make_part(LAYOUTS, Layout, given.layout, "dataset.layout")
+    classes = given.classes
+    if classes is None:
+        classes = tuple(read_names(root / "classes.txt"))
+    if len(classes) < 2 or len(set(classes)) < len(classes) or len(classes) > 255:
+        raise InputError(
+            f"the class table of dataset {given.name!r} must hold 2 to 255 different names,"
+            f" background first; got {', '.join(classes)}."
+        )
+    return Dataset(given.name, root, layout, tuple(classes))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Settings:
+    name: str
+    root: str
+    layout: dict[str, object]
+    classes: tuple[str, ...] | None = None
+    help: str = ""
+
+
+def decode(path: Path, what: str) -> Image.Image:
+    """Opens and decodes an image file; `what` names it in errors.
+
+    Raises:
+        InputError: The file is missing, truncated or no image.
+    """
+    try:
+        image = Image.open(path)
+        image.load()
+    except FileNotFoundError:
+        raise InputError(
+            f"{what} {path} does not exist: put it there or take its name off the list."
+        ) from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{what} {path} cannot be read ({error}): replace the file.") from None
+    return image

@@ -1,0 +1,115 @@
+"""The index: every image opened once, checked, and what it holds written down."""
+
+import csv
+import io
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cssegcore.data.dataset import Dataset
+from cssegcore.data.layouts._base import PARTS
+from cssegcore.errors import InputError
+from cssegcore.files import digest, write_text
+from cssegcore.types import IGNORE
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image: the parts it belongs to, its digest, and its pixels of each raw label."""
+
+    name: str
+    parts: tuple[str, ...]
+    digest: str
+    height: int
+    width: int
+    void: int
+    pixels: tuple[int, ...]
+
+    @property
+    def present(self) -> frozenset[int]:
+        """Raw labels that the image shows, background included."""
+        return frozenset(raw for raw, count in enumerate(self.pixels) if count)
+
+
+def examine(dataset: Dataset, name: str, parts: tuple[str, ...]) -> Entry:
+    """Decodes a photograph and its label image and holds one against the other.
+
+    Raises:
+        InputError: Either is missing or unreadable, their sizes differ, or a label is unknown.
+    """
+    label, photograph = dataset.label(name), dataset.photograph(name)
+    if label.shape != photograph.shape[:2]:
+        raise InputError(
+            f"photograph {dataset.photograph_path(name)} is {photograph.shape[1]}x"
+            f"{photograph.shape[0]} pixels and its label image {dataset.label_path(name)}"
+            f" {label.shape[1]}x{label.shape[0]}: they must be of one size."
+        )
+    counts = np.bincount(label.ravel(), minlength=256)
+    content = digest(
+        dataset.photograph_path(name).read_bytes(), dataset.label_path(name).read_bytes()
+    )
+    pixels = tuple(int(n) for n in counts[: len(dataset.classes)])
+    return Entry(name, parts, content, *label.shape, int(counts[IGNORE]), pixels)
+
+
+def build_index(
+    dataset: Dataset, progress: Callable[[Iterable[Entry], int], Iterable[Entry]]
+) -> list[Entry]:
+    """Examines every image of every part, in parallel.
+
+    Args:
+        dataset: What to index.
+        progress: Wraps the iterable of entries (second argument: how many), to show a bar.
+
+    Raises:
+        InputError: One line about the first image that is wrong, and how many more are.
+    """
+    parts: dict[str, list[str]] = {}
+    for part in PARTS:
+        for name in dataset.names(part):
+            parts.setdefault(name, []).append(part)
+
+    def attempt(item: tuple[str, list[str]]) -> Entry | InputError:
+        try:
+            return examine(dataset, item[0], tuple(item[1]))
+        except InputError as error:
+            return error
+
+    entries, errors = [], []
+    with ThreadPoolExecutor(min(32, 2 * (os.cpu_count() or 1))) as pool:
+        for result in progress(pool.map(attempt, parts.items()), len(parts)):  # type: ignore[arg-type]
+            (errors if isinstance(result, InputError) else entries).append(result)
+    if errors:
+        more = f" ({len(errors) - 1} more images are wrong.)" if errors[1:] else ""
+        raise InputError(f"{errors[0]}{more}")
+    return entries
+
+
+def write_index(path: Path, entries: Sequence[Entry], classes: Sequence[str]) -> None:
+    """Writes a CSV table: one row an image, one column of pixel counts a class."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["name", "parts", "digest", "height", "width", "void", *classes])
+    for e in entries:
+        rows.writerow([e.name, "+".join(e.parts), e.digest, e.height, e.width, e.void, *e.pixels])
+    write_text(path, text.getvalue())
+
+
+def read_index(path: Path) -> tuple[list[Entry], tuple[str, ...]]:
+    """Reads what `write_index` wrote: the entries and the class table."""
+    with path.open(encoding="utf-8", newline="") as lines:
+        rows = csv.reader(lines)
+        classes = tuple(next(rows)[6:])
+        entries = [
+            Entry(
+                name, tuple(parts.split("+")), sha, *map(int, size), pixels=tuple(map(int, pixels))
+            )
+            for name, parts, sha, *size, pixels in (
+                (r[0], r[1], r[2], r[3], r[4], r[5], r[6:]) for r in rows
+            )
+        ]
+    return entries, classes

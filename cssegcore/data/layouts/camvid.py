@@ -1,0 +1,41 @@
+"""CamVid as the SegNet tutorial lays it out: 11 classes of road scenes, no background."""
+
+import dataclasses
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cssegcore.data.layouts._base import Layout, Part, read_names
+from cssegcore.types import IGNORE
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Camvid(Layout):
+    """`train/NAME.jpg`, `trainannot/NAME.png`, `train.txt`, and the same for val and test.
+
+    Attributes:
+        suffix: File name ending of the photographs; the tutorial's own are `.png`.
+        unlabelled: Stored value that means void. Class k is stored as k, so its raw label is k+1.
+    """
+
+    suffix: str = ".jpg"
+    unlabelled: int = 11
+
+    def names(self, root: Path, part: Part) -> list[str]:
+        return [f"{part}/{name}" for name in read_names(root / f"{part}.txt")]
+
+    def photograph(self, root: Path, name: str) -> Path:
+        return root / f"{name}{self.suffix}"
+
+    def label(self, root: Path, name: str) -> Path:
+        part, image = name.split("/", 1)
+        return root / f"{part}annot" / f"{image}.png"
+
+    def raw(self, stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        table = np.arange(1, 257, dtype=np.uint16).clip(max=IGNORE - 1).astype(np.uint8)
+        table[self.unlabelled] = IGNORE
+        table[IGNORE] = IGNORE
+        return table[stored]

@@ -1,0 +1,85 @@
+"""Cutting views out of a batch of photographs and labels, on the device, all at once."""
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from cssegcore.data.augmentation import Views
+from cssegcore.types import IGNORE
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+"""ImageNet's, which every published network of the field is fed with."""
+
+
+def normalise(photographs: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
+    """Turns bytes into network input: [0, 1], less MEAN, over STD."""
+    mean = torch.tensor(MEAN, device=photographs.device)
+    std = torch.tensor(STD, device=photographs.device)
+    return ((photographs.float() / 255 - mean) / std).permute(0, 3, 1, 2)
+
+
+def cut(
+    photographs: UInt8[Tensor, "b h w 3"],
+    labels: UInt8[Tensor, "b h w"],
+    sizes: Int[Tensor, "b 2"],
+    views: Views,
+    size: int,
+) -> tuple[Float[Tensor, "b 3 s s"], Int[Tensor, "b s s"]]:
+    """Cuts a view out of each image: bilinear for photographs, nearest for labels.
+
+    Args:
+        photographs: Padded at the bottom and right to one size.
+        labels: Padded alike.
+        sizes: True height and width of each image.
+        views: One box and flip for each image.
+        size: Height and width s of the result.
+
+    Returns:
+        Normalised photographs, and int64 labels, 255 where a box leaves the image.
+    """
+    device = photographs.device
+    boxes = torch.from_numpy(views.boxes).to(device, torch.float32)
+    flips = torch.from_numpy(views.flips).to(device)
+    ys = _centres(boxes[:, 0], boxes[:, 2], size)
+    xs = _centres(boxes[:, 1], boxes[:, 3], size)
+    xs = torch.where(flips[:, None], xs.flip(1), xs)
+    rows, columns = sizes[:, :1], sizes[:, 1:]
+    one = torch.arange(len(photographs), device=device)[:, None, None]
+
+    near = labels[one, _near(ys, rows)[:, :, None], _near(xs, columns)[:, None, :]].long()
+    outside = (_outside(ys, rows)[:, :, None]) | (_outside(xs, columns)[:, None, :])
+    near = torch.where(outside, IGNORE, near)
+
+    (y0, y1, wy), (x0, x1, wx) = _neighbours(ys, rows), _neighbours(xs, columns)
+    wy, wx = wy[:, :, None, None], wx[:, None, :, None]
+    y0, y1, x0, x1 = y0[:, :, None], y1[:, :, None], x0[:, None, :], x1[:, None, :]
+    top = torch.lerp(photographs[one, y0, x0].float(), photographs[one, y0, x1].float(), wx)
+    low = torch.lerp(photographs[one, y1, x0].float(), photographs[one, y1, x1].float(), wx)
+    mean, std = (torch.tensor(v, device=device) for v in (MEAN, STD))
+    view = (torch.lerp(top, low, wy) / 255 - mean) / std
+    return view.permute(0, 3, 1, 2).contiguous(), near
+
+
+def _centres(
+    start: Float[Tensor, " b"], length: Float[Tensor, " b"], size: int
+) -> Float[Tensor, "b s"]:
+    """Returns where the centres of s target pixels lie, in source pixel indices."""
+    steps = torch.arange(size, device=start.device) + 0.5
+    return start[:, None] + steps * (length[:, None] / size) - 0.5
+
+
+def _near(at: Float[Tensor, "b s"], length: Int[Tensor, "b 1"]) -> Int[Tensor, "b s"]:
+    return torch.minimum((at + 0.5).floor().long().clamp(min=0), length - 1)
+
+
+def _outside(at: Float[Tensor, "b s"], length: Int[Tensor, "b 1"]) -> Tensor:
+    return (at < -0.5) | (at >= length - 0.5)
+
+
+def _neighbours(
+    at: Float[Tensor, "b s"], length: Int[Tensor, "b 1"]
+) -> tuple[Int[Tensor, "b s"], Int[Tensor, "b s"], Float[Tensor, "b s"]]:
+    low = torch.minimum(at.clamp(min=0), (length - 1).float())
+    first = low.floor().long()
+    return first, torch.minimum(first + 1, length - 1), low - first

@@ -1,0 +1,213 @@
+"""One incremental step, trained: the loop that knows no method.
+
+Nothing here is drawn from a running generator: order, views and new weights depend on the seed, the
+step and the epoch alone, so that a training that goes on after a kill sees what it would have seen.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cssegcore.data.augmentation import Augmentation
+from cssegcore.data.batches import Batch, Images
+from cssegcore.losses import Pass
+from cssegcore.method import Method
+from cssegcore.networks import Segmenter
+from cssegcore.resume import ResumeFile
+
+Row = dict[str, float]
+"""One epoch: `epoch` (from 1), `lr` at its end, `loss` and each term, as means over iterations."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """SGD with Nesterov momentum and a polynomial decay per iteration.
+
+    Attributes:
+        batch_size: Images an iteration.
+        momentum: Of SGD.
+        weight_decay: On every weight, norms and biases too, as the field does.
+        power: lr at iteration i of n is `lr * (1 - i/n) ** power`.
+        clip: Largest gradient norm; 0 clips nothing.
+        amp: Whether CUDA runs convolutions in bfloat16; losses stay in float32.
+    """
+
+    batch_size: int
+    momentum: float
+    weight_decay: float
+    power: float
+    clip: float
+    amp: bool
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"`batch_size` must be >= 1, got {self.batch_size}")
+        if not 0 < self.momentum < 1:
+            raise ValueError(f"`momentum` must lie in (0, 1) for Nesterov, got {self.momentum}")
+        for name in ("weight_decay", "power", "clip"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"`{name}` must be >= 0, got {getattr(self, name)}")
+
+    def lr(self, base: float, iteration: int, iterations: int) -> float:
+        """Returns the learning rate of one iteration, counted from 0."""
+        return base * (1 - iteration / iterations) ** self.power
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What to train: everything of one step but its weights.
+
+    Attributes:
+        step: Name, for messages; `index` is its place.
+        index: Place of the step, 0 the base.
+        epochs: Passes over the images.
+        lr: Learning rate at the first iteration.
+        seed: Of the whole run.
+        images: The step's images.
+        num_old: Outputs of the old model, 1 without one.
+    """
+
+    step: str
+    index: int
+    epochs: int
+    lr: float
+    seed: int
+    images: Images
+    num_old: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Hooks:
+    """How the world outside follows a training.
+
+    Attributes:
+        epoch: Called with every finished epoch's row, also with those before a resume.
+        progress: Wraps the iterable of batches of an epoch (second argument: how many).
+    """
+
+    epoch: Callable[[Row], None]
+    progress: Callable[[Iterable[Batch], int], Iterable[Batch]]
+
+
+def train(
+    segmenter: Segmenter,
+    old: Segmenter | None,
+    task: Task,
+    method: Method,
+    optimizer: Optimizer,
+    augmentation: Augmentation,
+    device: torch.device,
+    resume: ResumeFile,
+    hooks: Hooks,
+) -> list[Row]:
+    """Trains `segmenter` in place and returns a row for each epoch.
+
+    Args:
+        segmenter: The network with the step's head, on `device`.
+        old: The model of the step before in evaluation mode, or none.
+        task: What to train.
+        method: The parts that act.
+        optimizer: How weights move.
+        augmentation: How images are seen.
+        device: Where it runs.
+        resume: Where the state goes after each epoch; removed by the caller once the result is
+            safe.
+        hooks: Who follows.
+
+    Raises:
+        FloatingPointError: The loss is not finite; nothing of that epoch is kept.
+        InputError: The resume file is damaged.
+    """
+    sgd = torch.optim.SGD(
+        segmenter.parameters(),
+        lr=task.lr,
+        momentum=optimizer.momentum,
+        weight_decay=optimizer.weight_decay,
+        nesterov=True,
+        fused=device.type == "cuda",
+    )
+    rows = _restore(segmenter, sgd, resume, device)
+    for row in rows:
+        hooks.epoch(row)
+    for epoch in range(len(rows), task.epochs):
+        rng = np.random.default_rng([task.seed, task.index, epoch])
+        batches = task.images.epoch(augmentation, optimizer.batch_size, rng, device)
+        count = task.images.iterations(optimizer.batch_size)
+        shown = hooks.progress(batches, count)
+        row = _epoch(segmenter, old, sgd, shown, count, epoch, task, method, optimizer)
+        rows.append(row)
+        resume.save({"model": segmenter.state_dict(), "optimizer": sgd.state_dict(), "rows": rows})
+        hooks.epoch(row)
+    return rows
+
+
+def _restore(
+    segmenter: Segmenter, sgd: torch.optim.SGD, resume: ResumeFile, device: torch.device
+) -> list[Row]:
+    state: Mapping[str, Any] | None = resume.load(device)
+    if state is None:
+        return []
+    segmenter.load_state_dict(state["model"])
+    sgd.load_state_dict(state["optimizer"])
+    return state["rows"]
+
+
+def _epoch(
+    segmenter: Segmenter,
+    old: Segmenter | None,
+    sgd: torch.optim.SGD,
+    batches: Iterable[Batch],
+    count: int,
+    epoch: int,
+    task: Task,
+    method: Method,
+    optimizer: Optimizer,
+) -> Row:
+    segmenter.train()
+    sums: dict[str, Tensor] = {}
+    lr = task.lr
+    for at, batch in enumerate(batches):
+        lr = optimizer.lr(task.lr, epoch * count + at, task.epochs * count)
+        for group in sgd.param_groups:
+            group["lr"] = lr
+        terms = _terms(segmenter, old, batch, task.num_old, method, optimizer.amp)
+        loss = torch.stack(list(terms.values())).sum()
+        sgd.zero_grad(set_to_none=True)
+        loss.backward()
+        if optimizer.clip:
+            torch.nn.utils.clip_grad_norm_(segmenter.parameters(), optimizer.clip)
+        sgd.step()
+        for name, value in {"loss": loss, **terms}.items():  # kept on the device: no sync
+            sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()
+    means = {name: float(total) / count for name, total in sums.items()}
+    if not all(map(math.isfinite, means.values())):
+        raise FloatingPointError(
+            f"{task.step}, epoch {epoch + 1}: the loss is not finite ({means}). Lower"
+            f" `steps.{task.step}.lr` or set `optimizer.clip`."
+        )
+    return {"epoch": epoch + 1, "lr": lr, **means}
+
+
+def _terms(
+    segmenter: Segmenter,
+    old: Segmenter | None,
+    batch: Batch,
+    num_old: int,
+    method: Method,
+    amp: bool,
+) -> dict[str, Tensor]:
+    """Computes the weighted terms of one batch."""
+    device = batch.images.device.type
+    with torch.autocast(device, torch.bfloat16, enabled=amp and device == "cuda"):
+        old_logits = None
+        if old is not None and any(loss.needs_old for loss in method.losses.values()):
+            with torch.no_grad():
+                old_logits = old(batch.images)
+        logits = segmenter(batch.images)
+    seen = Pass(logits, old_logits, batch.labels, num_old)
+    return {name: loss.weight * loss(seen) for name, loss in method.losses.items()}

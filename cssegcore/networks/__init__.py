@@ -1,0 +1,5 @@
+"""Segmentation networks: one module an architecture, found by name."""
+
+from cssegcore.networks._base import Architecture as Architecture
+from cssegcore.networks._base import Trunk as Trunk
+from cssegcore.networks._segmenter import Segmenter as Segmenter

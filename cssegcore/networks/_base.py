@@ -1,0 +1,36 @@
+"""What an architecture gives: a trunk that turns photographs into one map of features."""
+
+import abc
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Trunk(nn.Module, abc.ABC):
+    """Backbone and decoder: everything below the classifiers.
+
+    Attributes:
+        channels: Depth d of the features that the classifiers read.
+    """
+
+    channels: int
+
+    @abc.abstractmethod
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d hs ws"]:
+        """Computes the features at the network's output stride."""
+
+
+class Architecture(abc.ABC):
+    """A network's numbers, and how to build it; the dataclass of a part."""
+
+    def check(self) -> None:
+        """Makes sure that what `trunk` needs is at hand; by default it needs nothing.
+
+        Raises:
+            InputError: Pretrained weights are asked for and cannot be had.
+        """
+        return
+
+    @abc.abstractmethod
+    def trunk(self) -> Trunk:
+        """Builds the trunk with fresh (or pretrained) weights; raises what `check` raises."""

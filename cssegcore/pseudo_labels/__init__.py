@@ -1,0 +1,3 @@
+"""What the previous model says about a step's photographs: one module a rule, found by name."""
+
+from cssegcore.pseudo_labels._base import PseudoLabels as PseudoLabels

@@ -1,0 +1,3 @@
+"""What a step sees of earlier ones: one module a way, found by name."""
+
+from cssegcore.replay._base import Replay as Replay

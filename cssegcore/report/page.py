@@ -1,0 +1,169 @@
+"""The run as one self-contained HTML page: no script, nothing loaded from elsewhere."""
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cssegcore.metrics.confusion import Future
+from cssegcore.metrics.continual import (
+    COUNTING,
+    FUTURE_RULES,
+    Points,
+    class_iou,
+    forgetting,
+    points,
+)
+from cssegcore.palette import palette
+from cssegcore.report.evaluation import Evaluation
+from cssegcore.report.figures import DPI
+from cssegcore.report.theme import DARK, LIGHT, STRONGEST
+from cssegcore.types import IGNORE
+
+MEANS = (
+    ("all", "All classes", "mean IoU of all classes after the last step"),
+    ("old", "Old", "classes of all steps before the last"),
+    ("new", "New", "classes of the last step"),
+    ("base", "Base", "classes of the first step"),
+    ("added", "Added", "classes of all steps after the first"),
+)
+OVER_TIME = (
+    ("average", "Average", "mean over the steps of the mean IoU of all classes so far"),
+    ("forgetting", "Forgetting", "how far earlier classes end below their best; 0 is none"),
+    ("backward_transfer", "Backward transfer", "change of earlier classes since they were new"),
+)
+SINGLE = (
+    ("harmonic", "Harmonic mean", "of old and new without background: high only if both are"),
+    ("accuracy", "Pixel accuracy", "share of the counted pixels that are right"),
+)
+"""Key in the summary, heading, and what the number means in one line."""
+
+
+def render_page(
+    evaluation: Evaluation,
+    summary: Mapping[str, Any],
+    steps: Sequence[Mapping[str, object]],
+    pictures: Mapping[str, Mapping[str, bytes]],
+    *,
+    title: str,
+    protocol: Mapping[str, str],
+    parameters: Mapping[str, object],
+    future: Future,
+) -> str:
+    """Returns the page.
+
+    Args:
+        evaluation: What the steps left.
+        summary: From `tables.run_summary`.
+        steps: From `tables.step_rows`.
+        pictures: PNGs by figure and then by theme, `light` and `dark`.
+        title: Heading and window title.
+        protocol: What the run is; stands beside the numbers.
+        parameters: What it was run with, nested or flat.
+        future: What pixels of classes to come count as.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {
+        "points": _points,
+        "signed": _signed,
+        "png": _png,
+        "width": _width,
+        "file": _file,
+    }
+    return environment.get_template("template.html.j2").render(
+        title=title,
+        protocol=protocol,
+        counting=f"{FUTURE_RULES[future]}; {COUNTING}; background is a class like any other",
+        parameters=list(_flat(parameters)),
+        tiles=_tiles(summary),
+        records=evaluation.records,
+        steps=steps,
+        groups=[group for group, *_ in MEANS],
+        rules=_rules(future),
+        classes=_classes(evaluation, future),
+        pictures=pictures,
+        panels=evaluation.panels,
+        void=_colour(IGNORE),
+        light=LIGHT,
+        dark=DARK,
+        strongest=STRONGEST,
+    )
+
+
+def _tiles(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns heading, meaning, value and value without background (or None) of each tile."""
+    miou = summary["miou"]
+    both = [(*tile, miou[tile[0]], miou[f"{tile[0]}_nobg"]) for tile in MEANS]
+    both += [(*tile, summary[tile[0]], summary[f"{tile[0]}_nobg"]) for tile in OVER_TIME]
+    both += [(*tile, summary[tile[0]], None) for tile in SINGLE]
+    names = ("key", "heading", "meaning", "value", "nobg")
+    return [dict(zip(names, tile, strict=True)) for tile in both]
+
+
+def _rules(future: Future) -> list[dict[str, str]]:
+    """Returns heading and column names in `steps` of the two published ways to count."""
+    prefix = {rule: "" if rule == future else f"future_{rule}_" for rule in FUTURE_RULES}
+    return [
+        {"heading": "as PLOP counts", "prefix": prefix["background"], "suffix": ""},
+        {"heading": "as MiB counts", "prefix": prefix["ignore"], "suffix": "_nobg"},
+    ]
+
+
+def _classes(evaluation: Evaluation, future: Future) -> list[dict[str, Any]]:
+    """Returns one row per class: name, colour, step of arrival, IoU per step, forgetting."""
+    records = evaluation.records
+    table = class_iou(records, future)
+    lost = forgetting(table)
+    return [
+        {
+            "name": name,
+            "colour": _colour(c),
+            "learned": records[-1].learned[c],
+            "iou": [points(value) for value in table[:, c]],
+            "seen": [c < record.seen for record in records],
+            "forgetting": points(lost[-1, c]),
+        }
+        for c, name in enumerate(records[-1].classes)
+    ]
+
+
+def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _points(value: Points) -> str:
+    return "–" if value is None else f"{value:.1f}"
+
+
+def _signed(value: Points) -> str:
+    return "–" if value is None else f"{value:+.1f}".replace("-", "−")
+
+
+def _colour(label: int) -> str:
+    return "#" + palette()[label].tobytes().hex()
+
+
+def _png(data: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(data).decode()
+
+
+def _width(png: bytes) -> int:
+    """Returns the width at which a figure's text is as large as the page's, in CSS pixels."""
+    return int.from_bytes(png[16:20]) * 100 // DPI
+
+
+def _file(path: Path) -> str:
+    kind = "jpeg" if path.suffix == ".jpg" else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -1,0 +1,87 @@
+"""The numbers of a run as JSON and CSV, for DVC's metrics and plots."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+
+from cssegcore.metrics.confusion import Future
+from cssegcore.metrics.continual import (
+    class_iou,
+    continual_scores,
+    forgetting,
+    points,
+    protocol_line,
+    step_scores,
+)
+from cssegcore.metrics.record import Evaluated
+
+OTHER: dict[Future, Future] = {"background": "ignore", "ignore": "background"}
+
+
+def run_summary(
+    records: Sequence[Evaluated], future: Future, protocol: Mapping[str, str]
+) -> dict[str, object]:
+    """Returns the numbers of the whole run; `future_*` holds those under the other rule.
+
+    After the last step no class is to come, so the rules differ only in what looks back.
+    """
+    said = [f"{key} {value}" for key, value in protocol.items()]
+    return {
+        **step_scores(records[-1], future),
+        **continual_scores(records, future),
+        f"future_{OTHER[future]}": continual_scores(records, OTHER[future]),
+        "steps": len(records),
+        "images": records[-1].images,
+        "protocol": "; ".join([*said, protocol_line(future)]),
+    }
+
+
+def step_rows(records: Sequence[Evaluated], future: Future) -> list[dict[str, object]]:
+    """Returns one row per step; `future_*` columns hold the numbers under the other rule."""
+    other = OTHER[future]
+    return [
+        {
+            "step": record.index,
+            **_flat(step_scores(record, future)),
+            **_flat(step_scores(record, other), f"future_{other}_"),
+            "images": record.images,
+        }
+        for record in records
+    ]
+
+
+def class_rows(records: Sequence[Evaluated], future: Future) -> list[dict[str, object]]:
+    """Returns one row per step and seen class."""
+    table = class_iou(records, future)
+    lost = forgetting(table)
+    return [
+        {
+            "step": record.index,
+            "class": record.classes[c],
+            "learned": record.learned[c],
+            "iou": points(table[row, c]),
+            "forgetting": points(lost[row, c]),
+        }
+        for row, record in enumerate(records)
+        for c in range(record.seen)
+    ]
+
+
+def as_csv(rows: Sequence[Mapping[str, object]], leading: Sequence[str] = ()) -> str:
+    """Returns CSV: `leading` columns, then all of any row as they first appear; None is empty."""
+    columns = list(dict.fromkeys([*leading, *(key for row in rows for key in row)]))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _flat(scores: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in scores.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}_")
+        else:
+            flat[prefix + key] = value
+    return flat

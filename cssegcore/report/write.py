@@ -1,0 +1,92 @@
+"""A run's report, written to a folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from cssegcore.files import replacing, write_json, write_text
+from cssegcore.metrics.confusion import Future, fold_future
+from cssegcore.metrics.continual import class_iou, step_scores
+from cssegcore.report import figures
+from cssegcore.report.evaluation import Evaluation, read_evaluation
+from cssegcore.report.page import render_page
+from cssegcore.report.tables import as_csv, class_rows, run_summary, step_rows
+from cssegcore.report.theme import DARK, LIGHT, Theme
+
+THEMES = {"light": LIGHT, "dark": DARK}
+EPOCH_COLUMNS = ("running_epoch", "step", "epoch", "lr", "loss")  # also if nothing was trained
+
+
+def write_report(
+    evaluation: Path,
+    out: Path,
+    *,
+    title: str,
+    protocol: Mapping[str, str],
+    parameters: Mapping[str, object] = MappingProxyType({}),
+    future: Future = "background",
+) -> dict[str, object]:
+    """Writes tables, figures and `report.html` to `out` and returns the summary.
+
+    The same evaluation gives the same bytes.
+
+    Args:
+        evaluation: The folder with one subfolder per evaluated step.
+        out: Where to write; made if it is not there.
+        title: Heading of the page.
+        protocol: What the run is (method, scenario, setting, seed, …); stands beside the numbers.
+        parameters: What it was run with, nested or flat.
+        future: What pixels of classes to come count as in the headline numbers.
+
+    Raises:
+        InputError: The evaluation is missing or not of one run, or `out` cannot be written.
+    """
+    run = read_evaluation(evaluation)
+    summary, steps = run_summary(run.records, future, protocol), step_rows(run.records, future)
+    write_json(out / "summary.json", summary)
+    write_text(out / "steps.csv", as_csv(steps))
+    write_text(out / "classes.csv", as_csv(class_rows(run.records, future)))
+    write_text(out / "epochs.csv", as_csv(run.epochs, EPOCH_COLUMNS))
+    pictures = {name: _figures(run, theme, future) for name, theme in THEMES.items()}
+    for name, data in {**pictures["light"], "panels": _panels(run)}.items():
+        with replacing(out / f"{name}.png") as temporary:
+            temporary.write_bytes(data)
+    page = render_page(
+        run,
+        summary,
+        steps,
+        pictures,
+        title=title,
+        protocol=protocol,
+        parameters=parameters,
+        future=future,
+    )
+    write_text(out / "report.html", page)
+    return summary
+
+
+def _figures(run: Evaluation, theme: Theme, future: Future) -> dict[str, bytes]:
+    """Returns the PNGs that show numbers, by name."""
+    records, last = run.records, run.records[-1]
+    names = [record.step for record in records]
+    scores = [step_scores(record, future)["miou"] for record in records]
+    lines = {group: [miou[group] for miou in scores] for group in ("all", "old", "new")}
+    counts = fold_future(last.counts, future)
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    table = 100 * class_iou(records, future)
+    return {
+        "heatmap": figures.drawn(figures.heatmap, theme, table, names, last.classes),
+        "curves": figures.drawn(figures.curves, theme, lines, names),
+        "confusion": figures.drawn(figures.confusion, theme, shares, last.classes[: last.seen]),
+        "losses": figures.drawn(figures.losses, theme, run.epochs)
+        if run.epochs
+        else figures.drawn(figures.note, theme, "no step was trained"),
+    }
+
+
+def _panels(run: Evaluation) -> bytes:
+    if not run.panels:
+        return figures.drawn(figures.note, LIGHT, "no photographs were kept")
+    return figures.drawn(figures.panels, LIGHT, run.panels, [r.step for r in run.records])

@@ -1,0 +1,13 @@
+"""Constants and shape letters that every floor shares.
+
+Shape letters: ``b`` images, ``c`` network outputs (all classes seen, background first), ``k`` outputs
+of the old model, ``h w`` pixels, ``d`` channels.
+"""
+
+from typing import Final
+
+BACKGROUND: Final = 0
+"""Network output, and label value, of "none of the classes seen so far"."""
+
+IGNORE: Final = 255
+"""Label value of pixels that neither train nor count."""

@@ -1,0 +1,1 @@
+"""The pipeline's commands: read parameters, call the library, write outputs."""

@@ -1,0 +1,75 @@
+"""Tests the model of one step."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages._cli import bar, run, say
+from stages._params import Params, read_params
+
+
+def main(
+    step: Annotated[str, typer.Argument(help="Name of the step in params.yaml, e.g. step1.")],
+    model: Annotated[Path, typer.Option(help="The step's model.")],
+    images: Annotated[Path, typer.Option(help="The cumulative test list.")],
+    epochs: Annotated[Path, typer.Option(help="The training's curve, kept with the results.")],
+    previous: Annotated[Path, typer.Option(help="The evaluation of the step before.")],
+    code: Annotated[Path, typer.Option(help="Table of the code behind this stage.")],
+    out: Annotated[Path, typer.Option(help="Folder to write: all steps so far.")],
+    metrics: Annotated[Path, typer.Option(help="The step's numbers (JSON).")],
+) -> None:
+    """Count one confusion matrix over the test images of all classes seen so far."""
+    from cssegcore import checkpoint, evaluate, panels
+    from cssegcore.data.batches import Images
+    from cssegcore.data.dataset import open_dataset
+    from cssegcore.device import choose_device
+    from cssegcore.files import write_json
+    from cssegcore.metrics.continual import step_metrics
+    from cssegcore.scenarios import StepList
+    from stages._tracking import open_run
+
+    params = read_params()
+    chosen, dataset, device = StepList.read(images), open_dataset(params.dataset), choose_device()
+    segmenter, _ = checkpoint.load(model, device)
+    tests = Images(dataset, chosen)
+    before = json.loads((previous / "manifest.json").read_text(encoding="utf-8"))
+    shown = before["panels"] or panels.choose(tests, params.evaluation.panels)
+    rows = sum(len(names) for names in chosen.classes)
+    size, progress = params.evaluation.batch_size, bar("images", f"test {step}")
+    matrix, kept = evaluate.confusion(segmenter, tests, rows, size, device, progress, set(shown))
+
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(previous, out)
+    confusion = {
+        "step": step,
+        "index": chosen.index,
+        "classes": [name for names in chosen.classes for name in names],
+        "learned": [at for at, names in enumerate(chosen.classes) for _ in names],
+        "seen": matrix.shape[1],
+        "images": len(tests),
+        "matrix": matrix.tolist(),
+    }
+    write_json(out / step / "confusion.json", confusion)
+    write_json(out / "manifest.json", {"panels": shown})  # every step shows the same photographs
+    shutil.copy(epochs, out / step / "epochs.csv")
+    panels.write(out / step / "panels", tests, shown, kept)
+
+    numbers = step_metrics(confusion, future=params.evaluation.future)
+    numbers["protocol"] = f"{_protocol(params)}; {numbers['protocol']}"
+    write_json(metrics, numbers)
+    miou = {k: v for k, v in numbers["miou"].items() if v is not None}
+    say(f"{step}: mIoU " + ", ".join(f"{k} {v:.1f}" for k, v in miou.items()))
+    with open_run(params, code.parent) as tracked:
+        tracked.metrics({f"miou/{k}": v for k, v in miou.items()}, step=chosen.index)
+
+
+def _protocol(params: Params) -> str:
+    order = ", ".join(f"{len(s.classes)}" for s in params.steps.values())
+    return f"{params.scenario.setting}, classes {order}; whole photographs at their own size"
+
+
+if __name__ == "__main__":
+    run(main)

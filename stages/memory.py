@@ -1,0 +1,24 @@
+"""Chooses the exemplars of a step."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages._cli import run
+from stages._params import read_params
+
+
+def main(
+    out: Annotated[Path, typer.Argument(help="Folder for manifest.json and what it lists.")],
+) -> None:
+    """Choose the training images that later steps may see again, as the recipe's `replay` says."""
+    from cssegcore.parts import make_part
+    from cssegcore.replay import Replay
+
+    recipe = read_params().method["replay"]
+    make_part("cssegcore.replay", Replay, recipe, "method.replay").remember(out)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,40 @@
+"""Puts one continual run together."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages._cli import run, say
+from stages._params import read_params, read_raw
+
+
+def main(
+    evaluation: Annotated[Path, typer.Option(help="The evaluation of the last step.")],
+    code: Annotated[Path, typer.Option(help="Table of the code behind this stage.")],
+    out: Annotated[Path, typer.Option(help="Folder for summary.json, tables, figures, the page.")],
+) -> None:
+    """Write the summary, curves, tables, figures and a page of the whole run."""
+    from cssegcore.report.write import write_report
+    from stages._tracking import open_run, retell
+
+    params = read_params()
+    scenario, future = params.scenario, params.evaluation.future
+    protocol = {
+        "method": params.method["name"],
+        "scenario": scenario.name,
+        "setting": scenario.setting,
+        "seed": str(params.seed),
+        "test images": "whole photographs at their own size",
+    }
+    title = f"{protocol['method']} on {scenario.name}"
+    write_report(
+        evaluation, out, title=title, protocol=protocol, parameters=read_raw(), future=future
+    )
+    with open_run(params, code.parent) as tracked:
+        retell(tracked, evaluation, out, future)
+    say(f"report: {out / 'report.html'}")
+
+
+if __name__ == "__main__":
+    run(main)

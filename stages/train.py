@@ -1,0 +1,102 @@
+"""Trains one step."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stages._cli import bar, interactive, run, say
+from stages._params import Params, StepParams, read_params
+
+if TYPE_CHECKING:
+    from cssegcore.job import Plan
+    from cssegcore.resume import ResumeFile
+
+
+def main(
+    step: Annotated[str, typer.Argument(help="Name of the step in params.yaml, e.g. step1.")],
+    images: Annotated[Path, typer.Option(help="The list of images to train on.")],
+    previous: Annotated[Path, typer.Option(help="The model of the step before; empty if none.")],
+    pseudo_labels: Annotated[Path, typer.Option(help="Folder of the step's pseudo-labels.")],
+    memory: Annotated[Path, typer.Option(help="Folder of the exemplar list.")],
+    synthesis: Annotated[Path, typer.Option(help="Folder of the synthesised images.")],
+    code: Annotated[Path, typer.Option(help="Table of the code behind this training.")],
+    model: Annotated[Path, typer.Option(help="The model to write (safetensors).")],
+    epochs: Annotated[Path, typer.Option(help="The curve to write (CSV, one row an epoch).")],
+) -> None:
+    """Train one incremental step and write its model and its loss curve.
+
+    Killed and started again, it goes on from its last finished epoch.
+    """
+    from cssegcore import checkpoint
+    from cssegcore.curves import write_rows
+    from cssegcore.data.dataset import open_dataset
+    from cssegcore.device import choose_device
+    from cssegcore.engine import Hooks, Row
+    from cssegcore.job import prepare
+    from cssegcore.scenarios import StepList
+    from stages._tracking import open_run, tell_epoch
+
+    params = read_params()
+    numbers = params.step(step)
+    chosen = StepList.read(images)
+    before = None if numbers.prev == "none" else previous
+    dataset, device = open_dataset(params.dataset), choose_device()
+    job = prepare(_plan(params, numbers), dataset, chosen, before, device)
+    resume = _resume_file(params, step, [images, previous, pseudo_labels, memory, synthesis, code])
+    every = max(1, numbers.epochs // 5)
+    with open_run(params, code.parent) as tracked:
+        nested = tracked.step(step)
+
+        def follow(row: Row) -> None:
+            tell_epoch(nested, row)
+            if not interactive() and row["epoch"] % every == 0:
+                say(f"{step} epoch {row['epoch']:.0f}: loss {row['loss']:.4f}")
+
+        rows = job.train(resume, Hooks(follow, bar("batches", step)))
+        checkpoint.save(model, job.segmenter, job.model)
+        write_rows(epochs, rows)
+        resume.remove()
+        nested.finish()
+
+
+def _plan(params: Params, numbers: StepParams) -> "Plan":
+    from cssegcore.job import Plan
+
+    return Plan(
+        method=params.method,
+        model=params.model,
+        optimizer=params.optimizer,
+        augmentation=params.augmentation,
+        epochs=numbers.epochs,
+        lr=numbers.lr,
+        seed=params.seed,
+    )
+
+
+def _resume_file(params: Params, step: str, inputs: list[Path]) -> "ResumeFile":
+    """Names the resume file by everything that determines the step's result."""
+    from cssegcore.files import digest
+    from cssegcore.resume import ResumeFile
+    from stages._places import scratch
+
+    files = sorted(f for i in inputs for f in ([i] if i.is_file() else i.rglob("*")) if f.is_file())
+    numbers = params.step(step)
+    recipe = params.method["base"] if numbers.prev == "none" else params.method
+    sections = [
+        recipe,
+        params.model,
+        params.optimizer,
+        params.augmentation,
+        dataclasses.asdict(numbers),
+        params.seed,
+    ]
+    text = json.dumps(sections, sort_keys=True)
+    key = digest(text.encode(), *(f.read_bytes() for f in files))
+    return ResumeFile(scratch() / "resume" / f"{step}-{key}.pt")
+
+
+if __name__ == "__main__":
+    run(main)

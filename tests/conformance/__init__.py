@@ -1,0 +1,1 @@
+"""The library held against reference vectors: `python -m tests.conformance DIR`."""
