@@ -115,7 +115,16 @@ def prepare(
         num_old=sum(old.outputs) if old else 1,
     )
     model = checkpoint.Model(chosen.step, dict(plan.model), chosen.classes, chosen.raw)
-    return Job(segmenter.to(device), model, old, task, method, optimizer, views, device)
+    return Job(
+        segmenter.to(device, memory_format=torch.channels_last),
+        model,
+        old,
+        task,
+        method,
+        optimizer,
+        views,
+        device,
+    )
 
 
 def _networks(
@@ -133,4 +142,4 @@ def _networks(
     old, _ = checkpoint.load(previous, device)
     segmenter.grow(outputs[-1])
     method.classifier_init(segmenter.classifiers)
-    return segmenter, old.requires_grad_(False)
+    return segmenter, old.requires_grad_(False).to(memory_format=torch.channels_last)

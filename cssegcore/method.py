@@ -114,17 +114,15 @@ def _losses(recipes: Mapping[str, PartRecipe], where: str) -> dict[str, Loss]:
 
 def base_modules(recipe: BaseRecipe) -> list[str]:
     """Lists the modules of the parts that the base step uses."""
-    return _modules("losses", recipe.losses, "method.base.losses") + [
-        part_module(SLOTS["classifier_init"], {"part": "none"}, "")
-    ]
+    as_built = part_module(SLOTS["classifier_init"], {"part": "none"}, "")
+    return [*_modules("losses", recipe.losses, "method.base.losses"), as_built]
 
 
 def recipe_modules(recipe: Recipe) -> list[str]:
     """Lists the modules of the parts that the training of an incremental step uses."""
     where = "method.classifier_init"
-    return _modules("losses", recipe.losses, "method.losses") + [
-        part_module(SLOTS["classifier_init"], recipe.classifier_init, where)
-    ]
+    start = part_module(SLOTS["classifier_init"], recipe.classifier_init, where)
+    return [*_modules("losses", recipe.losses, "method.losses"), start]
 
 
 def _modules(slot: str, recipes: Mapping[str, PartRecipe], where: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Constants and shape letters that every floor shares.
 
-Shape letters: ``b`` images, ``c`` network outputs (all classes seen, background first), ``k`` outputs
-of the old model, ``h w`` pixels, ``d`` channels.
+Shape letters: `b` images, `c` network outputs (all classes seen, background first), `k` outputs of
+the old model, `h w` pixels, `d` channels.
 """
 
 from typing import Final

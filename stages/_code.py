@@ -9,7 +9,11 @@ import ast
 import hashlib
 from collections.abc import Iterable
 from functools import cache
+from importlib.util import resolve_name
 from pathlib import Path
+
+HOME = Path(__file__).resolve().parents[1]
+"""The folder that holds the packages, wherever a stage is started."""
 
 ROOTS = ("cssegcore", "stages")
 
@@ -22,7 +26,7 @@ def source(module: str) -> Path | None:
     """Returns the file of a module of ours, or nothing."""
     if module.split(".", maxsplit=1)[0] not in ROOTS or module.startswith(UNHEARD):
         return None
-    path = Path(*module.split("."))
+    path = HOME.joinpath(*module.split("."))
     for file in (path.with_suffix(".py"), path / "__init__.py"):
         if file.is_file():
             return file
@@ -48,36 +52,40 @@ def closure(modules: Iterable[str]) -> dict[str, str]:
 
 @cache
 def imports(module: str, file: Path) -> tuple[str, ...]:
-    """Lists what a file imports, anywhere in it; names that are no module lead nowhere."""
-    del module
+    """Lists what a module imports, anywhere in its file; names that are no module lead nowhere."""
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
     names: list[str] = []
     for node in ast.walk(_tree(file)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.ImportFrom):
+            whole = resolve_name("." * node.level + (node.module or ""), package)
+            names += [whole, *(f"{whole}.{alias.name}" for alias in node.names)]
     return tuple(names)
 
 
 @cache
 def fingerprint(file: Path) -> str:
-    """Digests a file's program: comments, docstrings and layout left out."""
+    """Digests a file's program: comments, docstrings (attributes' too) and layout left out."""
     tree = _tree(file)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
-        if isinstance(body, list) and body and _is_docstring(node, body[0]):
-            node.body = body[1:]  # type: ignore[attr-defined]
+        if isinstance(body, list):
+            node.body = [s for s in body if not _is_text(s)]  # type: ignore[attr-defined]
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:16]
 
 
 def _data(module: str, file: Path) -> dict[str, str]:
-    """Digests what is no program in a package's folder: templates, style sheets."""
+    """Digests what is no program in a package's folder: templates, style sheets.
+
+    Hidden files are an editor's or the system's, and come and go.
+    """
     if file.name != "__init__.py":
         return {}
     return {
         f"{module}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()[:16]
         for path in file.parent.iterdir()
-        if path.is_file() and path.suffix != ".py"
+        if path.is_file() and path.suffix != ".py" and not path.name.startswith(".")
     }
 
 
@@ -85,11 +93,9 @@ def _tree(file: Path) -> ast.Module:
     return ast.parse(file.read_text(encoding="utf-8"), str(file))
 
 
-def _is_docstring(node: ast.AST, first: ast.stmt) -> bool:
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+def _is_text(statement: ast.stmt) -> bool:
     return (
-        isinstance(node, documented)
-        and isinstance(first, ast.Expr)
-        and isinstance(first.value, ast.Constant)
-        and isinstance(first.value.value, str)
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
     )

@@ -151,9 +151,7 @@ class Params:
                 f" {', '.join(f'{k}: {{prev: {v.prev}}}' for k, v in chain.items())}."
             )
         if self.scenario.last != names[-1]:
-            raise InputError(
-                f"`scenario.last` must be {names[-1]!r}, got {self.scenario.last!r}."
-            )
+            raise InputError(f"`scenario.last` must be {names[-1]!r}, got {self.scenario.last!r}.")
 
 
 def read_raw(path: Path = PARAMS) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from stages._params import read_params
 def main(
     out: Annotated[Path, typer.Argument(help="Folder for manifest.json and what it lists.")],
 ) -> None:
-    """Choose the training images that later steps may see again, as the recipe's `replay` says."""
+    """Choose the training images that later steps may see again, as `method.replay` says."""
     from cssegcore.parts import make_part
     from cssegcore.replay import Replay
 

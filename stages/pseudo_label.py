@@ -12,7 +12,7 @@ from stages._params import read_params
 def main(
     out: Annotated[Path, typer.Argument(help="Folder for manifest.json and what it lists.")],
 ) -> None:
-    """Label the step's photographs with the previous model, as the recipe's `pseudo_labels` says."""
+    """Label the step's photographs with the previous model, as `method.pseudo_labels` says."""
     from cssegcore.parts import make_part
     from cssegcore.pseudo_labels import PseudoLabels
 

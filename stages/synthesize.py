@@ -12,7 +12,7 @@ from stages._params import read_params
 def main(
     out: Annotated[Path, typer.Argument(help="Folder for manifest.json and what it lists.")],
 ) -> None:
-    """Make images of the classes that the previous model knows, as the recipe's `replay` says."""
+    """Make images of the classes that the previous model knows, as `method.replay` says."""
     from cssegcore.parts import make_part
     from cssegcore.replay import Replay
 

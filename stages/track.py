@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from stages._cli import run, say
 from stages.tracking import places
 from stages.tracking.errors import DeliveryError, without_password
 from stages.tracking.following import follow, send_now
@@ -30,17 +31,17 @@ def track(
     except (DeliveryError, OSError) as error:
         waiting = len(journals(places.spool()))
         typer.echo(
-            f"Error: cannot send to {server}: {error}. Nothing is lost: {waiting} journals wait in"
+            f"error: cannot send to {server}: {error}. Nothing is lost: {waiting} journals wait in"
             f" {places.spool()}; run `python -m stages.track` again.",
             err=True,
         )
         raise typer.Exit(1) from None
     for path, reason in outcome.set_aside.items():
-        typer.echo(f"Error: {server} refuses a journal: {reason}. It is kept as {path}.", err=True)
+        typer.echo(f"error: {server} refuses a journal: {reason}. It is kept as {path}.", err=True)
     going_on = f"; {outcome.writing} stages are still writing" if outcome.writing else ""
-    typer.echo(f"Tracking: {outcome.sent or 'no new'} events sent to {server}{going_on}.")
+    say(f"tracking: {outcome.sent or 'no new'} events sent to {server}{going_on}.")
     raise typer.Exit(1 if outcome.set_aside else 0)
 
 
 if __name__ == "__main__":
-    typer.run(track)
+    run(track)

@@ -22,8 +22,6 @@ from cssegcore.metrics.continual import (
 )
 from cssegcore.metrics.plop_report import plop_report
 from cssegcore.metrics.record import evaluated
-from tests.conformance.metrics import check_metrics, check_plop_csv_report
-from tests.shared import conformance
 
 NAN = float("nan")
 
@@ -257,17 +255,3 @@ class TestPlopReport:
     def test_one_step(self):
         got = plop_report(np.array([[0.8, 0.6]]), np.array([0.7]))
         assert got == {"final": 70.0, "average": 70.0, "first": 0.0, "last": 0.0}
-
-
-class TestConformance:
-    def test_metrics(self):
-        assert check_metrics(conformance("metrics"))[0] >= 3
-
-    def test_plop_csv_report(self):
-        assert check_plop_csv_report(conformance("plop_csv_report"))[0] >= 3
-
-    def test_a_wrong_number_is_caught(self):
-        arrays = conformance("metrics")
-        arrays["case1_exp_mib_table_new"] = arrays["case1_exp_mib_table_new"] * (1 + 1e-6)
-        with pytest.raises(AssertionError, match="case 1, mib_table_new"):
-            check_metrics(arrays)

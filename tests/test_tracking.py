@@ -85,7 +85,9 @@ class Store:
 
 
 def send():
-    return Sender(places.spool()).send()
+    sender = Sender(places.spool())
+    sender.send()
+    assert not sender.set_aside
 
 
 def journals():
@@ -98,16 +100,24 @@ def call_track():
     return CliRunner().invoke(app, [])
 
 
-def python(code, **environment):
+def start_python(code):
     """Runs `code` in a process of its own, with `INFO` and `tracking` at hand."""
     begin = f"from stages import tracking\nINFO = tracking.{INFO!r}\n"
-    return subprocess.run(
+    return subprocess.Popen(
         [sys.executable, "-c", begin + code],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **environment},
-        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
     )
+
+
+def python(code):
+    """Waits for such a process; returns its exit status and what it said on stderr."""
+    with start_python(code) as process:
+        _, said = process.communicate()
+    return process.returncode, said
 
 
 def whole_run(report: Path):
@@ -329,15 +339,24 @@ def test_a_torn_line_whose_writer_is_gone_is_dropped(store):
     assert not journals()
 
 
-def test_a_killed_stage_shows_and_goes_on(store):
-    python(
-        "import os, signal\n"
+@pytest.mark.parametrize("followed", [True, False])
+def test_a_killed_stage_shows_and_goes_on(store, followed):
+    sender = Sender(places.spool())
+    stage = start_python(
         "with tracking.open_run(INFO) as run:\n"
+        "    run.step('step0').metrics({'loss/ce': 2.0}, step=1)\n"
         "    run.step('step0').finish()\n"
         "    run.step('step1').metrics({'loss/ce': 1.0}, step=1)\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    print('ready', flush=True)\n"
+        "    input()\n"
     )
-    send()
+    with stage:
+        assert stage.stdout.readline() == "ready\n"
+        if followed:
+            sender.send()
+            assert store.states() == {"parent": "RUNNING", "step0": "FINISHED", "step1": "RUNNING"}
+        stage.kill()
+    sender.send()
     assert store.states() == {"parent": "KILLED", "step0": "FINISHED", "step1": "KILLED"}
     assert store.points("step1", "loss/ce") == [(1, 1.0)]
 
@@ -422,7 +441,7 @@ def test_a_deleted_experiment_comes_back(store):
 
 
 def test_a_full_disk_is_said_once_and_survived(store):
-    answer = python(
+    status, said = python(
         "import resource, signal\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "with tracking.open_run(INFO) as run:\n"
@@ -433,9 +452,9 @@ def test_a_full_disk_is_said_once_and_survived(store):
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))\n"
         "    run.metrics({'miou/all': 40.0}, step=9)\n"
     )
-    assert answer.returncode == 0, answer.stderr
-    assert answer.stderr.count("\n") == 1
-    assert "the work goes on" in answer.stderr
+    assert status == 0, said
+    assert said.count("\n") == 1
+    assert "the work goes on" in said
     send()
     points = store.points("parent", "miou/all")
     assert points[0] == (0, 60.0)
@@ -468,7 +487,7 @@ def test_off_means_off(root, monkeypatch, name, value, report):
 
 
 def test_stages_need_neither_mlflow_nor_torch(root):
-    answer = python(
+    status, said = python(
         "import sys\n"
         "heavy = {'mlflow', 'torch', 'numpy', 'pandas'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
@@ -476,7 +495,7 @@ def test_stages_need_neither_mlflow_nor_torch(root):
         "with tracking.open_run(INFO) as run:\n"
         "    run.metrics({'miou/all': 60.0}, step=0)\n"
     )
-    assert answer.returncode == 0, answer.stderr
+    assert status == 0, said
     assert len(journals()) == 1
 
 

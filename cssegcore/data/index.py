@@ -53,7 +53,8 @@ def examine(dataset: Dataset, name: str, parts: tuple[str, ...]) -> Entry:
         dataset.photograph_path(name).read_bytes(), dataset.label_path(name).read_bytes()
     )
     pixels = tuple(int(n) for n in counts[: len(dataset.classes)])
-    return Entry(name, parts, content, *label.shape, int(counts[IGNORE]), pixels)
+    height, width = label.shape
+    return Entry(name, parts, content, height, width, int(counts[IGNORE]), pixels)
 
 
 def build_index(
@@ -106,10 +107,14 @@ def read_index(path: Path) -> tuple[list[Entry], tuple[str, ...]]:
         classes = tuple(next(rows)[6:])
         entries = [
             Entry(
-                name, tuple(parts.split("+")), sha, *map(int, size), pixels=tuple(map(int, pixels))
+                name=row[0],
+                parts=tuple(row[1].split("+")),
+                digest=row[2],
+                height=int(row[3]),
+                width=int(row[4]),
+                void=int(row[5]),
+                pixels=tuple(map(int, row[6:])),
             )
-            for name, parts, sha, *size, pixels in (
-                (r[0], r[1], r[2], r[3], r[4], r[5], r[6:]) for r in rows
-            )
+            for row in rows
         ]
     return entries, classes

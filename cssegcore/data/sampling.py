@@ -58,7 +58,7 @@ def cut(
     low = torch.lerp(photographs[one, y1, x0].float(), photographs[one, y1, x1].float(), wx)
     mean, std = (torch.tensor(v, device=device) for v in (MEAN, STD))
     view = (torch.lerp(top, low, wy) / 255 - mean) / std
-    return view.permute(0, 3, 1, 2).contiguous(), near
+    return view.permute(0, 3, 1, 2), near  # channels last in memory, as convolutions like it
 
 
 def _centres(

@@ -40,7 +40,7 @@ def protocol_line(future: Future) -> str:
     return f"{FUTURE_RULES[future]}; {COUNTING}; background is a class except in *_nobg"
 
 
-def step_metrics(confusion: Mapping[str, object], *, future: Future) -> dict[str, object]:
+def step_metrics(confusion: Mapping[str, object], *, future: Future) -> dict[str, Any]:
     """Returns the numbers of one step, for its `metrics.json`.
 
     Args:

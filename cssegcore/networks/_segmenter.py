@@ -44,4 +44,5 @@ class Segmenter(nn.Module):
         """Computes logits, in float32 also under autocast: losses need the digits."""
         features = self.trunk(images)
         logits = torch.cat([head(features) for head in self.heads], dim=1)
-        return F.interpolate(logits.float(), images.shape[-2:], mode="bilinear")
+        planes = logits.float().contiguous()  # upsampling is quicker on planes
+        return F.interpolate(planes, images.shape[-2:], mode="bilinear")

@@ -26,17 +26,16 @@ class Delivery:
         self.reader = Reader(path)
         self._copies = copies_of(path)
         self._opened: Opened | None = None
-        self._going_on: set[str] = set()
+        self._touched: set[str] = set()
         self._closed = False
 
     def unsent(self, *, writer_is_gone: bool) -> list[Event]:
-        """Returns what is to be sent now; what a dead writer left unended was killed."""
+        """Returns what is to be sent now; what a dead writer did not finish was killed."""
         events = self.reader.read()
         self._closed = self._closed or any(isinstance(event, Closed) for event in events)
         if writer_is_gone and not self._closed:
-            begun = {PARENT} | {e.part for e in events if isinstance(e, Metrics | Artifacts)}
-            ended = {e.part for e in events if isinstance(e, Ended)}
-            cut_off = (self._going_on | begun) - ended
+            touched = {event.part for event in events if isinstance(event, Metrics | Artifacts)}
+            cut_off = self._touched | touched | {PARENT}
             events += [Ended(part=part, state="KILLED") for part in sorted(cut_off)]
         return events
 
@@ -55,7 +54,6 @@ class Delivery:
                 self._send_files(event, server)
             elif isinstance(event, Ended):
                 self._run(event.part, event.time, server).end(event.state, event.time)
-                self._going_on.discard(event.part)
         self.reader.accept()
 
     def _open(self, event: Opened, server: "Server") -> None:
@@ -71,7 +69,7 @@ class Delivery:
         if self._opened is None:
             raise RefusedError("a journal must begin with the run it is about")
         run = server.run(self._opened, part, time)
-        if part not in self._going_on:
-            self._going_on.add(part)
+        if part not in self._touched:
+            self._touched.add(part)
             run.resume()
         return run

@@ -1,7 +1,5 @@
 """Checks `metrics.npz` and `plop_csv_report.npz`."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from cssegcore.metrics.confusion import (
@@ -13,15 +11,13 @@ from cssegcore.metrics.confusion import (
     overall_accuracy,
 )
 from cssegcore.metrics.plop_report import plop_report
+from tests.conformance.vectors import Arrays, Checked, cases, compare, relative
 
-TOLERANCE = 1e-9  # relative, element by element: float64 throughout
 
-
-def check_metrics(npz: Mapping[str, np.ndarray]) -> tuple[int, float]:
+def check_metrics(arrays: Arrays) -> Checked:
     """Confusion matrices and the means that MiB, PLOP, SDR and SSUL take of them."""
     worst = 0.0
-    for case in range(int(npz["n_cases"])):
-        given, expected = _case(npz, case, "in"), _case(npz, case, "exp")
+    for at, given, expected in cases(arrays):
         classes, old = int(given["n_classes"]), int(given["n_old"])
         matrix = confusion_matrix(given["labels"], given["preds"], classes)
         values = iou(matrix)
@@ -42,38 +38,17 @@ def check_metrics(npz: Mapping[str, np.ndarray]) -> tuple[int, float]:
             "ssul_old": zeroed[:old].mean(),
             "ssul_new": zeroed[old:].mean(),
         }
-        worst = max(worst, _compare(got, expected, f"metrics, case {case}"))
-    return int(npz["n_cases"]), worst
+        worst = max(worst, compare(got, expected, f"metrics, case {at}", relative))
+    return Checked(int(arrays["n_cases"]), worst)
 
 
-def check_plop_csv_report(npz: Mapping[str, np.ndarray]) -> tuple[int, float]:
+def check_plop_csv_report(arrays: Arrays) -> Checked:
     """The summary that PLOP's script prints."""
     worst = 0.0
-    for case in range(int(npz["n_cases"])):
-        given, expected = _case(npz, case, "in"), _case(npz, case, "exp")
+    for at, given, expected in cases(arrays):
         got = {
             "last_step": len(given["class_iou"]) - 1,
             **plop_report(given["class_iou"], given["mean_iou"]),
         }
-        worst = max(worst, _compare(got, expected, f"plop_csv_report, case {case}"))
-    return int(npz["n_cases"]), worst
-
-
-def _case(npz: Mapping[str, np.ndarray], case: int, kind: str) -> dict[str, np.ndarray]:
-    prefix = f"case{case}_{kind}_"
-    return {key.removeprefix(prefix): npz[key] for key in npz if key.startswith(prefix)}
-
-
-def _compare(got: Mapping[str, object], expected: Mapping[str, np.ndarray], where: str) -> float:
-    """Returns the largest relative difference of any element."""
-    assert got.keys() == expected.keys(), f"{where}: {got.keys() ^ expected.keys()} not compared"
-    worst = 0.0
-    for name, want in expected.items():
-        have = np.asarray(got[name], dtype=np.float64)
-        assert have.shape == want.shape, f"{where}, {name}: {have.shape} is not {want.shape}"
-        assert np.array_equal(np.isnan(have), np.isnan(want)), f"{where}, {name}: NaN elsewhere"
-        scale = np.maximum(np.abs(np.nan_to_num(want)), 1e-12)
-        error = float((np.abs(np.nan_to_num(have) - np.nan_to_num(want)) / scale).max())
-        assert error <= TOLERANCE, f"{where}, {name}: off by {error:.2e} (relative)"
-        worst = max(worst, error)
-    return worst
+        worst = max(worst, compare(got, expected, f"plop_csv_report, case {at}", relative))
+    return Checked(int(arrays["n_cases"]), worst)

@@ -50,8 +50,8 @@ class RandomResizedCrop(Augmentation):
 
     def _box(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, ...]:
         for _ in range(ATTEMPTS):
-            area = height * width * rng.uniform(*self.area)
-            aspect = math.exp(rng.uniform(*map(math.log, self.aspect)))
+            area = height * width * rng.uniform(self.area[0], self.area[1])
+            aspect = math.exp(rng.uniform(math.log(self.aspect[0]), math.log(self.aspect[1])))
             w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
             if 0 < w <= width and 0 < h <= height:
                 top = int(rng.integers(0, height - h + 1))

@@ -8,6 +8,7 @@ from PIL import Image
 from cssegcore.data.shapes.materials import (
     Colour,
     Picture,
+    Plane,
     blend,
     colour,
     smooth_noise,
@@ -27,13 +28,13 @@ def make_background(rng: np.random.Generator, size: int) -> Picture:
 def haze(rng: np.random.Generator, size: int) -> Picture:
     """Two colours that run into each other with clouds between."""
     ramp = np.linspace(-1, 1, size, dtype=np.float32)[:, None]
-    mix = 0.5 + 0.35 * ramp + 0.16 * smooth_noise(rng, (size, size), (3, 3), octaves=4)
+    mix = 0.5 + 0.35 * ramp + 0.16 * smooth_noise(rng, (size, size), (3.0, 3.0), octaves=4)
     return blend(mix, colour(rng, rng.uniform(0.25, 0.75)), colour(rng, rng.uniform(0.25, 0.75)))
 
 
 def sand(rng: np.random.Generator, size: int) -> Picture:
     """Grains with ripples."""
-    ripples = smooth_noise(rng, (size, size), (9, 3), octaves=3)
+    ripples = smooth_noise(rng, (size, size), (9.0, 3.0), octaves=3)
     grains = smooth_noise(rng, (size, size), (size / 3, size / 3))
     return toned(_earth(rng), 0.08 * ripples + 0.1 * grains)
 
@@ -42,7 +43,7 @@ def grass(rng: np.random.Generator, size: int) -> Picture:
     """Blades, upright and fine, over lighter and darker patches."""
     fine = smooth_noise(rng, (size, size), (size / 14, size / 3))
     broad = smooth_noise(rng, (size, size), (size / 9, size / 5))
-    patches = smooth_noise(rng, (size, size), (4, 4), octaves=2)
+    patches = smooth_noise(rng, (size, size), (4.0, 4.0), octaves=2)
     green = np.array([0.3, 0.45, 0.2]) + rng.uniform(-0.12, 0.12, 3)
     return toned(green.astype(np.float32), 0.11 * (fine + broad) + 0.06 * patches)
 
@@ -52,8 +53,8 @@ def wood(rng: np.random.Generator, size: int) -> Picture:
     boards = int(rng.integers(3, 8))
     place = np.linspace(0, boards, size, endpoint=False, dtype=np.float32)[:, None]
     board = place.astype(int)
-    veins = np.sin(9 * smooth_noise(rng, (size, size), (10, 1.5)) + 5 * board.astype(np.float32))
-    fibres = smooth_noise(rng, (size, size), (size / 3, 5))
+    veins = np.sin(9 * smooth_noise(rng, (size, size), (10.0, 1.5)) + 5 * board.astype(np.float32))
+    fibres = smooth_noise(rng, (size, size), (size / 3, 5.0))
     joint = np.abs(place - np.round(place)) < 0.03
     tones = rng.normal(0, 0.08, boards).astype(np.float32)
     return toned(_earth(rng), 0.06 * (veins + fibres) + tones[board] - np.float32(0.3) * joint)
@@ -76,8 +77,8 @@ def bricks(rng: np.random.Generator, size: int) -> Picture:
 def cloth(rng: np.random.Generator, size: int) -> Picture:
     """A weave, plain or as a loose tartan of two colours, with soft folds."""
     threads = np.sin(np.arange(size, dtype=np.float32) * (2 * np.pi / rng.uniform(5, 9)))
-    bars = np.clip(smooth_noise(rng, (1, size), (1, 7))[0], -0.5, 0.5) * rng.uniform(0, 0.5)
-    folds = smooth_noise(rng, (size, size), (2, 3), octaves=2)
+    bars = np.clip(smooth_noise(rng, (1, size), (1.0, 7.0))[0], -0.5, 0.5) * rng.uniform(0, 0.5)
+    folds = smooth_noise(rng, (size, size), (2.0, 3.0), octaves=2)
     first, second = (colour(rng, rng.uniform(0.25, 0.75)) for _ in range(2))
     picture = blend(0.5 + np.add.outer(bars, bars), first, second)
     return picture * (1 + 0.12 * folds + 0.1 * np.multiply.outer(threads, threads))[..., None]
@@ -112,7 +113,7 @@ def cobbles(rng: np.random.Generator, size: int) -> Picture:
 GROUNDS: tuple[Ground, ...] = (haze, sand, grass, wood, bricks, cloth, cobbles)
 
 
-def _grid(size: int, cells: int) -> tuple[Picture, Picture]:
+def _grid(size: int, cells: int) -> tuple[Plane, Plane]:
     """Row and column of every pixel, as planes, in units of cells."""
     line = np.arange(size, dtype=np.float32) * (cells / size)
     y, x = np.meshgrid(line, line, indexing="ij")

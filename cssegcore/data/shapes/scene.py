@@ -72,7 +72,7 @@ def _photographed(canvas: Picture, rng: np.random.Generator) -> NDArray[np.uint8
     drawn = canvas.shape[0]
     ramp = np.linspace(-1, 1, drawn, dtype=np.float32)
     slope = rng.normal(0, 0.18, 2).astype(np.float32)
-    clouds = 0.07 * smooth_noise(rng, (drawn, drawn), (2, 2))
+    clouds = 0.07 * smooth_noise(rng, (drawn, drawn), (2.0, 2.0))
     light = 1 + slope[0] * ramp[:, None] + slope[1] * ramp + clouds
     tint = np.float32(rng.uniform(0.9, 1.1, 3) * rng.uniform(0.75, 1.15))
     image = to_image(canvas * light[..., None] * tint)

@@ -94,12 +94,12 @@ def draw_frame(rng: np.random.Generator, size: int, radii: tuple[float, float]) 
     centre = size * rng.uniform(0.05, 0.95, 2)
     stretch = np.sqrt(rng.uniform(0.75, 1))
     to_frame = _turn(rng) @ np.diag([stretch, 1 / stretch]) @ _turn(rng) / radius
-    first = np.maximum(centre - REACH * radius, 0).astype(int)
-    last = np.minimum(centre + REACH * radius + 1, size).astype(int)
-    y = np.arange(first[0], last[0], dtype=np.float32)[:, None] - np.float32(centre[0])
-    x = np.arange(first[1], last[1], dtype=np.float32)[None, :] - np.float32(centre[1])
+    top, left = np.maximum(centre - REACH * radius, 0).astype(int)
+    bottom, right = np.minimum(centre + REACH * radius + 1, size).astype(int)
+    y = np.arange(top, bottom, dtype=np.float32)[:, None] - np.float32(centre[0])
+    x = np.arange(left, right, dtype=np.float32)[None, :] - np.float32(centre[1])
     u, v = (row[0] * x + row[1] * y for row in to_frame.astype(np.float32))
-    return Frame((slice(first[0], last[0]), slice(first[1], last[1])), u, v, radius)
+    return Frame((slice(top, bottom), slice(left, right)), u, v, radius)
 
 
 def lay(canvas: Picture, sprite: Sprite, light: NDArray[np.floating]) -> None:
@@ -109,7 +109,8 @@ def lay(canvas: Picture, sprite: Sprite, light: NDArray[np.floating]) -> None:
     """
     below = canvas[sprite.window]
     soft = blurred(sprite.mask, sprite.height / 2)
-    shadow = _shifted(soft, *np.round(-light * sprite.height).astype(int))
+    down, right = np.round(-light * sprite.height).astype(int).tolist()
+    shadow = _shifted(soft, down, right)
     slope_down, slope_right = np.gradient(soft)
     facing = -(slope_down * light[0] + slope_right * light[1]) * np.float32(sprite.height)
     lit = sprite.surface * (1 + 0.9 * np.clip(facing, -0.6, 0.6))[..., None]
@@ -126,7 +127,7 @@ def _painted(rng: np.random.Generator, pattern: Plane) -> Picture:
     """A dark and a light colour, mixed by a pattern, a little worn."""
     middle, contrast = rng.uniform(0.4, 0.6), rng.uniform(0.4, 0.8)
     dark, light = colour(rng, middle - contrast / 2), colour(rng, middle + contrast / 2)
-    wear = 1 + 0.05 * smooth_noise(rng, pattern.shape, (12, 12), octaves=2)
+    wear = 1 + 0.05 * smooth_noise(rng, pattern.shape, (12.0, 12.0), octaves=2)
     return blend(pattern, dark, light) * wear[..., None]
 
 

@@ -1,0 +1,59 @@
+# The two commands: `make demo` and `make test`. Both set up .venv first.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: help env data demo repro ui params format check test requirements
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+
+env: $(READY)  ## create .venv from requirements.txt (CUDA torch on Linux; the CPU needs no other)
+
+$(READY): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed: make PYTHON=python3.12 …")'
+	@if command -v uv >/dev/null; then \
+	    uv venv -q --allow-existing --python "$$(command -v $(PYTHON))" $(VENV); \
+	    uv pip install -q --python $(VENV)/bin/python -r requirements.txt; \
+	else \
+	    $(PYTHON) -m venv $(VENV) && $(VENV)/bin/python -m pip install -q uv && \
+	    $(VENV)/bin/uv pip install -q --python $(VENV)/bin/python -r requirements.txt; \
+	fi
+	@touch $@
+
+data: $(READY)  ## fetch the embedded dataset from the remote inside the repository
+	dvc pull -q data.dvc
+
+demo: data  ## the whole pipeline on the embedded dataset
+	dvc repro
+	@echo
+	@echo "report:   $(CURDIR)/work/report/report.html"
+	@echo "compare:  make ui   (MLflow at http://127.0.0.1:5000)"
+
+repro: $(READY)  ## run params.yaml as it stands
+	dvc repro
+
+ui: $(READY)  ## send what is not sent yet, then open MLflow's UI on port 5000
+	python -m stages.track
+	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
+
+params: $(READY)  ## compose the default params.yaml from conf/
+	python -m stages.compose params.yaml
+
+requirements: $(READY)  ## pin the newest versions that fit pyproject.toml
+	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate \
+	    --group dev pyproject.toml -o requirements.txt --upgrade
+
+format: $(READY)  ## lay out the code
+	ruff check -q --fix . ; ruff format -q .
+
+check: $(READY)  ## linter, layout, types, import rules
+	ruff check .
+	ruff format --check .
+	pyright
+	lint-imports
+
+# one thread a process: two torch processes with two threads each are five times slower on two cores
+test: check  ## check, and all tests
+	OMP_NUM_THREADS=1 pytest -q -n auto --maxprocesses 4 --dist worksteal

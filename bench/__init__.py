@@ -1,0 +1,1 @@
+"""Commands behind every figure in README and docs."""

@@ -1,0 +1,31 @@
+"""Composes conf/ into a parameters file, as `dvc exp run` does."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages._cli import run
+
+
+def main(
+    out: Annotated[Path, typer.Argument(help="The file to write.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Hydra overrides, e.g. method=ft seed=2.")
+    ] = None,
+) -> None:
+    """Write the parameters that conf/ and OVERRIDES make, every value explicit."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from cssegcore.files import write_text
+
+    folder = str(Path("conf").resolve())
+    with initialize_config_dir(folder, version_base=None):
+        composed = compose("config", overrides=overrides or [])
+    OmegaConf.resolve(composed)
+    write_text(out, OmegaConf.to_yaml(composed))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,57 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import scenes
+
+
+@pytest.fixture
+def dataset_root(tmp_path):
+    """The tiny dataset, which the test may spoil."""
+    return scenes.write_dataset(tmp_path / "dataset")
+
+
+@pytest.fixture
+def project(tmp_path, dataset_root, monkeypatch):
+    """A project on the tiny dataset, and the current folder in it."""
+    for name in ("DVC_ROOT", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CSSEGCORE_TRACKING", "off")
+    monkeypatch.setenv("CSSEGCORE_DEVICE", "cpu")
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return scenes.Project(folder, dataset_root)
+
+
+@pytest.fixture(scope="session")
+def walked(tmp_path_factory):
+    """The folder of a project in which the whole pipeline ran, and each stage's modules."""
+    folder = tmp_path_factory.mktemp("walked")
+    root = scenes.write_dataset(tmp_path_factory.mktemp("data") / "dataset")
+    environment = {
+        **os.environ,
+        "CSSEGCORE_TRACKING": "off",
+        "CSSEGCORE_DEVICE": "cpu",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",  # no threads before the forks
+        "PYTHONPATH": str(scenes.HOME),
+    }
+    environment.pop("DVC_ROOT", None)
+    code = "from pathlib import Path; from tests.scenes import walk; import sys;"
+    code += "walk(*map(Path, sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, folder, root],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    modules = json.loads((folder / "modules.json").read_text())
+    return Path(folder), {stage: set(names) for stage, names in modules.items()}

@@ -1,0 +1,99 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from cssegcore.classifier_init import ClassifierInit
+from cssegcore.losses.unbiased_kd import unbiased_distillation
+from cssegcore.parts import make_part
+
+
+def make(part):
+    return make_part("cssegcore.classifier_init", ClassifierInit, {"part": part}, "x")
+
+
+def make_heads(*outputs, depth=5):
+    rng = torch.Generator().manual_seed(sum(outputs))
+    heads = [nn.Conv2d(depth, n, 1).double() for n in outputs]
+    for head in heads:
+        for weight in head.parameters():
+            weight.data = torch.randn(weight.shape, generator=rng, dtype=torch.float64)
+    return heads
+
+
+def numbers(heads):
+    return [(h.weight.detach().clone(), h.bias.detach().clone()) for h in heads]
+
+
+def logits(heads, features):
+    return torch.cat([head(features) for head in heads], 1).detach()
+
+
+class TestBackground:
+    def test_by_hand(self):
+        first, new = make_heads(2, 1, depth=1)
+        with torch.no_grad():
+            first.weight.copy_(torch.tensor([0.3, 7.0])[:, None, None, None])
+            first.bias.copy_(torch.tensor([0.4, 9.0]))
+        make("background")([first, new])
+        # one new class: background and new class share half of its probability each
+        assert first.bias.tolist() == pytest.approx([0.4 - math.log(2), 9.0])
+        assert new.bias.tolist() == pytest.approx([0.4 - math.log(2)])
+        assert new.weight.flatten().tolist() == pytest.approx([0.3])
+        both = torch.tensor([first.bias[0], new.bias[0]])
+        assert both.logsumexp(0).item() == pytest.approx(0.4)
+
+    @pytest.mark.parametrize("outputs", [(3, 1), (3, 4), (2, 2, 3), (4, 1, 1, 1)])
+    def test_every_other_number_stays(self, outputs):
+        heads = make_heads(*outputs)
+        before = numbers(heads)
+        make("background")(heads)
+        shift = math.log(outputs[-1] + 1)
+        for at, (head, (weight, bias)) in enumerate(zip(heads, before, strict=True)):
+            if at == len(heads) - 1:
+                weight = before[0][0][:1].expand_as(weight)
+                bias = (before[0][1][0] - shift).expand_as(bias)
+            elif at == 0:
+                bias[0] -= shift
+            assert torch.equal(head.weight, weight)
+            assert torch.allclose(head.bias, bias, rtol=1e-15)
+
+    @pytest.mark.parametrize("outputs", [(3, 1), (3, 4), (2, 2, 3)])
+    def test_background_and_new_classes_together_score_as_the_background_did(self, outputs):
+        heads = make_heads(*outputs)
+        features = torch.randn(2, 5, 3, 4, dtype=torch.float64)
+        old = logits(heads[:-1], features)
+        make("background")(heads)
+        after = logits(heads, features)
+        k = sum(outputs[:-1])
+        shared = torch.cat([after[:, :1], after[:, k:]], 1).logsumexp(1)
+        assert torch.allclose(shared, old[:, 0])
+        assert torch.equal(after[:, 1:k], old[:, 1:])
+
+    def test_the_old_model_is_not_contradicted_at_the_start(self):
+        heads = make_heads(4, 2)
+        features = torch.randn(2, 5, 3, 4, dtype=torch.float64)
+        old = logits(heads[:-1], features)
+        make("background")(heads)
+        after = logits(heads, features).requires_grad_()
+        (grad,) = torch.autograd.grad(unbiased_distillation(after, old), after)
+        assert grad.abs().max() < 1e-12
+
+    def test_heads_can_be_trained_afterwards(self):
+        heads = make_heads(3, 2)
+        make("background")(heads)
+        assert all(p.requires_grad and p.is_leaf for head in heads for p in head.parameters())
+        new = heads[-1].weight
+        assert new.data_ptr() != heads[0].weight.data_ptr()
+        new.data[0] += 1  # rows are apart from each other
+        assert not torch.equal(new[0], new[1])
+
+
+def test_none_changes_nothing():
+    heads = make_heads(3, 2)
+    before = numbers(heads)
+    make("none")(heads)
+    for (weight, bias), head in zip(before, heads, strict=True):
+        assert torch.equal(head.weight, weight)
+        assert torch.equal(head.bias, bias)
