@@ -29,13 +29,14 @@ demo: data  ## the whole pipeline on the embedded dataset
 	dvc repro
 	@echo
 	@echo "report:   $(CURDIR)/work/report/report.html"
-	@echo "compare:  make ui   (MLflow at http://127.0.0.1:5000)"
+	@echo "compare:  make ui"
 
 repro: $(READY)  ## run params.yaml as it stands
 	dvc repro
 
 ui: $(READY)  ## send what is not sent yet, then open MLflow's UI on port 5000
 	python -m stages.track
+	@echo "MLflow: http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 
 params: $(READY)  ## compose the default params.yaml from conf/

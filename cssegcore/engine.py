@@ -19,6 +19,7 @@ from cssegcore.losses import Pass
 from cssegcore.method import Method
 from cssegcore.networks import Segmenter
 from cssegcore.resume import ResumeFile
+from cssegcore.sgd import Sgd
 
 Row = dict[str, float]
 """One epoch: `epoch` (from 1), `lr` at its end, `loss` and each term, as means over iterations."""
@@ -123,13 +124,10 @@ def train(
         FloatingPointError: The loss is not finite; nothing of that epoch is kept.
         InputError: The resume file is damaged.
     """
-    sgd = torch.optim.SGD(
+    sgd = Sgd(
         segmenter.parameters(),
-        lr=task.lr,
         momentum=optimizer.momentum,
         weight_decay=optimizer.weight_decay,
-        nesterov=True,
-        fused=device.type == "cuda",
     )
     rows = _restore(segmenter, sgd, resume, device)
     for row in rows:
@@ -141,26 +139,24 @@ def train(
         shown = hooks.progress(batches, count)
         row = _epoch(segmenter, old, sgd, shown, count, epoch, task, method, optimizer)
         rows.append(row)
-        resume.save({"model": segmenter.state_dict(), "optimizer": sgd.state_dict(), "rows": rows})
+        resume.save({"model": segmenter.state_dict(), "velocities": sgd.state, "rows": rows})
         hooks.epoch(row)
     return rows
 
 
-def _restore(
-    segmenter: Segmenter, sgd: torch.optim.SGD, resume: ResumeFile, device: torch.device
-) -> list[Row]:
+def _restore(segmenter: Segmenter, sgd: Sgd, resume: ResumeFile, device: torch.device) -> list[Row]:
     state: Mapping[str, Any] | None = resume.load(device)
     if state is None:
         return []
     segmenter.load_state_dict(state["model"])
-    sgd.load_state_dict(state["optimizer"])
+    sgd.state = state["velocities"]
     return state["rows"]
 
 
 def _epoch(
     segmenter: Segmenter,
     old: Segmenter | None,
-    sgd: torch.optim.SGD,
+    sgd: Sgd,
     batches: Iterable[Batch],
     count: int,
     epoch: int,
@@ -173,15 +169,13 @@ def _epoch(
     lr = task.lr
     for at, batch in enumerate(batches):
         lr = optimizer.lr(task.lr, epoch * count + at, task.epochs * count)
-        for group in sgd.param_groups:
-            group["lr"] = lr
         terms = _terms(segmenter, old, batch, task.num_old, method, optimizer.amp)
         loss = torch.stack(list(terms.values())).sum()
-        sgd.zero_grad(set_to_none=True)
+        sgd.zero_grad()
         loss.backward()
         if optimizer.clip:
             torch.nn.utils.clip_grad_norm_(segmenter.parameters(), optimizer.clip)
-        sgd.step()
+        sgd.step(lr)
         for name, value in {"loss": loss, **terms}.items():  # kept on the device: no sync
             sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()
     means = {name: float(total) / count for name, total in sums.items()}

@@ -116,7 +116,7 @@ def prepare(
     )
     model = checkpoint.Model(chosen.step, dict(plan.model), chosen.classes, chosen.raw)
     return Job(
-        segmenter.to(device, memory_format=torch.channels_last),
+        segmenter.to(device).to(memory_format=torch.channels_last),
         model,
         old,
         task,

@@ -22,8 +22,9 @@ def open_run(params: Params, code: Path) -> tracking.Run:
     return tracking.open_run(
         tracking.RunInfo(
             key=tracking.run_key(raw, tables),
-            experiment=f"{scenario.name} {scenario.setting}",
-            name=f"{name} · {scenario.name} · {scenario.setting} · seed {params.seed}",
+            # MLflow's pages drop what stands before a slash, and cut names after 18 characters
+            experiment=f"{scenario.name.replace('/', ' ')} {scenario.setting}",
+            name=f"{name} · seed {params.seed} · {scenario.name} · {scenario.setting}",
             params=tracking.flatten(raw),
             tags={"method": name, "scenario": scenario.name, "setting": scenario.setting},
         )

@@ -2,7 +2,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,7 @@ from tests import scenes
 @pytest.fixture
 def dataset_root(tmp_path):
     """The tiny dataset, which the test may spoil."""
-    return scenes.write_dataset(tmp_path / "dataset")
+    return scenes.make_scenes(tmp_path / "dataset")
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def project(tmp_path, dataset_root, monkeypatch):
 def walked(tmp_path_factory):
     """The folder of a project in which the whole pipeline ran, and each stage's modules."""
     folder = tmp_path_factory.mktemp("walked")
-    root = scenes.write_dataset(tmp_path_factory.mktemp("data") / "dataset")
+    scenes.Project(folder, scenes.make_scenes(tmp_path_factory.mktemp("data") / "dataset"))
     environment = {
         **os.environ,
         "CSSEGCORE_TRACKING": "off",
@@ -42,10 +41,8 @@ def walked(tmp_path_factory):
         "PYTHONPATH": str(scenes.HOME),
     }
     environment.pop("DVC_ROOT", None)
-    code = "from pathlib import Path; from tests.scenes import walk; import sys;"
-    code += "walk(*map(Path, sys.argv[1:]))"
     done = subprocess.run(
-        [sys.executable, "-c", code, folder, root],
+        [sys.executable, "-c", "from tests.scenes import walk; walk()"],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -54,4 +51,4 @@ def walked(tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     modules = json.loads((folder / "modules.json").read_text())
-    return Path(folder), {stage: set(names) for stage, names in modules.items()}
+    return folder, {stage: set(names) for stage, names in modules.items()}

@@ -5,12 +5,13 @@ import functools
 import importlib
 import io
 import json
+import math
 import os
 import re
 import runpy
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -20,21 +21,9 @@ import yaml
 from PIL import Image
 
 HOME = Path(__file__).resolve().parents[1]
-SIZE = 24
-CLASSES = ("background", "red", "green", "blue", "yellow")
-COLOURS = ((90, 90, 90), (220, 30, 30), (30, 200, 30), (40, 40, 220), (220, 210, 40))
-TRAIN = {
-    "t0": (1,),
-    "t1": (2,),
-    "t2": (1, 3),
-    "t3": (3,),
-    "t4": (2, 4),
-    "t5": (4,),
-    "t6": (3, 4),
-    "t7": (1, 2, 3, 4),
-}
-VAL = {"v0": (1,), "v1": (2, 3), "v2": (4,), "v3": (1, 2, 3, 4)}
-"""Names of the images and the classes each shows."""
+CLASSES = ("red", "green", "blue", "yellow")
+CELL = 12
+COLOURS = np.array([[90, 90, 90], *np.random.default_rng(0).integers(0, 256, (8, 3))], np.uint8)
 
 TINY = (
     "scenario=shapes/4-2",
@@ -42,7 +31,9 @@ TINY = (
     "steps.step0.classes=[red,green]",
     "steps.step1.classes=[blue]",
     "steps.step2.classes=[yellow]",
-    "model.widths=[4,4,8,8]",
+    "model.stem=[4,4]",
+    "model.widths=[4,4,8]",
+    "model.depth=8",
     "schedule.base.epochs=1",
     "schedule.increment.epochs=1",
     "optimizer.batch_size=2",
@@ -58,37 +49,47 @@ WITH_TORCH = (
 )
 
 
-def draw(shown: Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
+def train_images(count: int) -> list[list[int]]:
+    """Returns the classes that each training image shows: one, two neighbours, or all."""
+    every = list(range(1, count + 1))
+    return [[k] for k in every] + [[k, k + 1] for k in every[:-1]] + [every]
+
+
+def val_images(count: int) -> list[list[int]]:
+    """Returns the classes that each validation image shows: one or all."""
+    every = list(range(1, count + 1))
+    return [[k] for k in every] + [every]
+
+
+def draw(shown: Iterable[int], count: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns a photograph and its labels: a square with a void border for each class shown."""
-    labels = np.zeros((SIZE, SIZE), np.uint8)
-    photograph = np.empty((SIZE, SIZE, 3), np.uint8)
-    photograph[:] = COLOURS[0]
+    side = math.ceil(math.sqrt(count))
+    labels = np.zeros((CELL * side, CELL * side), np.uint8)
     for label in shown:
-        top, left = 12 * ((label - 1) // 2), 12 * ((label - 1) % 2)
+        top, left = (CELL * place for place in divmod(label - 1, side))
         labels[top + 1 : top + 11, left + 1 : left + 11] = 255
         labels[top + 2 : top + 10, left + 2 : left + 10] = label
-        photograph[top + 2 : top + 10, left + 2 : left + 10] = COLOURS[label]
-    return photograph, labels
+    return COLOURS[np.where(labels == 255, 0, labels)], labels
 
 
-def write_labels(path: Path, labels: np.ndarray) -> None:
-    """Writes a grey PNG of label values."""
-    Image.fromarray(labels).save(path)
-
-
-def write_dataset(root: Path) -> Path:
-    """Writes the dataset in Pascal VOC's layout."""
+def make_scenes(root: Path, classes: Sequence[str] = CLASSES) -> Path:
+    """Writes a dataset in Pascal VOC's layout: t0, t1, … to train on, v0, v1, … to test on."""
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (root / folder).mkdir(parents=True)
-    (root / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
-    for part, images in {"train": TRAIN, "val": VAL}.items():
-        names = "".join(f"{name}\n" for name in images)
-        (root / "ImageSets" / "Segmentation" / f"{part}.txt").write_text(names)
-        for name, shown in images.items():
-            photograph, labels = draw(shown)
+    write_lines(root / "classes.txt", ["background", *classes])
+    for part, images in (("train", train_images), ("val", val_images)):
+        contents = {f"{part[0]}{i}": shown for i, shown in enumerate(images(len(classes)))}
+        write_lines(root / "ImageSets" / "Segmentation" / f"{part}.txt", contents)
+        for name, shown in contents.items():
+            photograph, labels = draw(shown, len(classes))
             Image.fromarray(photograph).save(root / "JPEGImages" / f"{name}.jpg", quality=95)
-            write_labels(root / "SegmentationClass" / f"{name}.png", labels)
+            Image.fromarray(labels).save(root / "SegmentationClass" / f"{name}.png")
     return root
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Writes a list file."""
+    path.write_text("".join(f"{line}\n" for line in lines))
 
 
 @functools.cache
@@ -117,7 +118,7 @@ class Outcome(NamedTuple):
         return self.err
 
 
-def run_module(name: str, arguments: Iterable[str]) -> Outcome:
+def run_module(name: str, *arguments: str) -> Outcome:
     """Runs `python -m name arguments` in this process."""
     out, err = io.StringIO(), io.StringIO()
     status: object = 0
@@ -143,6 +144,7 @@ class Project:
         self.root = root
         self.params: dict[str, Any] = yaml.safe_load(composed(*TINY, *overrides))
         self.params["dataset"]["root"] = str(root)
+        self.commands = commands(self.params)
         self.write()
 
     def write(self) -> None:
@@ -156,66 +158,62 @@ class Project:
         functools.reduce(lambda at, name: at[name], path, self.params)[last] = value
         self.write()
 
-    def commands(self) -> dict[str, list[str]]:
-        """Returns the words of every stage's command, as DVC fills them in."""
-        found = {}
-        for name, stage in yaml.safe_load((HOME / "dvc.yaml").read_text())["stages"].items():
-            if "foreach" not in stage:
-                found[name] = self._filled(stage["cmd"], self.params)
-                continue
-            for key, item in self.params[stage["foreach"][2:-1]].items():
-                values = {**self.params, "key": key, "item": item}
-                found[f"{name}@{key}"] = self._filled(stage["do"]["cmd"], values)
-        return found
-
-    @staticmethod
-    def _filled(command: str, values: dict[str, Any]) -> list[str]:
-        def value(match: re.Match[str]) -> str:
-            return str(functools.reduce(lambda at, name: at[name], match[1].split("."), values))
-
-        return re.sub(r"\$\{([\w.]+)\}", value, command).split()
-
     def run(self, *stages: str) -> Outcome:
         """Runs stages in this process, all but the last expected to do well."""
-        *before, last = stages
-        for stage in before:
-            outcome = self.run(stage)
-            assert outcome.status == 0, (stage, outcome)
-        python, dash_m, module, *arguments = self.commands()[last]
-        assert (python, dash_m) == ("python", "-m")
-        with contextlib.chdir(self.folder):
-            return run_module(module, arguments)
+        outcome = Outcome(0, "", "")
+        for stage in stages:
+            assert outcome.status == 0, outcome
+            outcome = run_module(*self.commands[stage])
+        return outcome
 
 
-def walk(folder: Path, root: Path) -> None:
-    """Runs the whole pipeline and writes modules.json: what each stage has imported.
+def commands(params: dict[str, Any]) -> dict[str, list[str]]:
+    """Returns every stage's module and arguments, filled in from dvc.yaml as DVC does."""
+    found = {}
+    for name, stage in yaml.safe_load((HOME / "dvc.yaml").read_text())["stages"].items():
+        if "foreach" not in stage:
+            found[name] = _filled(stage["cmd"], params)
+            continue
+        for key, item in params[stage["foreach"][2:-1]].items():
+            values = {**params, "key": key, "item": item}
+            found[f"{name}@{key}"] = _filled(stage["do"]["cmd"], values)
+    return found
+
+
+def _filled(command: str, values: dict[str, Any]) -> list[str]:
+    def value(match: re.Match[str]) -> str:
+        return str(functools.reduce(lambda at, name: at[name], match[1].split("."), values))
+
+    python, dash_m, *rest = re.sub(r"\$\{([\w.]+)\}", value, command).split()
+    assert (python, dash_m) == ("python", "-m"), command
+    return rest
+
+
+def walk() -> None:
+    """Runs the whole pipeline here and writes modules.json: what each stage has imported.
 
     Every stage runs in a fork of this process, which has to be a fresh one: nothing but what a
     stage imports by itself is there, except that torch is paid for once.
     """
-    project = Project(folder, root)
-    imported = {}
-    for name in WITHOUT_TORCH:
-        imported[name] = _forked(project, name)
-    importlib.import_module("torchvision")
-    for name in WITH_TORCH:
-        imported[name] = _forked(project, name)
-    (folder / "modules.json").write_text(json.dumps(imported))
+    every = commands(yaml.safe_load(Path("params.yaml").read_text()))
+    imported = {name: _forked(every[name]) for name in WITHOUT_TORCH}
+    for paid_once in ("torchvision", "torch._dynamo", "matplotlib.pyplot"):
+        importlib.import_module(paid_once)
+    imported |= {name: _forked(every[name]) for name in WITH_TORCH}
+    Path("modules.json").write_text(json.dumps(imported))
 
 
-def _forked(project: Project, name: str) -> list[str]:
-    note = project.folder / "imported.json"
+def _forked(command: list[str]) -> list[str]:
+    note = Path("imported.json")
     child = os.fork()
     if child == 0:
-        outcome = project.run(name)
-        if outcome.status:
-            print(name, *outcome, sep="\n", file=sys.stderr)
+        outcome = run_module(*command)
         note.write_text(json.dumps(sorted(sys.modules)))
-        sys.stderr.flush()
+        os.write(2, outcome.err.encode())
         os._exit(outcome.status)
     _, status = os.waitpid(child, 0)
     if status:
-        raise SystemExit(f"{name} failed")
+        raise SystemExit(f"{command} failed")
     return json.loads(note.read_text())
 
 

@@ -41,7 +41,7 @@ class TestBackground:
         assert first.bias.tolist() == pytest.approx([0.4 - math.log(2), 9.0])
         assert new.bias.tolist() == pytest.approx([0.4 - math.log(2)])
         assert new.weight.flatten().tolist() == pytest.approx([0.3])
-        both = torch.tensor([first.bias[0], new.bias[0]])
+        both = torch.cat([first.bias[:1], new.bias])
         assert both.logsumexp(0).item() == pytest.approx(0.4)
 
     @pytest.mark.parametrize("outputs", [(3, 1), (3, 4), (2, 2, 3), (4, 1, 1, 1)])
@@ -50,14 +50,13 @@ class TestBackground:
         before = numbers(heads)
         make("background")(heads)
         shift = math.log(outputs[-1] + 1)
-        for at, (head, (weight, bias)) in enumerate(zip(heads, before, strict=True)):
-            if at == len(heads) - 1:
-                weight = before[0][0][:1].expand_as(weight)
-                bias = (before[0][1][0] - shift).expand_as(bias)
-            elif at == 0:
-                bias[0] -= shift
+        weight, bias = before[0]
+        lowered = bias - shift * torch.eye(outputs[0], dtype=torch.float64)[0]
+        new = weight[:1].expand(outputs[-1], -1, -1, -1), lowered[:1].expand(outputs[-1])
+        expected = [(weight, lowered), *before[1:-1], new]
+        for head, (weight, bias) in zip(heads, expected, strict=True):
             assert torch.equal(head.weight, weight)
-            assert torch.allclose(head.bias, bias, rtol=1e-15)
+            assert torch.equal(head.bias, bias)
 
     @pytest.mark.parametrize("outputs", [(3, 1), (3, 4), (2, 2, 3)])
     def test_background_and_new_classes_together_score_as_the_background_did(self, outputs):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.scenes import make_scenes
+from cssegcore.data.shapes import make_dataset
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.dvc
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.dvc
 QUICK = [
     "schedule.base.epochs=2",
     "schedule.increment.epochs=1",
-    "model.widths=[4,4,4,8]",
+    "model.widths=[4,4,8]",
     "augmentation.size=32",
     "optimizer.batch_size=8",
     "evaluation.panels=2",
@@ -48,7 +48,7 @@ class Project:
                 shutil.copy(source, root / name)
         for name in ("data.dvc", "dvc.lock"):
             (root / name).unlink(missing_ok=True)
-        make_scenes(root / "data", ("disc", "triangle", "square", "star", "cross", "crescent", "ring", "hexagon"))
+        make_dataset(root / "data", seed=0, train=48, val=16, size=32)
         self.run("git", "init", "-q")
         self.run("git", "config", "user.email", "tests@example.org")
         self.run("git", "config", "user.name", "tests")

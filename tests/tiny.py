@@ -21,7 +21,7 @@ torch.set_num_threads(1)
 
 CPU = torch.device("cpu")
 METHODS = sorted(path.stem for path in (scenes.HOME / "conf" / "method").glob("*.yaml"))
-MODEL = {"part": "small", "widths": [6, 8, 8, 8], "dilation": 1}
+MODEL = {"part": "small", "stem": [4, 4], "widths": [6, 8, 8], "depth": 8, "dilation": 1}
 OPTIMIZER = {
     "batch_size": 2,
     "momentum": 0.9,
@@ -57,7 +57,7 @@ class Lists:
     @classmethod
     def write(cls, folder: Path) -> "Lists":
         """Draws the scenes below `folder` and splits them."""
-        root = scenes.write_dataset(folder / "dataset")
+        root = scenes.make_scenes(folder / "dataset")
         dataset = open_dataset({"name": "tiny", "root": str(root), "layout": {"part": "voc"}})
         entries = build_index(dataset, lambda items, _: items)
         scenario = Scenario.of("overlapped", dataset.classes, STEPS)

@@ -52,8 +52,8 @@ class UnbiasedDistillation(Loss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.alpha > 0:
-            raise ValueError(f"`alpha` must be > 0, got {self.alpha}")
+        if not 0 < self.alpha < float("inf"):
+            raise ValueError(f"`alpha` must be a finite number > 0, got {self.alpha}")
 
     def __call__(self, batch: Pass) -> Float[Tensor, ""]:
         assert batch.old_logits is not None

@@ -7,6 +7,8 @@ are leaky, and there is no dropout.
 """
 
 import dataclasses
+import pickle
+import textwrap
 from pathlib import Path
 from typing import Literal, final
 
@@ -51,7 +53,7 @@ class DeepLabV3(Architecture):
 
     def check(self) -> None:
         if self.weights != "none":
-            _weights(self)
+            _resnet(self)
 
     def trunk(self) -> Trunk:
         return _DeepLabTrunk(self)
@@ -73,25 +75,40 @@ def _resnet(numbers: DeepLabV3) -> nn.Sequential:
 
     dilate = [False, numbers.output_stride == 8, True]
     network = models.get_model(numbers.backbone, weights=None, replace_stride_with_dilation=dilate)
-    if numbers.weights != "none":
-        network.load_state_dict(_weights(numbers))
+    if numbers.weights == "imagenet":
+        _fill(network, _imagenet(numbers.backbone), numbers.backbone)
+    elif numbers.weights != "none":
+        _fill(network, Path(numbers.weights), numbers.backbone)
     return nn.Sequential(*(m for n, m in network.named_children() if n not in ("avgpool", "fc")))
 
 
-def _weights(numbers: DeepLabV3) -> dict[str, Tensor]:
+def _imagenet(backbone: str) -> Path:
+    """Returns where torchvision keeps its weights, fetched if they are not there."""
     from torchvision import models
 
-    if numbers.weights != "imagenet":
-        return torch.load(numbers.weights, map_location="cpu", weights_only=True)
-    weights = models.get_model_weights(numbers.backbone)["IMAGENET1K_V1"]
+    url = models.get_model_weights(backbone)["IMAGENET1K_V1"].url
+    path = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
+    if not path.exists():
+        digest = path.stem.rsplit("-", 1)[-1]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=digest, progress=False)
+        except (OSError, RuntimeError) as error:  # RuntimeError: the digest differs
+            raise InputError(
+                f"`model.weights` is imagenet, and {path.name} is neither cached nor to be"
+                f" downloaded ({error}): put the file into {path.parent}, or set `model.weights` to"
+                " its path, or to `none` to train from scratch."
+            ) from None
+    return path
+
+
+def _fill(network: nn.Module, path: Path, backbone: str) -> None:
     try:
-        return weights.get_state_dict(check_hash=True, progress=False)
-    except OSError as error:
-        name = weights.url.rsplit("/", 1)[-1]
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (RuntimeError, TypeError, OSError, EOFError, pickle.UnpicklingError) as error:
         raise InputError(
-            f"`model.weights` is imagenet, and {name} is neither cached nor to be downloaded"
-            f" ({error}): put the file into {torch.hub.get_dir()}/checkpoints, or set"
-            " `model.weights` to its path, or to `none` to train from scratch."
+            f"`model.weights`: {path} cannot be used ({textwrap.shorten(str(error), 160)}): it must"
+            f" hold a state dict of torchvision's {backbone}; a damaged download must be deleted."
         ) from None
 
 
