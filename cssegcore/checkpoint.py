@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def load(path: Path, device: torch.device) -> tuple[Segmenter, Model]:
         InputError: The file is missing, damaged, or no model of this library.
     """
     try:
-        with safe_open(path, "pt", device=str(device)) as file:
+        with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get(KEY)
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 - no mapping
     except FileNotFoundError:
@@ -72,8 +73,14 @@ def load(path: Path, device: torch.device) -> tuple[Segmenter, Model]:
         ) from None
     if text is None:
         raise InputError(f"{path} holds weights, but no model of cssegcore: choose another file.")
-    model = build(Model, json.loads(text), str(path))
-    network = model.network | ({"weights": "none"} if "weights" in model.network else {})
-    segmenter = new_segmenter(network, [len(names) for names in model.classes]).to(device)
-    segmenter.load_state_dict(tensors)
-    return segmenter.eval(), model
+    try:
+        model = build(Model, json.loads(text), str(path))
+        network = model.network | ({"weights": "none"} if "weights" in model.network else {})
+        segmenter = new_segmenter(network, [len(names) for names in model.classes])
+        segmenter.load_state_dict(tensors)
+    except (json.JSONDecodeError, RuntimeError) as error:
+        raise InputError(
+            f"the weights in {path} do not fit what it says of them"
+            f" ({textwrap.shorten(str(error), 160)}): run `dvc repro` to make it again."
+        ) from None
+    return segmenter.to(device).eval(), model

@@ -121,7 +121,7 @@ def train(
         hooks: Who follows.
 
     Raises:
-        FloatingPointError: The loss is not finite; nothing of that epoch is kept.
+        FloatingPointError: The loss or a weight is not finite; nothing of that epoch is kept.
         InputError: The resume file is damaged.
     """
     sgd = Sgd(
@@ -179,12 +179,14 @@ def _epoch(
         for name, value in {"loss": loss, **terms}.items():  # kept on the device: no sync
             sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()
     means = {name: float(total) / count for name, total in sums.items()}
-    if not all(map(math.isfinite, means.values())):
+    # the last update is in no loss yet
+    weights = torch.stack([w.isfinite().all() for w in segmenter.state_dict().values()])
+    if not (all(map(math.isfinite, means.values())) and weights.all()):
         raise FloatingPointError(
-            f"{task.step}, epoch {epoch + 1}: the loss is not finite ({means}). Lower"
+            f"{task.step}, epoch {epoch + 1}: the loss or a weight is not finite ({means}). Lower"
             f" `steps.{task.step}.lr` or set `optimizer.clip`."
         )
-    return {"epoch": epoch + 1, "lr": lr, **means}
+    return {"epoch": float(epoch + 1), "lr": lr, **means}
 
 
 def _terms(

@@ -4,11 +4,24 @@ import contextlib
 import hashlib
 import json
 import os
+import pickle
+import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from cssegcore.errors import InputError
+
+UNREADABLE = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    LookupError,
+    ValueError,
+    pickle.UnpicklingError,
+    struct.error,
+)
+"""What `torch.load` raises over a file that is cut off, damaged, or none of its own."""
 
 
 @contextlib.contextmanager

@@ -20,6 +20,9 @@ SLOTS = {
 
 PartRecipe = dict[str, object]
 
+COLUMNS = ("epoch", "lr", "loss")
+"""What the curve of a training says beside its terms."""
+
 
 @dataclasses.dataclass(frozen=True)
 class BaseRecipe:
@@ -106,6 +109,11 @@ class Method:
 def _losses(recipes: Mapping[str, PartRecipe], where: str) -> dict[str, Loss]:
     if not recipes:
         raise InputError(f"`{where}` is empty: name at least one term, such as `ce: {{part: ce}}`.")
+    if taken := [name for name in recipes if name in COLUMNS]:
+        raise InputError(
+            f"`{where}.{taken[0]}`: {taken[0]!r} is a column of the curve already; give the term"
+            " another name."
+        )
     return {
         name: make_part(SLOTS["losses"], Loss, recipe, f"{where}.{name}")
         for name, recipe in recipes.items()

@@ -5,8 +5,6 @@ deleted when a stage starts again), named by a digest of everything that determi
 training started again with the same digest continues from it; any other never sees it.
 """
 
-import pickle
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from typing import Any
 import torch
 
 from cssegcore.errors import InputError
-from cssegcore.files import replacing
+from cssegcore.files import UNREADABLE, replacing
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class ResumeFile:
             return None
         try:
             return torch.load(self.path, map_location=device, weights_only=True)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile):
+        except UNREADABLE:
             raise InputError(
                 f"the resume file {self.path} is damaged: delete it, and the step starts from its"
                 " first epoch."

@@ -53,7 +53,7 @@ class Scenario:
         made = []
         for index, (name, classes) in enumerate(steps.items()):
             if not classes:
-                raise InputError(f"`steps.{name}.classes` is empty: give the step a class.")
+                raise InputError(f"`scenario.classes.{name}` is empty: give the step a class.")
             for wanted in classes:
                 _check_class(wanted, name, table, taken)
                 taken[wanted] = name
@@ -61,7 +61,7 @@ class Scenario:
             made.append(Step(name, index, tuple(classes), raw))
         if left := [c for c in table[1:] if c not in taken]:
             raise InputError(
-                f"`steps`: no step learns {', '.join(left)}; add them to a step's `classes`."
+                f"`scenario.classes`: no step learns {', '.join(left)}; add them to a step's list."
             )
         return cls(setting, tuple(made))
 
@@ -82,7 +82,7 @@ class Scenario:
 
 
 def _check_class(wanted: str, step: str, table: Sequence[str], taken: Mapping[str, str]) -> None:
-    key = f"`steps.{step}.classes`"
+    key = f"`scenario.classes.{step}`"
     if wanted == table[BACKGROUND]:
         raise InputError(f"{key} lists {wanted!r}, which every step has by itself: leave it out.")
     if wanted not in table:

@@ -22,7 +22,6 @@ class StepParams:
         prev: The step before, `none` for the first.
         recipe: The section that says how it is trained: `method.base` or `method`.
         images: Which of its lists it trains on.
-        classes: Names of the classes it adds.
         epochs: Passes over its images.
         lr: Learning rate at its first iteration.
     """
@@ -30,7 +29,6 @@ class StepParams:
     prev: str
     recipe: Literal["method.base", "method"]
     images: Literal["train", "seen"]
-    classes: list[str]
     epochs: int
     lr: float
 
@@ -43,10 +41,11 @@ class StepParams:
 
 @dataclasses.dataclass(frozen=True)
 class ScenarioParams:
-    """`scenario`: its name, the rule that gives steps their images, and its last step."""
+    """`scenario`: its name, the rule that gives steps their images, their classes, the last."""
 
     name: str
     setting: Setting
+    classes: dict[str, list[str]]
     last: str
 
 
@@ -121,8 +120,7 @@ class Params:
 
     def scenario_of(self, table: tuple[str, ...]) -> Scenario:
         """Builds the scenario over a dataset's class table."""
-        classes = {name: step.classes for name, step in self.steps.items()}
-        return Scenario.of(self.scenario.setting, table, classes)
+        return Scenario.of(self.scenario.setting, table, self.scenario.classes)
 
     def check_chain(self) -> None:
         """Checks that the steps follow each other as `dvc.yaml` will chain them.
@@ -130,20 +128,16 @@ class Params:
         Raises:
             InputError: A `prev`, `increments` or `scenario.last` does not fit the steps.
         """
-        names = list(self.steps)
+        names = list(self.scenario.classes)
+        if list(self.steps) != names:
+            raise InputError(
+                f"`steps` must be those of `scenario.classes` ({', '.join(names)}), got"
+                f" {', '.join(self.steps) or 'none'}."
+            )
         if not names or names[0] != FIRST:
-            raise InputError(f"the first of `steps` must be {FIRST!r}, got {names[:1]}.")
+            raise InputError(f"the first of `scenario.classes` must be {FIRST!r}, got {names[:1]}.")
         for name, before in zip(names, ["none", *names[:-1]], strict=True):
-            step, first = self.steps[name], before == "none"
-            if step.prev != before:
-                raise InputError(f"`steps.{name}.prev` must be {before!r}, got {step.prev!r}.")
-            if first and (step.recipe != "method.base" or step.images != "train"):
-                raise InputError(
-                    f"`steps.{name}` must have `recipe: method.base` and `images: train`: the base"
-                    " step is trained on its own list and shared by methods."
-                )
-            if not first and step.recipe != "method":
-                raise InputError(f"`steps.{name}.recipe` must be 'method', got {step.recipe!r}.")
+            self._check_link(name, before)
         chain = {name: PrevParams(self.steps[name].prev) for name in names[1:]}
         if self.increments != chain:
             raise InputError(
@@ -152,6 +146,18 @@ class Params:
             )
         if self.scenario.last != names[-1]:
             raise InputError(f"`scenario.last` must be {names[-1]!r}, got {self.scenario.last!r}.")
+
+    def _check_link(self, name: str, before: str) -> None:
+        step = self.steps[name]
+        if step.prev != before:
+            raise InputError(f"`steps.{name}.prev` must be {before!r}, got {step.prev!r}.")
+        if name == FIRST and (step.recipe != "method.base" or step.images != "train"):
+            raise InputError(
+                f"`steps.{name}` must have `recipe: method.base` and `images: train`: the base"
+                " step is trained on its own list and shared by methods."
+            )
+        if name != FIRST and step.recipe != "method":
+            raise InputError(f"`steps.{name}.recipe` must be 'method', got {step.recipe!r}.")
 
 
 def read_raw(path: Path = PARAMS) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def main(
     params.scenario_of(open_dataset(params.dataset).classes)
     tables = _check_parts(params)
     _write(out, nothing, first, tables)
-    steps = ", ".join(f"{n}: {len(s.classes)} classes" for n, s in params.steps.items())
+    steps = ", ".join(f"{n}: {len(c)} classes" for n, c in params.scenario.classes.items())
     say(f"{params.method['name']} on {params.scenario.name} ({params.scenario.setting}): {steps}")
 
 

@@ -67,7 +67,7 @@ def main(
 
 
 def _protocol(params: Params) -> str:
-    order = ", ".join(f"{len(s.classes)}" for s in params.steps.values())
+    order = ", ".join(str(len(names)) for names in params.scenario.classes.values())
     return f"{params.scenario.setting}, classes {order}; whole photographs at their own size"
 
 

@@ -53,6 +53,7 @@ class Project:
         self.run("git", "config", "user.email", "tests@example.org")
         self.run("git", "config", "user.name", "tests")
         self.compose()
+        self.run("dvc", "add", "-q", "data")
         self.run("git", "add", "-A")
         self.run("git", "commit", "-qm", "start")
 
@@ -120,8 +121,8 @@ def test_which_stages_run(project: Project) -> None:
     assert step("nothing", "method=mib") == set()
 
     # a model not seen before makes `memory` and its like look again, at the price of a process
-    assert step("method: ft after mib", "method=ft") - EMPTY == {"check", "report"} | increments(1, 2)
-    assert "train@step0" not in table["method: ft after mib"]
+    swapped = {"check", "report"} | increments(1, 2)
+    assert step("method: ft after mib", "method=ft") - EMPTY == swapped, "step 0 is shared"
     ft = project.metrics()
     assert ft != mib
 
@@ -131,7 +132,7 @@ def test_which_stages_run(project: Project) -> None:
     again = step("step 2's learning rate", "method=mib", "steps.step2.lr=0.011")
     assert again == {"check", "report"} | increments(2)
 
-    assert step("joint after mib", "method=joint") - EMPTY == {"check", "report"} | increments(1, 2)
+    assert step("method: joint after mib", "method=joint") - EMPTY == swapped
 
     longer = step("scenario: 4-1 after 4-2", "method=mib", "scenario=shapes/4-1")
     assert {"check", "split", "report"} <= longer

@@ -44,7 +44,9 @@ def plan(method: str = "mib", epochs: int = 2, **changed: Any) -> Plan:
     """Returns how to train a tiny network; `optimizer` changes single numbers of it."""
     optimizer = OPTIMIZER | changed.pop("optimizer", {})
     usual = {"lr": 0.1, "seed": 1, "model": MODEL, "augmentation": VIEWS}
-    return Plan(method=method_section(method), optimizer=optimizer, epochs=epochs, **usual | changed)
+    return Plan(
+        method=method_section(method), optimizer=optimizer, epochs=epochs, **usual | changed
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from cssegcore.data.layouts import Layout
 from cssegcore.data.layouts._base import Part, read_names
 from cssegcore.errors import InputError
 from cssegcore.parts import make_part
 from cssegcore.strict import build
+from cssegcore.types import IGNORE
 
 LAYOUTS = "cssegcore.data.layouts"
 
@@ -68,15 +69,23 @@ class Dataset:
                 f"label image {path} has mode {image.mode}; it must hold one 8-bit channel"
                 " (palette or grey PNG) with the class number of each pixel."
             )
-        raw = self.layout.raw(np.asarray(image))
-        held = np.flatnonzero(np.bincount(raw.ravel(), minlength=256)[:255])
+        stored = np.asarray(image)
+        raw = self.layout.raw(stored)
+        held = np.flatnonzero(np.bincount(raw.ravel(), minlength=256)[:IGNORE])
         if held.size and held[-1] >= len(self.classes):
-            raise InputError(
-                f"label image {path} holds the value {held[-1]}, but the class table ends at"
-                f" {len(self.classes) - 1} ({self.classes[-1]}): mend the image or add the class"
-                " to `dataset.classes`. 255 is void."
-            )
+            raise self._unknown_value(path, int(stored[raw == held[-1]][0]))
         return raw
+
+    def _unknown_value(self, path: Path, value: int) -> InputError:
+        """Says which values a label image may hold, as they are stored in this layout."""
+        raw = self.layout.raw(np.arange(256, dtype=np.uint8))
+        known = np.flatnonzero(raw < len(self.classes))
+        void = ", ".join(map(str, np.flatnonzero(raw == IGNORE)))
+        return InputError(
+            f"label image {path} holds the value {value}, but its classes are {known[0]} to"
+            f" {known[-1]} ({self.classes[raw[known[-1]]]}), void is {void}: mend the image or add"
+            " the class to `dataset.classes`."
+        )
 
 
 def open_dataset(settings: Mapping[str, object]) -> Dataset:
@@ -94,9 +103,14 @@ def open_dataset(settings: Mapping[str, object]) -> Dataset:
             f" {given.help or 'Give the path of the dataset: -S dataset.root=/absolute/path.'}"
         )
     layout = make_part(LAYOUTS, Layout, given.layout, "dataset.layout")
-    classes = given.classes
+    classes, table = given.classes, root / "classes.txt"
     if classes is None:
-        classes = tuple(read_names(root / "classes.txt"))
+        if not table.exists():
+            raise InputError(
+                f"`dataset.classes` is not given and {table} does not exist: name the classes in"
+                " either, background first."
+            )
+        classes = tuple(read_names(table))
     if len(classes) < 2 or len(set(classes)) < len(classes) or len(classes) > 255:
         raise InputError(
             f"the class table of dataset {given.name!r} must hold 2 to 255 different names,"
@@ -121,12 +135,12 @@ def decode(path: Path, what: str) -> Image.Image:
         InputError: The file is missing, truncated or no image.
     """
     try:
-        image = Image.open(path)
-        image.load()
+        with Image.open(path) as image:
+            image.load()
+            return image
     except FileNotFoundError:
         raise InputError(
             f"{what} {path} does not exist: put it there or take its name off the list."
         ) from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{what} {path} cannot be read ({error}): replace the file.") from None
-    return image

@@ -7,7 +7,6 @@ are leaky, and there is no dropout.
 """
 
 import dataclasses
-import pickle
 import textwrap
 from pathlib import Path
 from typing import Literal, final
@@ -17,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cssegcore.errors import InputError
+from cssegcore.files import UNREADABLE
 from cssegcore.networks._base import Architecture, Trunk
 
 LEAK = 0.01
@@ -105,7 +105,7 @@ def _imagenet(backbone: str) -> Path:
 def _fill(network: nn.Module, path: Path, backbone: str) -> None:
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (RuntimeError, TypeError, OSError, EOFError, pickle.UnpicklingError) as error:
+    except (*UNREADABLE, TypeError) as error:
         raise InputError(
             f"`model.weights`: {path} cannot be used ({textwrap.shorten(str(error), 160)}): it must"
             f" hold a state dict of torchvision's {backbone}; a damaged download must be deleted."

@@ -41,7 +41,7 @@ def read_names(path: Path) -> list[str]:
     """Reads a list file, one name a line; blank lines, CRLF and a missing last LF are fine.
 
     Raises:
-        InputError: The file is missing, empty or repeats a name.
+        InputError: The file is missing, empty, no text or repeats a name.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -50,9 +50,11 @@ def read_names(path: Path) -> list[str]:
             f"the list {path} cannot be read ({error.strerror}): check `dataset.root` and"
             " `dataset.layout`."
         ) from None
+    except UnicodeDecodeError:
+        raise InputError(f"the list {path} is not UTF-8 text: save it as such.") from None
     names = [line.strip() for line in text.splitlines() if line.strip()]
     if not names:
-        raise InputError(f"the list {path} names no image: put one name a line.")
+        raise InputError(f"the list {path} is empty: put one name a line.")
     if len(set(names)) < len(names):
         twice = next(n for n in names if names.count(n) > 1)
         raise InputError(f"the list {path} names {twice!r} twice: remove one of the lines.")

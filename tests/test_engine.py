@@ -1,0 +1,275 @@
+import copy
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from cssegcore import checkpoint
+from cssegcore.classifier_init.none import AsBuilt
+from cssegcore.data.augmentation import Augmentation
+from cssegcore.data.batches import Images
+from cssegcore.device import choose_device
+from cssegcore.engine import Optimizer
+from cssegcore.errors import InputError
+from cssegcore.losses import Loss
+from cssegcore.losses.ce import cross_entropy
+from cssegcore.method import Method
+from cssegcore.parts import make_part
+from cssegcore.resume import ResumeFile
+from cssegcore.strict import build
+from tests.tiny import CPU, OPTIMIZER, VIEWS, Follower, Lists, plan, run, state
+
+
+@pytest.fixture(scope="module")
+def lists(tmp_path_factory):
+    return Lists.write(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def base(lists, tmp_path_factory):
+    """The model of a base step."""
+    folder = tmp_path_factory.mktemp("base")
+    return train_base(lists, folder / "model.safetensors")
+
+
+def train_base(lists, path, **changed):
+    job = lists.prepare(plan(**changed), "step0")
+    run(job, path.with_suffix(".resume"))
+    checkpoint.save(path, job.segmenter, job.model)
+    return path
+
+
+def views():
+    return make_part("cssegcore.data.augmentation", Augmentation, VIEWS, "augmentation")
+
+
+class TestOptimization:
+    @pytest.mark.parametrize("clip", [0, 0.5])
+    def test_weights_move_as_the_formulas_say(self, lists, tmp_path, clip):
+        """SGD, Nesterov, decay and clipping spelled out, next to the engine's."""
+        how = plan(epochs=3, optimizer={"clip": clip, "weight_decay": 0.01})
+        job = lists.prepare(how, "step0")
+        network = copy.deepcopy(job.segmenter).train()
+        velocity = [torch.zeros_like(p) for p in network.parameters()]
+        images, n, norms = job.task.images, len(job.task.images) // 2, []
+        for i in range(3 * n):
+            if i % n == 0:
+                rng = np.random.default_rng([how.seed, 0, i // n])
+                batches = images.epoch(views(), 2, rng, CPU)
+            batch = next(batches)
+            loss = cross_entropy(network(batch.images), batch.labels)
+            grads = torch.autograd.grad(loss, list(network.parameters()))
+            norms.append(math.sqrt(sum(g.double().square().sum().item() for g in grads)))
+            shrink = min(1, clip / norms[-1]) if clip else 1
+            lr = 0.1 * (1 - i / (3 * n)) ** 0.9
+            with torch.no_grad():
+                for p, v, g in zip(network.parameters(), velocity, grads, strict=True):
+                    g = shrink * g + 0.01 * p
+                    v.mul_(0.9).add_(g)
+                    p -= lr * (g + 0.9 * v)
+        rows = run(job, tmp_path / "r")
+        assert max(norms) > 0.5  # so that something is clipped
+        for got, want in zip(job.segmenter.parameters(), network.parameters(), strict=True):
+            assert torch.allclose(got, want, rtol=1e-3, atol=1e-5)
+        assert [row["lr"] for row in rows] == pytest.approx(
+            [0.1 * (1 - (e * n + n - 1) / (3 * n)) ** 0.9 for e in range(3)], rel=1e-12
+        )
+
+    def test_rows_are_means_over_iterations_of_the_weighted_terms(self, lists, base, tmp_path):
+        job = lists.prepare(plan("mib"), "step1", base)
+        for row in run(job, tmp_path / "r"):
+            assert list(row) == ["epoch", "lr", "loss", "unbiased_ce", "unbiased_kd"]
+            assert row["loss"] == pytest.approx(row["unbiased_ce"] + row["unbiased_kd"])
+
+    def test_a_weight_scales_its_term(self, lists, base, tmp_path):
+        def first_row(weight):
+            method = copy.deepcopy(plan("mib").method)
+            method["losses"]["unbiased_kd"]["weight"] = weight
+            how = dataclasses.replace(plan(lr=1e-9, epochs=1), method=method)
+            return run(lists.prepare(how, "step1", base), tmp_path / f"{weight}")[0]
+
+        one, three = first_row(1.0), first_row(3.0)
+        assert three["unbiased_kd"] == pytest.approx(3 * one["unbiased_kd"], rel=1e-5)
+        assert three["unbiased_ce"] == pytest.approx(one["unbiased_ce"], rel=1e-5)
+
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            ({"batch_size": 0}, "`batch_size` must be >= 1, got 0"),
+            ({"momentum": 0}, "`momentum` must lie in"),
+            ({"momentum": 1}, "`momentum` must lie in"),
+            ({"clip": -1}, "`clip` must be >= 0"),
+            ({"weight_decay": math.nan}, "`weight_decay` must be >= 0"),
+            ({"momentun": 0.9}, "`optimizer.momentun` is not a key.*`momentum`"),
+        ],
+    )
+    def test_refusals(self, wrong, message):
+        with pytest.raises(InputError, match=message):
+            build(Optimizer, OPTIMIZER | wrong, "optimizer")
+
+
+class TestDeterminism:
+    def trained(self, lists, folder, step, previous, **changed):
+        job = lists.prepare(plan(**changed), step, previous)
+        torch.rand(int(folder.name == "second") * 7 + 1)  # what ran before does not matter
+        return run(job, folder / f"{step}.resume"), state(job.segmenter)
+
+    @pytest.mark.parametrize("step", ["step0", "step1"])
+    def test_same_seed_same_bytes(self, lists, base, tmp_path, step):
+        previous = base if step == "step1" else None
+        first, second = (
+            self.trained(lists, tmp_path / name, step, previous) for name in ("first", "second")
+        )
+        assert first == second
+
+    def test_another_seed_gives_other_fresh_weights_order_and_views(self, lists, base, tmp_path):
+        for step, previous in (("step0", None), ("step1", base)):
+            one, two = (
+                self.trained(lists, tmp_path / str(seed), step, previous, seed=seed)
+                for seed in (1, 2)
+            )
+            assert one[0] != two[0]
+            assert all(one[1][key] != two[1][key] for key in one[1] if key.endswith("weight"))
+
+    def test_preparing_leaves_the_running_generator_alone(self, lists):
+        torch.manual_seed(3)
+        expected = torch.rand(3)
+        torch.manual_seed(3)
+        lists.prepare(plan(), "step0")
+        assert torch.equal(torch.rand(3), expected)
+
+
+class TestOldModel:
+    @pytest.mark.parametrize("method", ["ft", "mib"])
+    def test_only_the_new_model_moves(self, lists, base, tmp_path, method):
+        job = lists.prepare(plan(method), "step1", base)
+        before, start = state(job.old), state(job.segmenter)
+        run(job, tmp_path / "r")
+        stored, _ = checkpoint.load(base, CPU)
+        assert state(job.old) == before == state(stored)  # statistics of the norms included
+        assert not job.old.training
+        assert all(p.grad is None for p in job.old.parameters())
+        after = state(job.segmenter)
+        assert {key for key in start if start[key] == after[key]} == set()
+
+    def test_a_step_starts_from_the_model_before_and_a_new_head(self, lists, base):
+        job = lists.prepare(plan("ft"), "step1", base)
+        old, _ = checkpoint.load(base, CPU)
+        before, start = state(old), state(job.segmenter)
+        assert {key: start[key] for key in before} == before
+        assert set(start) - set(before) == {"heads.1.weight", "heads.1.bias"}
+        assert job.task.num_old == 3
+
+    def test_mib_starts_its_head_from_the_background(self, lists, base):
+        first, new = lists.prepare(plan("mib"), "step1", base).segmenter.classifiers
+        old, _ = checkpoint.load(base, CPU)
+        lowered = old.classifiers[0].bias[0] - math.log(2)
+        assert torch.equal(new.weight[0], first.weight[0])
+        assert torch.allclose(torch.stack([first.bias[0], new.bias[0]]), lowered)
+
+    def test_methods_share_the_bytes_of_the_base_model(self, lists, base, tmp_path):
+        for method in ("ft", "joint"):
+            path = train_base(lists, tmp_path / f"{method}.safetensors", method=method)
+            assert path.read_bytes() == base.read_bytes()
+
+    def test_joint_starts_afresh_whatever_came_before(self, lists, base, tmp_path):
+        other = train_base(lists, tmp_path / "other.safetensors", seed=9)
+        jobs = [lists.prepare(plan("joint"), "step1", previous) for previous in (base, other)]
+        assert state(jobs[0].segmenter) == state(jobs[1].segmenter)
+        old, _ = checkpoint.load(base, CPU)
+        assert jobs[0].old is None
+        assert jobs[0].task.num_old == 1
+        assert jobs[0].segmenter.outputs == [3, 1]
+        old_state, fresh = state(old), state(jobs[0].segmenter)
+        weights = [k for k in old_state if k.endswith("weight") and k in fresh]
+        assert any(old_state[k] != fresh[k] for k in weights)
+        assert len(jobs[0].task.images) > len(lists.of("step1").images)
+
+    def test_a_model_that_does_not_fit_the_step(self, lists, base):
+        with pytest.raises(InputError, match=r"knows .*'red', 'green'.*step2 starts from.*'blue'"):
+            lists.prepare(plan("mib"), "step2", base)
+
+
+class TestNotFinite:
+    def job(self, lists, spoil, **changed):
+        """A base step whose loss is handed to `spoil` together with the iteration."""
+
+        class Spoiled(Loss):
+            calls = 0
+
+            def __call__(self, batch):
+                Spoiled.calls += 1
+                return spoil(cross_entropy(batch.logits, batch.labels), Spoiled.calls - 1)
+
+        job = lists.prepare(plan(epochs=4, **changed), "step0")
+        return dataclasses.replace(job, method=Method({"bad": Spoiled()}, AsBuilt(), True))
+
+    @pytest.mark.parametrize("value", [math.inf, math.nan])
+    def test_the_last_good_epoch_is_kept(self, lists, tmp_path, value):
+        resume, follower = ResumeFile(tmp_path / "r"), Follower()
+        n = lists.prepare(plan(), "step0").task.images.iterations(2)
+        bad = self.job(lists, lambda loss, i: loss * value if i == 2 * n + 1 else loss)
+        with pytest.raises(FloatingPointError, match=r"step0, epoch 3: .*`steps\.step0\.lr`"):
+            bad.train(resume, follower.hooks())
+        assert [row["epoch"] for row in follower.rows] == [1, 2]
+        assert len(resume.load(CPU)["rows"]) == 2
+
+        mended, whole = (self.job(lists, lambda loss, _: loss) for _ in range(2))
+        rows = mended.train(resume, Follower().hooks())
+        assert rows == run(whole, tmp_path / "whole")
+        assert state(mended.segmenter) == state(whole.segmenter)
+
+    def test_weights_that_are_spoiled_by_the_very_last_update(self, lists, tmp_path):
+        n = lists.prepare(plan(), "step0").task.images.iterations(2)
+
+        def spoil(loss, i):  # a finite value with a gradient that is not
+            return loss + (0 * loss).sqrt() if i == 4 * n - 1 else loss
+
+        resume = ResumeFile(tmp_path / "r")
+        with pytest.raises(FloatingPointError, match=r"step0, epoch 4"):
+            self.job(lists, spoil).train(resume, Follower().hooks())
+        assert len(resume.load(CPU)["rows"]) == 3
+
+
+class TestFollowing:
+    def test_progress_sees_every_batch_and_how_many_there_are(self, lists, tmp_path):
+        seen = []
+
+        def progress(batches, count):
+            batches = list(batches)
+            seen.append((len(batches), count))
+            return batches
+
+        job = lists.prepare(plan(epochs=2), "step0")
+        hooks = dataclasses.replace(Follower().hooks(), progress=progress)
+        job.train(ResumeFile(tmp_path / "r"), hooks)
+        assert seen == [(n := len(job.task.images) // 2, n)] * 2
+
+    def test_a_batch_larger_than_the_list(self, lists, tmp_path):
+        job = lists.prepare(plan(epochs=1, optimizer={"batch_size": 99}), "step0")
+        assert math.isfinite(run(job, tmp_path / "r")[0]["loss"])
+
+    def test_every_epoch_has_an_order_and_views_of_its_own(self, lists):
+        images = Images(lists.dataset, lists.of("step0"))
+
+        def epoch(number):
+            rng = np.random.default_rng([1, 0, number])
+            return torch.cat([b.images for b in images.epoch(views(), 2, rng, CPU)])
+
+        assert torch.equal(epoch(0), epoch(0))
+        assert not torch.equal(epoch(0), epoch(1))
+
+
+class TestDevice:
+    def test_environment_chooses(self, monkeypatch):
+        monkeypatch.setenv("CSSEGCORE_DEVICE", "cpu")
+        assert choose_device() == CPU
+
+    @pytest.mark.parametrize("wanted", ["gpu", "cuda:99"])
+    def test_a_device_that_is_not_there(self, monkeypatch, wanted):
+        monkeypatch.setenv("CSSEGCORE_DEVICE", wanted)
+        with pytest.raises(InputError, match=f"CSSEGCORE_DEVICE is '{wanted}'") as refused:
+            choose_device()
+        assert "\n" not in str(refused.value)
