@@ -23,7 +23,7 @@ $(READY): requirements.txt
 	@touch $@
 
 data: $(READY)  ## fetch the embedded dataset from the remote inside the repository
-	dvc pull -q data.dvc
+	dvc pull -q -r embedded data.dvc
 
 demo: data  ## the whole pipeline on the embedded dataset
 	dvc repro

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cssegcore.errors import InputError
 from stages._cli import run
 
 
@@ -16,14 +17,20 @@ def main(
 ) -> None:
     """Write the parameters that conf/ and OVERRIDES make, every value explicit."""
     from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     from cssegcore.files import write_text
 
     folder = str(Path("conf").resolve())
-    with initialize_config_dir(folder, version_base=None):
-        composed = compose("config", overrides=overrides or [])
-    OmegaConf.resolve(composed)
+    try:
+        with initialize_config_dir(folder, version_base=None):
+            composed = compose("config", overrides=overrides or [])
+        OmegaConf.resolve(composed)
+    except (HydraException, OmegaConfBaseException) as error:
+        said, _, _ = str(error).partition("Config search path")
+        raise InputError(f"{' '.join(said.split())}: look into conf/ for what there is.") from None
     write_text(out, OmegaConf.to_yaml(composed))
 
 

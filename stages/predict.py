@@ -19,14 +19,15 @@ def main(
 ) -> None:
     """Write NAME.png (palette; value = network output) and NAME.overlay.jpg for each photograph.
 
-    Prints the classes the model knows with their share of all pixels. Nothing is overwritten that
-    this command did not write: give an --out of its own.
+    Prints the classes the model knows with their share of all pixels. Nothing is overwritten: give
+    every call an --out of its own.
     """
     from cssegcore import checkpoint
     from cssegcore.device import choose_device
     from cssegcore.predict import label_photographs
 
     paths = _find(photographs)
+    _check_room(out, paths)
     device = choose_device()
     segmenter, known = checkpoint.load(model, device)
     names = [name for step in known.classes for name in step]
@@ -53,6 +54,13 @@ def _find(given: list[Path]) -> list[Path]:
         twice = next(s for s in stems if stems.count(s) > 1)
         raise InputError(f"two photographs are called {twice!r}: label them into two folders.")
     return paths
+
+
+def _check_room(out: Path, photographs: list[Path]) -> None:
+    names = [f"{p.stem}{ending}" for p in photographs for ending in (".png", ".overlay.jpg")]
+    for path in (out / name for name in names):
+        if path.exists():
+            raise InputError(f"{path} is there already: name an --out that is empty or not there.")
 
 
 if __name__ == "__main__":

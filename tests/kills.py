@@ -20,6 +20,10 @@ from unittest import mock
 import torch
 import yaml
 
+import cssegcore.checkpoint
+import cssegcore.curves
+import cssegcore.job
+import cssegcore.resume  # noqa: F401 - imported once, for all forks
 from tests.scenes import commands, run_module
 
 STAGE = "train@step1"
@@ -27,13 +31,13 @@ MODEL, CURVE = Path("work/step1/model.safetensors"), Path("work/step1/epochs.csv
 RESUME = Path(".cssegcore/resume")
 MOMENTS = {
     "before the first epoch is saved": ("torch.save", 1),
-    "while an epoch is being saved": ("torch.save", 17),
+    "while an epoch is being saved": ("torch.save", 9),
     "before the model is written": ("cssegcore.checkpoint.save_file", 1),
     "between model and curve": ("cssegcore.curves.write_rows", 1),
     "before the state is forgotten": ("cssegcore.resume.ResumeFile.remove", 1),
 }
 """A function, and at which of its calls the process dies."""
-RANDOM = 3
+RANDOM = 2
 
 
 def main() -> None:
@@ -44,7 +48,7 @@ def main() -> None:
     for moment, (name, nth) in MOMENTS.items():
         told[moment] = _trained([lambda name=name, nth=nth: _dies_at(name, nth)])
     for i in range(RANDOM):
-        delays = [random.uniform(0.1, 0.7) * duration for _ in range(2)]
+        delays = [random.uniform(0.2, 0.8) * duration for _ in range(2)]
         told[f"random {i}"] = _trained([lambda s=s: _dies_after(s) for s in delays])
     Path("told.json").write_text(json.dumps(told))
 
