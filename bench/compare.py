@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import dvc.api
+
 COLUMNS = ("base_nobg", "added_nobg", "old_nobg", "new_nobg", "all")
 
 
@@ -32,9 +34,14 @@ def experiment(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], int
     printed = run(["dvc", "exp", "run", "--temp", "--force", "--name", name, *sets])
     trained = len(re.findall(r"^Running stage 'train@", printed, re.MULTILINE))
     restored = len(re.findall(r"^Stage 'train@.*(?:cached|didn't change)", printed, re.MULTILINE))
-    shown = json.loads(run(["dvc", "metrics", "show", "--json", name]))
-    files = shown[name]["data"]
-    return {path: entry["data"] for path, entry in files.items()}, trained, restored
+    last = dvc.api.params_show(rev=name)["scenario"]["last"]
+    paths = {
+        "first": "work/step0/metrics.json",
+        "last": f"work/{last}/metrics.json",
+        "summary": "work/report/summary.json",
+    }
+    metrics = {key: dvc.api.metrics_show(path, rev=name) for key, path in paths.items()}
+    return metrics, trained, restored
 
 
 def spread(values: Sequence[float]) -> str:
@@ -59,8 +66,8 @@ def main() -> None:
             suffix = "-".join(re.sub(r"\W+", "-", s.split("=")[-1]) for s in given.set)
             name = "-".join(filter(None, ["compare", method, str(seed), suffix]))
             overrides = [*given.set, f"method={method}", f"seed={seed}"]
-            files, ran, kept = experiment(name, overrides)
-            results.setdefault(method, []).append(files)
+            metrics, ran, kept = experiment(name, overrides)
+            results.setdefault(method, []).append(metrics)
             trained, restored = trained + ran, restored + kept
             print(f"{name}: {ran} trainings run, {kept} from the cache", flush=True)
     given.out.parent.mkdir(parents=True, exist_ok=True)
@@ -68,17 +75,11 @@ def main() -> None:
 
     print(f"\n{'':8} {'base at step 0':>14}", *(f"{c:>12}" for c in COLUMNS), f"{'average':>12}")
     for method, runs in results.items():
-        steps = [sorted(k for k in files if k.endswith("/metrics.json")) for files in runs]
-        last = [files[max(s, key=_index)]["miou"] for files, s in zip(runs, steps, strict=True)]
-        first = [files["work/step0/metrics.json"]["miou"]["base_nobg"] for files in runs]
-        average = [files["work/report/summary.json"]["average"] for files in runs]
-        cells = [spread([scores[c] for scores in last]) for c in COLUMNS]
+        first = [metrics["first"]["miou"]["base_nobg"] for metrics in runs]
+        average = [metrics["summary"]["average"] for metrics in runs]
+        cells = [spread([metrics["last"]["miou"][c] for metrics in runs]) for c in COLUMNS]
         print(f"{method:8} {spread(first):>14}", *(f"{c:>12}" for c in cells), spread(average))
     print(f"\n{trained} trainings run, {restored} taken from the cache")
-
-
-def _index(path: str) -> int:
-    return int(re.search(r"step(\d+)", path).group(1))  # type: ignore[union-attr]
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ MODEL, CURVE = Path("work/step1/model.safetensors"), Path("work/step1/epochs.csv
 RESUME = Path(".cssegcore/resume")
 MOMENTS = {
     "before the first epoch is saved": ("torch.save", 1),
-    "while an epoch is being saved": ("torch.save", 9),
+    "while an epoch is being saved": ("torch.save", 6),
     "before the model is written": ("cssegcore.checkpoint.save_file", 1),
     "between model and curve": ("cssegcore.curves.write_rows", 1),
     "before the state is forgotten": ("cssegcore.resume.ResumeFile.remove", 1),

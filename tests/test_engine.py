@@ -53,13 +53,14 @@ class TestOptimization:
         job = lists.prepare(how, "step0")
         network = copy.deepcopy(job.segmenter).train()
         velocity = [torch.zeros_like(p) for p in network.parameters()]
-        images, n, norms = job.task.images, len(job.task.images) // 2, []
+        images, n, norms, losses = job.task.images, len(job.task.images) // 2, [], []
         for i in range(3 * n):
             if i % n == 0:
                 rng = np.random.default_rng([how.seed, 0, i // n])
                 batches = images.epoch(views(), 2, rng, CPU)
             batch = next(batches)
             loss = cross_entropy(network(batch.images), batch.labels)
+            losses.append(loss.item())
             grads = torch.autograd.grad(loss, list(network.parameters()))
             norms.append(math.sqrt(sum(g.double().square().sum().item() for g in grads)))
             shrink = min(1, clip / norms[-1]) if clip else 1
@@ -76,8 +77,10 @@ class TestOptimization:
         assert [row["lr"] for row in rows] == pytest.approx(
             [0.1 * (1 - (e * n + n - 1) / (3 * n)) ** 0.9 for e in range(3)], rel=1e-12
         )
+        means = [sum(losses[e * n : (e + 1) * n]) / n for e in range(3)]
+        assert [row["loss"] for row in rows] == pytest.approx(means, rel=1e-4)
 
-    def test_rows_are_means_over_iterations_of_the_weighted_terms(self, lists, base, tmp_path):
+    def test_a_row_names_its_terms_and_their_sum(self, lists, base, tmp_path):
         job = lists.prepare(plan("mib"), "step1", base)
         for row in run(job, tmp_path / "r"):
             assert list(row) == ["epoch", "lr", "loss", "unbiased_ce", "unbiased_kd"]

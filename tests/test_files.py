@@ -18,6 +18,7 @@ def contents(folder):
 def test_a_file_is_replaced_when_the_block_ends(tmp_path):
     write_text(tmp_path / "a", "old")
     with replacing(tmp_path / "a") as temporary:
+        assert temporary.parent == tmp_path  # a rename is whole within one file system only
         temporary.write_text("new")
         assert (tmp_path / "a").read_text() == "old"
     assert contents(tmp_path) == {"a": "new"}

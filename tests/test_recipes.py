@@ -1,24 +1,18 @@
 import math
 
 import pytest
-import torch
 
-from cssegcore import checkpoint, evaluate
-from cssegcore.data.batches import Images
-from cssegcore.metrics.confusion import fold_future, iou
-from tests.tiny import CPU, METHODS, OUTPUTS, STEPS, Lists, plan, run
+from cssegcore import checkpoint
+from tests.tiny import CPU, METHODS, MODEL, OUTPUTS, STEPS, VIEWS, Lists, plan, run, state
 
-EPOCHS = {"step0": 30, "step1": 12, "step2": 12}
+EPOCHS = {"step0": 25, "step1": 12, "step2": 12}
+WIDER = MODEL | {"stem": [8, 8], "widths": [16, 16, 16], "depth": 16}
+WHOLE = VIEWS | {"size": 24, "area": [0.7, 1]}
 
 
 @pytest.fixture(scope="module")
 def lists(tmp_path_factory):
     return Lists.write(tmp_path_factory.mktemp("tiny"))
-
-
-def class_iou(segmenter, images):
-    matrix, _ = evaluate.confusion(segmenter, images, 5, 8, CPU, lambda items, _: items, set())
-    return iou(fold_future(matrix, "background"))
 
 
 @pytest.fixture(scope="module", params=METHODS)
@@ -27,34 +21,31 @@ def learned(request, lists, tmp_path_factory):
     folder, previous = tmp_path_factory.mktemp(request.param), None
     steps = {}
     for step in STEPS:
-        job = lists.prepare(plan(request.param, EPOCHS[step], lr=0.05), step, previous)
+        how = plan(request.param, EPOCHS[step], model=WIDER, augmentation=WHOLE)
+        job = lists.prepare(how, step, previous)
         rows = run(job, folder / f"{step}.resume")
-        checkpoint.save(previous := folder / f"{step}.safetensors", job.segmenter, job.model)
+        previous = folder / f"{step}.safetensors"
+        checkpoint.save(previous, job.segmenter, job.model)
         steps[step] = job, rows, previous
     return steps
 
 
 @pytest.mark.parametrize("step", STEPS)
 class TestEveryRecipe:
-    def test_curves_are_finite_and_fall(self, learned, step):
+    def test_learns(self, learned, step):
         _, rows, _ = learned[step]
-        assert len(rows) == EPOCHS[step]
+        assert [row["epoch"] for row in rows] == list(range(1, EPOCHS[step] + 1))
         assert all(math.isfinite(value) for row in rows for value in row.values())
-        assert rows[-1]["loss"] < rows[0]["loss"]
+        assert rows[-1]["loss"] < 0.95 * rows[0]["loss"]
 
     def test_outputs_are_the_classes_seen(self, learned, step):
         job, _, path = learned[step]
         loaded, known = checkpoint.load(path, CPU)
+        assert state(loaded) == state(job.segmenter)
         assert loaded.outputs == OUTPUTS[step]
-        names = ["background", *(name for s in STEPS for name in STEPS[s] if s <= step)]
-        assert [name for head in known.classes for name in head] == names
-        photographs = torch.randn(1, 3, 24, 24)
-        assert torch.equal(loaded(photographs), job.segmenter.eval()(photographs))
-
-    def test_new_classes_are_learned(self, learned, lists, step):
-        job, _, _ = learned[step]
-        values = class_iou(job.segmenter, Images(lists.dataset, lists.of(step, "test")))
-        assert values[-len(STEPS[step]) :].min() > 0.3
+        seen = ["background", *(name for s in STEPS if s <= step for name in STEPS[s])]
+        assert [name for head in known.classes for name in head] == seen
+        assert known.step == step
 
 
 def test_there_are_recipes():

@@ -20,7 +20,7 @@ def told(tmp_path_factory):
     """What became of trainings that were killed, by the moment."""
     folder = tmp_path_factory.mktemp("killed")
     root = scenes.make_scenes(tmp_path_factory.mktemp("data") / "dataset")
-    project = scenes.Project(folder, root, "schedule.increment.epochs=16")
+    project = scenes.Project(folder, root, "schedule.increment.epochs=10")
     environment = os.environ | {
         "CSSEGCORE_TRACKING": "off",
         "CSSEGCORE_DEVICE": "cpu",

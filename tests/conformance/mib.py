@@ -16,8 +16,8 @@ from cssegcore.losses import Pass
 from cssegcore.losses.unbiased_ce import unbiased_cross_entropy
 from cssegcore.losses.unbiased_kd import unbiased_distillation
 from cssegcore.method import Method, Recipe
-from tests.tiny import method_section
 from tests.conformance.vectors import Arrays, Checked, cases, compare
+from tests.tiny import method_section
 
 TERMS = {"FT": {"ce": 0}, "MiB": {"unbiased_ce": 0, "unbiased_kd": 1}}
 """Place of each term of a recipe among the published ones: classification, distillation of logits,
@@ -85,10 +85,7 @@ def check_mib_method_totals(arrays: Arrays) -> Checked:
     FT and MiB are checked. LWF, LWFMC and ILT join, a line each in `TERMS`, with their parts.
     """
     worst, left_out = 0.0, set[str]()
-    methods = {
-        preset: Method.of(Recipe.of(method_section(preset.lower())))
-        for preset in TERMS
-    }
+    methods = {preset: Method.of(Recipe.of(method_section(preset.lower()))) for preset in TERMS}
     for at, given, expected in cases(arrays):
         left_out |= {name.split("_")[0] for name in expected} - TERMS.keys()
         for preset, places in TERMS.items():
