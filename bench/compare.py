@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import dvc.api
+import yaml
 
 COLUMNS = ("base_nobg", "added_nobg", "old_nobg", "new_nobg", "all")
 
@@ -34,13 +35,13 @@ def experiment(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], int
     printed = run(["dvc", "exp", "run", "--temp", "--force", "--name", name, *sets])
     trained = len(re.findall(r"^Running stage 'train@", printed, re.MULTILINE))
     restored = len(re.findall(r"^Stage 'train@.*(?:cached|didn't change)", printed, re.MULTILINE))
-    last = dvc.api.params_show(rev=name)["scenario"]["last"]
+    last = yaml.safe_load(dvc.api.read("params.yaml", rev=name))["scenario"]["last"]
     paths = {
         "first": "work/step0/metrics.json",
         "last": f"work/{last}/metrics.json",
         "summary": "work/report/summary.json",
     }
-    metrics = {key: dvc.api.metrics_show(path, rev=name) for key, path in paths.items()}
+    metrics = {key: json.loads(dvc.api.read(path, rev=name)) for key, path in paths.items()}
     return metrics, trained, restored
 
 

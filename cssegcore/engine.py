@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cssegcore.checkpoint import Model
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import Batch, Images
 from cssegcore.losses import Pass
@@ -95,115 +96,104 @@ class Hooks:
     progress: Callable[[Iterable[Batch], int], Iterable[Batch]]
 
 
-def train(
-    segmenter: Segmenter,
-    old: Segmenter | None,
-    task: Task,
-    method: Method,
-    optimizer: Optimizer,
-    augmentation: Augmentation,
-    device: torch.device,
-    resume: ResumeFile,
-    hooks: Hooks,
-) -> list[Row]:
-    """Trains `segmenter` in place and returns a row for each epoch.
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A training ready to run.
 
-    Args:
-        segmenter: The network with the step's head, on `device`.
+    Attributes:
+        segmenter: The network with the step's head, trained in place, on `device`.
+        model: What its file will say of it.
         old: The model of the step before in evaluation mode, or none.
         task: What to train.
         method: The parts that act.
         optimizer: How weights move.
         augmentation: How images are seen.
         device: Where it runs.
-        resume: Where the state goes after each epoch; removed by the caller once the result is
-            safe.
-        hooks: Who follows.
-
-    Raises:
-        FloatingPointError: The loss or a weight is not finite; nothing of that epoch is kept.
-        InputError: The resume file is damaged.
     """
-    sgd = Sgd(
-        segmenter.parameters(),
-        momentum=optimizer.momentum,
-        weight_decay=optimizer.weight_decay,
-    )
-    rows = _restore(segmenter, sgd, resume, device)
-    for row in rows:
-        hooks.epoch(row)
-    for epoch in range(len(rows), task.epochs):
-        rng = np.random.default_rng([task.seed, task.index, epoch])
-        batches = task.images.epoch(augmentation, optimizer.batch_size, rng, device)
-        count = task.images.iterations(optimizer.batch_size)
-        shown = hooks.progress(batches, count)
-        row = _epoch(segmenter, old, sgd, shown, count, epoch, task, method, optimizer)
-        rows.append(row)
-        resume.save({"model": segmenter.state_dict(), "velocities": sgd.state, "rows": rows})
-        hooks.epoch(row)
-    return rows
 
+    segmenter: Segmenter
+    model: Model
+    old: Segmenter | None
+    task: Task
+    method: Method
+    optimizer: Optimizer
+    augmentation: Augmentation
+    device: torch.device
 
-def _restore(segmenter: Segmenter, sgd: Sgd, resume: ResumeFile, device: torch.device) -> list[Row]:
-    state: Mapping[str, Any] | None = resume.load(device)
-    if state is None:
-        return []
-    segmenter.load_state_dict(state["model"])
-    sgd.state = state["velocities"]
-    return state["rows"]
+    def train(self, resume: ResumeFile, hooks: Hooks) -> list[Row]:
+        """Trains `segmenter` and returns a row for each epoch.
 
+        Args:
+            resume: Where the state goes after each epoch; removed by the caller once the result is
+                safe.
+            hooks: Who follows.
 
-def _epoch(
-    segmenter: Segmenter,
-    old: Segmenter | None,
-    sgd: Sgd,
-    batches: Iterable[Batch],
-    count: int,
-    epoch: int,
-    task: Task,
-    method: Method,
-    optimizer: Optimizer,
-) -> Row:
-    segmenter.train()
-    sums: dict[str, Tensor] = {}
-    lr = task.lr
-    for at, batch in enumerate(batches):
-        lr = optimizer.lr(task.lr, epoch * count + at, task.epochs * count)
-        terms = _terms(segmenter, old, batch, task.num_old, method, optimizer.amp)
-        loss = torch.stack(list(terms.values())).sum()
-        sgd.zero_grad()
-        loss.backward()
-        if optimizer.clip:
-            torch.nn.utils.clip_grad_norm_(segmenter.parameters(), optimizer.clip)
-        sgd.step(lr)
-        for name, value in {"loss": loss, **terms}.items():  # kept on the device: no sync
-            sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()
-    means = {name: float(total) / count for name, total in sums.items()}
-    # the last update is in no loss yet
-    weights = torch.stack([w.isfinite().all() for w in segmenter.state_dict().values()])
-    if not (all(map(math.isfinite, means.values())) and weights.all()):
-        raise FloatingPointError(
-            f"{task.step}, epoch {epoch + 1}: the loss or a weight is not finite ({means}). Lower"
-            f" `steps.{task.step}.lr` or set `optimizer.clip`."
+        Raises:
+            FloatingPointError: The loss or a weight is not finite; nothing of that epoch is kept.
+            InputError: The resume file is damaged.
+        """
+        sgd = Sgd(
+            self.segmenter.parameters(),
+            momentum=self.optimizer.momentum,
+            weight_decay=self.optimizer.weight_decay,
         )
-    return {"epoch": float(epoch + 1), "lr": lr, **means}
+        rows = self._restore(sgd, resume)
+        for row in rows:
+            hooks.epoch(row)
+        images, size = self.task.images, self.optimizer.batch_size
+        for epoch in range(len(rows), self.task.epochs):
+            rng = np.random.default_rng([self.task.seed, self.task.index, epoch])
+            batches = images.epoch(self.augmentation, size, rng, self.device)
+            count = images.iterations(size)
+            row = self._epoch(sgd, hooks.progress(batches, count), count, epoch)
+            rows.append(row)
+            state = {"model": self.segmenter.state_dict(), "velocities": sgd.state, "rows": rows}
+            resume.save(state)
+            hooks.epoch(row)
+        return rows
 
+    def _restore(self, sgd: Sgd, resume: ResumeFile) -> list[Row]:
+        state: Mapping[str, Any] | None = resume.load(self.device)
+        if state is None:
+            return []
+        self.segmenter.load_state_dict(state["model"])
+        sgd.state = state["velocities"]
+        return state["rows"]
 
-def _terms(
-    segmenter: Segmenter,
-    old: Segmenter | None,
-    batch: Batch,
-    num_old: int,
-    method: Method,
-    amp: bool,
-) -> dict[str, Tensor]:
-    """Computes the weighted terms of one batch."""
-    device = batch.images.device.type
-    with torch.autocast(device, torch.bfloat16, enabled=amp and device == "cuda"):
+    def _epoch(self, sgd: Sgd, batches: Iterable[Batch], count: int, epoch: int) -> Row:
+        self.segmenter.train()
+        task, optimizer = self.task, self.optimizer
+        sums: dict[str, Tensor] = {}
+        lr = task.lr
+        for at, batch in enumerate(batches):
+            lr = optimizer.lr(task.lr, epoch * count + at, task.epochs * count)
+            terms = self._terms(batch)
+            loss = torch.stack(list(terms.values())).sum()
+            sgd.zero_grad()
+            loss.backward()
+            if optimizer.clip:
+                torch.nn.utils.clip_grad_norm_(self.segmenter.parameters(), optimizer.clip)
+            sgd.step(lr)
+            for name, value in {"loss": loss, **terms}.items():  # kept on the device: no sync
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()
+        means = {name: float(total) / count for name, total in sums.items()}
+        # the last update is in no loss yet
+        weights = torch.stack([w.isfinite().all() for w in self.segmenter.state_dict().values()])
+        if not (all(map(math.isfinite, means.values())) and weights.all()):
+            raise FloatingPointError(
+                f"{task.step}, epoch {epoch + 1}: the loss or a weight is not finite ({means})."
+                f" Lower `steps.{task.step}.lr` or set `optimizer.clip`."
+            )
+        return {"epoch": float(epoch + 1), "lr": lr, **means}
+
+    def _terms(self, batch: Batch) -> dict[str, Tensor]:
+        """Computes the weighted terms of one batch."""
+        kind, losses = self.device.type, self.method.losses
         old_logits = None
-        if old is not None and any(loss.needs_old for loss in method.losses.values()):
-            with torch.no_grad():
-                old_logits = old(batch.images)
-        logits = segmenter(batch.images)
-    seen = Pass(logits, old_logits, batch.labels, num_old)
-    return {name: loss.weight * loss(seen) for name, loss in method.losses.items()}
+        with torch.autocast(kind, torch.bfloat16, enabled=self.optimizer.amp and kind == "cuda"):
+            if self.old is not None and any(loss.needs_old for loss in losses.values()):
+                with torch.no_grad():
+                    old_logits = self.old(batch.images)
+            logits = self.segmenter(batch.images)
+        seen = Pass(logits, old_logits, batch.labels, self.task.num_old)
+        return {name: loss.weight * loss(seen) for name, loss in losses.items()}

@@ -12,12 +12,11 @@ from cssegcore import checkpoint
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import Images
 from cssegcore.data.dataset import Dataset
-from cssegcore.engine import Hooks, Optimizer, Row, Task, train
+from cssegcore.engine import Job, Optimizer, Task
 from cssegcore.errors import InputError
 from cssegcore.method import Method, Recipe
 from cssegcore.networks import Segmenter
 from cssegcore.parts import make_part
-from cssegcore.resume import ResumeFile
 from cssegcore.scenarios import StepList
 from cssegcore.strict import build
 
@@ -43,39 +42,6 @@ class Plan:
     epochs: int
     lr: float
     seed: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """A training ready to run.
-
-    Attributes:
-        segmenter: The network, trained in place.
-        model: What its file will say of it.
-    """
-
-    segmenter: Segmenter
-    model: checkpoint.Model
-    old: Segmenter | None
-    task: Task
-    method: Method
-    optimizer: Optimizer
-    augmentation: Augmentation
-    device: torch.device
-
-    def train(self, resume: ResumeFile, hooks: Hooks) -> list[Row]:
-        """Trains; see `cssegcore.engine.train`."""
-        return train(
-            self.segmenter,
-            self.old,
-            self.task,
-            self.method,
-            self.optimizer,
-            self.augmentation,
-            self.device,
-            resume,
-            hooks,
-        )
 
 
 def prepare(

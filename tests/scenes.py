@@ -193,11 +193,11 @@ def walk() -> None:
     """Runs the whole pipeline here and writes modules.json: what each stage has imported.
 
     Every stage runs in a fork of this process, which has to be a fresh one: nothing but what a
-    stage imports by itself is there, except that torch is paid for once.
+    stage imports by itself is there, except that what is slow to import is paid for once.
     """
     every = commands(yaml.safe_load(Path("params.yaml").read_text()))
     imported = {name: _forked(every[name]) for name in WITHOUT_TORCH}
-    for paid_once in ("torchvision", "torch._dynamo", "matplotlib.pyplot"):
+    for paid_once in ("torch", "matplotlib.pyplot"):
         importlib.import_module(paid_once)
     imported |= {name: _forked(every[name]) for name in WITH_TORCH}
     Path("modules.json").write_text(json.dumps(imported))

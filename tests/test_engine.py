@@ -127,7 +127,7 @@ class TestDeterminism:
         )
         assert first == second
 
-    def test_another_seed_gives_other_fresh_weights_order_and_views(self, lists, base, tmp_path):
+    def test_another_seed_gives_another_training(self, lists, base, tmp_path):
         for step, previous in (("step0", None), ("step1", base)):
             one, two = (
                 self.trained(lists, tmp_path / str(seed), step, previous, seed=seed)
@@ -135,6 +135,17 @@ class TestDeterminism:
             )
             assert one[0] != two[0]
             assert all(one[1][key] != two[1][key] for key in one[1] if key.endswith("weight"))
+
+    def test_fresh_weights_depend_on_the_seed_and_the_step(self, lists, base):
+        def fresh(method, step, previous, seed):
+            return state(lists.prepare(plan(method, seed=seed), step, previous).segmenter)
+
+        for head, *where in (("heads.0", "joint", "step0", None), ("heads.1", "ft", "step1", base)):
+            one, again, two = (fresh(*where, seed) for seed in (1, 1, 2))
+            assert one == again
+            assert one[f"{head}.weight"] != two[f"{head}.weight"]
+        trunk = "trunk.local.weight"
+        assert fresh("joint", "step1", base, 1)[trunk] != fresh("joint", "step0", None, 1)[trunk]
 
     def test_preparing_leaves_the_running_generator_alone(self, lists):
         torch.manual_seed(3)
@@ -220,8 +231,9 @@ class TestNotFinite:
         assert len(resume.load(CPU)["rows"]) == 2
 
         mended, whole = (self.job(lists, lambda loss, _: loss) for _ in range(2))
-        rows = mended.train(resume, Follower().hooks())
-        assert rows == run(whole, tmp_path / "whole")
+        follower = Follower()
+        rows = mended.train(resume, follower.hooks())
+        assert rows == follower.rows == run(whole, tmp_path / "whole")
         assert state(mended.segmenter) == state(whole.segmenter)
 
     def test_weights_that_are_spoiled_by_the_very_last_update(self, lists, tmp_path):
