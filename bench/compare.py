@@ -32,7 +32,8 @@ def run(command: Sequence[str]) -> str:
 def experiment(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], int, int]:
     """Runs one continual run; returns its metrics, and its trainings run and restored."""
     sets = [argument for override in overrides for argument in ("-S", override)]
-    printed = run(["dvc", "exp", "run", "--temp", "--force", "--name", name, *sets])
+    subprocess.run(["dvc", "exp", "remove", name], capture_output=True, check=False)  # an older one
+    printed = run(["dvc", "exp", "run", "--temp", "--name", name, *sets])
     trained = len(re.findall(r"^Running stage 'train@", printed, re.MULTILINE))
     restored = len(re.findall(r"^Stage 'train@.*(?:cached|didn't change)", printed, re.MULTILINE))
     last = yaml.safe_load(dvc.api.read("params.yaml", rev=name))["scenario"]["last"]
