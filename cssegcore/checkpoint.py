@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 
 from cssegcore.errors import InputError
 from cssegcore.files import replacing
@@ -52,7 +52,8 @@ def save(path: Path, segmenter: Segmenter, model: Model) -> None:
     tensors = {k: v.detach().contiguous().cpu() for k, v in segmenter.state_dict().items()}
     with replacing(path) as temporary:
         text = json.dumps(dataclasses.asdict(model), sort_keys=True, ensure_ascii=False)
-        save_file(tensors, temporary, {KEY: text})
+        # not `save_file`, whose error over a full disk is no OSError
+        temporary.write_bytes(serialize(tensors, {KEY: text}))
 
 
 def load(path: Path, device: torch.device) -> tuple[Segmenter, Model]:

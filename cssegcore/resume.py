@@ -5,6 +5,7 @@ deleted when a stage starts again), named by a digest of everything that determi
 training started again with the same digest continues from it; any other never sees it.
 """
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ class ResumeFile:
 
     def save(self, state: dict[str, Any]) -> None:
         """Replaces the file; a kill in between leaves the old one whole."""
+        whole = io.BytesIO()  # torch's own file writer turns a full disk into a RuntimeError
+        torch.save(state, whole)
         with replacing(self.path) as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(whole.getbuffer())
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
         """Returns the saved state, or nothing if no training was interrupted here.
