@@ -57,4 +57,4 @@ check: $(READY)  ## linter, layout, types, import rules
 
 # one thread a process: two torch processes with two threads each are five times slower on two cores
 test: check  ## check, and all tests
-	OMP_NUM_THREADS=1 pytest -q -n auto --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 pytest -q -n auto --maxprocesses 4 --dist loadfile

@@ -5,6 +5,7 @@ Each runs in a fork of this process, which has to be a fresh one, so that torch 
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import pkgutil
@@ -30,9 +31,9 @@ STAGE = "train@step1"
 MODEL, CURVE = Path("work/step1/model.safetensors"), Path("work/step1/epochs.csv")
 RESUME = Path(".cssegcore/resume")
 MOMENTS = {
-    "before the first epoch is saved": ("torch.save", 1),
-    "while an epoch is being saved": ("torch.save", 6),
-    "before the model is written": ("cssegcore.checkpoint.save_file", 1),
+    "while the first epoch is being saved": ("cssegcore.resume.replacing", 1),
+    "while another epoch is being saved": ("cssegcore.resume.replacing", 6),
+    "while the model is being written": ("cssegcore.checkpoint.replacing", 1),
     "between model and curve": ("cssegcore.curves.write_rows", 1),
     "before the state is forgotten": ("cssegcore.resume.ResumeFile.remove", 1),
 }
@@ -78,19 +79,23 @@ def _forked(kill: Callable[[], contextlib.AbstractContextManager[Any]]) -> int:
 
 @contextlib.contextmanager
 def _dies_at(name: str, nth: int) -> Iterator[None]:
-    """Kills this process at the nth call of a function; of what is saved, half is written."""
-    real, calls = pkgutil.resolve_name(name), []
+    """Kills this process at the nth call of a function, or with half of a file written."""
+    real, calls = pkgutil.resolve_name(name), itertools.count(1)
 
-    def deadly(*arguments: Any, **keywords: Any) -> Any:
-        calls.append(arguments)
-        if len(calls) == nth:
-            if name == "torch.save":
-                real(*arguments)
-                os.truncate(arguments[1], arguments[1].stat().st_size // 2)
+    def deadly(*arguments: Any) -> Any:
+        if next(calls) == nth:
             os.kill(os.getpid(), signal.SIGKILL)
-        return real(*arguments, **keywords)
+        return real(*arguments)
 
-    with mock.patch(name, deadly):
+    @contextlib.contextmanager
+    def deadly_replacing(path: Path) -> Iterator[Path]:
+        with real(path) as temporary:
+            yield temporary
+            if next(calls) == nth:
+                os.truncate(temporary, temporary.stat().st_size // 2)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    with mock.patch(name, deadly_replacing if name.endswith(".replacing") else deadly):
         yield
 
 

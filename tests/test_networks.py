@@ -78,32 +78,25 @@ class TestSmall:
         assert trunk.channels == MODEL["depth"]
         assert trunk(images(2, 64, 48)).shape == (2, MODEL["depth"], 8, 6)
 
+    def reach(self, trunk, size, at):
+        """Tells which pixels the features at a place depend on."""
+        photographs = images(1, size, size).requires_grad_()
+        (grad,) = torch.autograd.grad(trunk(photographs)[0, :, at, at].sum(), photographs)
+        return (grad != 0).any(1)[0]
+
+    def trunk(self, **changed):
+        torch.manual_seed(0)
+        return architecture(part="small", **changed).trunk().eval()
+
     def test_context_reaches_every_pixel_once_it_is_learned(self):
-        trunk = (
-            architecture(
-                **MODEL,
-            )
-            .trunk()
-            .eval()
-        )
-        photographs = images(1, 128, 128).requires_grad_()
-
-        def reach():
-            (grad,) = torch.autograd.grad(trunk(photographs)[0, :, 0, 0].sum(), photographs)
-            return (grad != 0).any(1)[0]
-
-        assert not reach()[-1, -1]
+        trunk = self.trunk()
+        assert not self.reach(trunk, 128, 0)[-1, -1]
         nn.init.ones_(trunk.context.weight)
-        assert reach()[-1, -1]
+        assert self.reach(trunk, 128, 0)[-1, -1]
 
     def test_dilation_widens_the_view(self):
-        def reach(dilation):
-            trunk = architecture(**MODEL | {"dilation": dilation}).trunk().eval()
-            photographs = images(1, 256, 256).requires_grad_()
-            (grad,) = torch.autograd.grad(trunk(photographs)[0, :, 16, 16].sum(), photographs)
-            return int((grad != 0).any(1).sum())
-
-        assert reach(3) > reach(1)
+        narrow, wide = (self.reach(self.trunk(dilation=n), 192, 12).sum() for n in (1, 3))
+        assert wide > narrow
 
     @pytest.mark.parametrize("wrong", [{"depth": 0}, {"widths": [4, 0, 4]}, {"dilation": 0}])
     def test_refusals(self, wrong):
