@@ -28,7 +28,7 @@ data: $(READY)  ## fetch the embedded dataset from the remote inside the reposit
 demo: data  ## the whole pipeline on the embedded dataset
 	dvc repro
 	@echo
-	@echo "report:   $(CURDIR)/work/report/report.html"
+	@echo "report:   work/report/report.html"
 	@echo "compare:  make ui"
 
 repro: $(READY)  ## run params.yaml as it stands
