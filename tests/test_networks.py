@@ -137,6 +137,12 @@ class TestDeepLab:
         torch.optim.SGD(segmenter.parameters(), lr=0.01).step()
         assert F.cross_entropy(segmenter(photographs), labels) < loss
 
+    def test_one_image_a_batch_is_tested_but_not_trained(self):
+        segmenter = Segmenter(architecture(**RESNET).trunk(), [2])
+        assert segmenter.eval()(images(1, 65, 65)).shape == (1, 2, 65, 65)
+        with pytest.raises(InputError, match=r"`optimizer\.batch_size` to 2 or more"):
+            segmenter.train()(images(1, 65, 65))
+
     def test_strides_become_dilations_from_the_end(self):
         def layout(stride):
             trunk = architecture(**RESNET, output_stride=stride).trunk()
