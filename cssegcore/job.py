@@ -1,5 +1,6 @@
 """One step's training, put together from plain data: what `stages.train` and `bench` start."""
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from cssegcore.networks import Segmenter
 from cssegcore.parts import make_part
 from cssegcore.scenarios import StepList
 from cssegcore.strict import build
+
+VIEWS = "cssegcore.data.augmentation"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +65,7 @@ def prepare(
     recipe = Recipe.of(plan.method)
     method = Method.of(recipe) if previous else Method.of_base(recipe.base)
     optimizer = build(Optimizer, plan.optimizer, "optimizer")
-    views = make_part(
-        "cssegcore.data.augmentation", Augmentation, plan.augmentation, "augmentation"
-    )
+    views = make_part(VIEWS, Augmentation, plan.augmentation, "augmentation")
     with torch.random.fork_rng():
         # fresh weights depend on seed and step alone, not on what ran before in this process
         torch.manual_seed(
@@ -105,7 +106,7 @@ def _networks(
             f"the model {previous} knows {known.classes}, but {chosen.step} starts from"
             f" {chosen.classes[:-1]}: run `dvc repro` so that the steps fit each other."
         )
-    old, _ = checkpoint.load(previous, device)
+    old = copy.deepcopy(segmenter)
     segmenter.grow(outputs[-1])
     method.classifier_init(segmenter.classifiers)
     return segmenter, old.requires_grad_(False).to(memory_format=torch.channels_last)

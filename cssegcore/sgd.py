@@ -1,7 +1,8 @@
 """SGD with Nesterov momentum, without the cost of `torch.optim.SGD`'s first use.
 
-Constructing any `torch.optim.Optimizer` imports the whole compiler front end, 4 s a process, and
-every step of the pipeline is a process. The update itself is PyTorch's own function, fused on CUDA.
+Constructing any `torch.optim.Optimizer` imports the whole compiler front end, which takes seconds,
+and every step of the pipeline is a process. The update itself is PyTorch's own function, fused on
+CUDA.
 """
 
 from collections.abc import Iterable

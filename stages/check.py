@@ -33,10 +33,12 @@ def main(
 
 
 def _check_parts(params: Params) -> dict[str, dict[str, str]]:
-    """Builds every part once, the network without memory, and returns the code tables."""
+    """Builds every part once, has the network's weights looked for, and returns the code tables."""
     from cssegcore.checkpoint import NETWORKS
     from cssegcore.data.augmentation import Augmentation
+    from cssegcore.data.dataset import LAYOUTS
     from cssegcore.engine import Optimizer
+    from cssegcore.job import VIEWS
     from cssegcore.method import SLOTS, Method, Recipe, base_modules, recipe_modules
     from cssegcore.networks import Architecture
     from cssegcore.parts import make_part, part_module
@@ -51,13 +53,12 @@ def _check_parts(params: Params) -> dict[str, dict[str, str]]:
     make_part(SLOTS["pseudo_labels"], PseudoLabels, recipe.pseudo_labels, "method.pseudo_labels")
     make_part(SLOTS["replay"], Replay, recipe.replay, "method.replay")
     build(Optimizer, params.optimizer, "optimizer")
-    views = "cssegcore.data.augmentation"
-    make_part(views, Augmentation, params.augmentation, "augmentation")
+    make_part(VIEWS, Augmentation, params.augmentation, "augmentation")
     make_part(NETWORKS, Architecture, params.model, "model").check()
 
-    layout = part_module("cssegcore.data.layouts", params.dataset["layout"], "dataset.layout")
+    layout = part_module(LAYOUTS, params.dataset["layout"], "dataset.layout")
     shared = [part_module(NETWORKS, params.model, "model"), layout]
-    trained = ["stages.train", part_module(views, params.augmentation, "augmentation"), *shared]
+    trained = ["stages.train", part_module(VIEWS, params.augmentation, "augmentation"), *shared]
     extra = {
         "index": [layout],
         "evaluate": shared,

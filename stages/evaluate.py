@@ -41,8 +41,7 @@ def main(
     size, progress = params.evaluation.batch_size, bar("images", f"test {step}")
     matrix, kept = evaluate.confusion(segmenter, tests, rows, size, device, progress, set(shown))
 
-    shutil.rmtree(out, ignore_errors=True)
-    shutil.copytree(previous, out)
+    shutil.copytree(previous, out, dirs_exist_ok=True)
     confusion = {
         "step": step,
         "index": chosen.index,
@@ -58,7 +57,7 @@ def main(
     panels.write(out / step / "panels", tests, shown, kept)
 
     numbers = step_metrics(confusion, future=params.evaluation.future)
-    numbers["protocol"] = f"{_protocol(params)}; {numbers['protocol']}"
+    numbers["protocol"] = f"{_protocol(params, chosen.classes)}; {numbers['protocol']}"
     write_json(metrics, numbers)
     miou = {k: v for k, v in numbers["miou"].items() if v is not None}
     say(f"{step}: mIoU " + ", ".join(f"{k} {v:.1f}" for k, v in miou.items()))
@@ -66,8 +65,8 @@ def main(
         tracked.metrics({f"miou/{k}": v for k, v in miou.items()}, step=chosen.index)
 
 
-def _protocol(params: Params) -> str:
-    order = ", ".join(str(len(names)) for names in params.scenario.classes.values())
+def _protocol(params: Params, classes: list[list[str]]) -> str:
+    order = ", ".join(str(len(names) - (at == 0)) for at, names in enumerate(classes))
     return f"{params.scenario.setting}, classes {order}; whole photographs at their own size"
 
 

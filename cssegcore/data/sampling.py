@@ -1,7 +1,7 @@
 """Cutting views out of a batch of photographs and labels, on the device, all at once."""
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Real, UInt8
 from torch import Tensor
 
 from cssegcore.data.augmentation import Views
@@ -12,8 +12,11 @@ STD = (0.229, 0.224, 0.225)
 """ImageNet's, which every published network of the field is fed with."""
 
 
-def normalise(photographs: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
-    """Turns bytes into network input: [0, 1], less MEAN, over STD."""
+def normalise(photographs: Real[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
+    """Turns values of 0 to 255 into network input: [0, 1], less MEAN, over STD.
+
+    The result is channels last in memory, as convolutions like it.
+    """
     mean = torch.tensor(MEAN, device=photographs.device)
     std = torch.tensor(STD, device=photographs.device)
     return ((photographs.float() / 255 - mean) / std).permute(0, 3, 1, 2)
@@ -56,9 +59,7 @@ def cut(
     y0, y1, x0, x1 = y0[:, :, None], y1[:, :, None], x0[:, None, :], x1[:, None, :]
     top = torch.lerp(photographs[one, y0, x0].float(), photographs[one, y0, x1].float(), wx)
     low = torch.lerp(photographs[one, y1, x0].float(), photographs[one, y1, x1].float(), wx)
-    mean, std = (torch.tensor(v, device=device) for v in (MEAN, STD))
-    view = (torch.lerp(top, low, wy) / 255 - mean) / std
-    return view.permute(0, 3, 1, 2), near  # channels last in memory, as convolutions like it
+    return normalise(torch.lerp(top, low, wy)), near
 
 
 def _centres(

@@ -76,7 +76,7 @@ class _DeepLabTrunk(Trunk):
 
 
 def _resnet(numbers: DeepLabV3) -> nn.Sequential:
-    from torchvision import models  # 5 s to import; only real backbones pay it
+    from torchvision import models  # slow to import; only real backbones pay for it
 
     dilate = [False, numbers.output_stride == 8, True]
     network = models.get_model(numbers.backbone, weights=None, replace_stride_with_dilation=dilate)
