@@ -5,6 +5,7 @@ step and the epoch alone, so that a training that goes on after a kill sees what
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -12,15 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
-from cssegcore.checkpoint import Model
+from cssegcore.checkpoint import Model, Statistics
 from cssegcore.data.augmentation import Augmentation
-from cssegcore.data.batches import Batch, Images
-from cssegcore.losses import Pass
+from cssegcore.data.batches import Batch, Images, Replayed
+from cssegcore.losses import Pass, Weights
 from cssegcore.method import Method
 from cssegcore.networks import Segmenter
+from cssegcore.outputs import Outputs
 from cssegcore.resume import ResumeFile
 from cssegcore.sgd import Sgd
+from cssegcore.statistics import Gathering, Scene
 
 Row = dict[str, float]
 """One epoch: `epoch` (from 1), `lr` at its end, `loss` and each term, as means over iterations."""
@@ -35,6 +39,9 @@ class Optimizer:
         momentum: Of SGD.
         weight_decay: On every weight, norms and biases too, as the field does.
         power: lr at iteration i of n is `lr * (1 - i/n) ** power`.
+        warmup: Share of the iterations over which the lr rises to that from a thousandth of it.
+        floor: No lr falls below it (SSUL on VOC: 1e-6).
+        backbone_lr: Factor of the backbone's lr (SSUL's base step: 0.1).
         clip: Largest gradient norm; 0 clips nothing.
         amp: Whether CUDA runs convolutions in bfloat16; losses stay in float32.
     """
@@ -45,19 +52,29 @@ class Optimizer:
     power: float
     clip: float
     amp: bool
+    warmup: float = 0.0
+    floor: float = 0.0
+    backbone_lr: float = 1.0
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"`batch_size` must be >= 1, got {self.batch_size}")
         if not 0 < self.momentum < 1:
             raise ValueError(f"`momentum` must lie in (0, 1) for Nesterov, got {self.momentum}")
-        for name in ("weight_decay", "power", "clip"):
+        if not 0 <= self.warmup <= 1:
+            raise ValueError(f"`warmup` is a share of the iterations in [0, 1], got {self.warmup}")
+        for name in ("weight_decay", "power", "clip", "floor", "backbone_lr"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"`{name}` must be >= 0, got {getattr(self, name)}")
 
     def lr(self, base: float, iteration: int, iterations: int) -> float:
         """Returns the learning rate of one iteration, counted from 0."""
-        return base * (1 - iteration / iterations) ** self.power
+        rate = base * (1 - iteration / iterations) ** self.power
+        rising = int(self.warmup * iterations)
+        if iteration < rising:
+            done = iteration / rising
+            rate *= 0.001 * (1 - done) + done
+        return max(rate, self.floor)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +88,7 @@ class Task:
         lr: Learning rate at the first iteration.
         seed: Of the whole run.
         images: The step's images.
+        replayed: Those of earlier steps, or none.
         num_old: Outputs of the old model, 1 without one.
     """
 
@@ -80,6 +98,7 @@ class Task:
     lr: float
     seed: int
     images: Images
+    replayed: Replayed | None
     num_old: int
 
 
@@ -97,6 +116,14 @@ class Hooks:
 
 
 @dataclasses.dataclass(frozen=True)
+class Trained:
+    """What a training leaves beside the network: a row for each epoch, and what was gathered."""
+
+    rows: list[Row]
+    statistics: Statistics
+
+
+@dataclasses.dataclass(frozen=True)
 class Job:
     """A training ready to run.
 
@@ -104,6 +131,8 @@ class Job:
         segmenter: The network with the step's head, trained in place, on `device`.
         model: What its file will say of it.
         old: The model of the step before in evaluation mode, or none.
+        gathered: What the step before saved of each statistic.
+        rates: Factors of the learning rate by the weight's name, 1 for those not named.
         task: What to train.
         method: The parts that act.
         optimizer: How weights move.
@@ -114,14 +143,16 @@ class Job:
     segmenter: Segmenter
     model: Model
     old: Segmenter | None
+    gathered: Statistics
+    rates: Mapping[str, float]
     task: Task
     method: Method
     optimizer: Optimizer
     augmentation: Augmentation
     device: torch.device
 
-    def train(self, resume: ResumeFile, hooks: Hooks) -> list[Row]:
-        """Trains `segmenter` and returns a row for each epoch.
+    def train(self, resume: ResumeFile, hooks: Hooks) -> Trained:
+        """Trains `segmenter` in place.
 
         Args:
             resume: Where the state goes after each epoch; removed by the caller once the result is
@@ -132,50 +163,76 @@ class Job:
             FloatingPointError: The loss or a weight is not finite; nothing of that epoch is kept.
             InputError: The resume file is damaged.
         """
+        running = self._begin()
+        rows = self._restore(running, resume)
+        for row in rows:
+            hooks.epoch(row)
+        task, size = self.task, self.optimizer.batch_size
+        for epoch in range(len(rows), task.epochs):
+            rng = np.random.default_rng([task.seed, task.index, epoch])
+            batches = task.images.epoch(self.augmentation, size, rng, self.device, task.replayed)
+            count = task.images.iterations(size)
+            row = self._epoch(running, hooks.progress(batches, count), count, epoch)
+            rows.append(row)
+            resume.save({**running.state, "model": self.segmenter.state_dict(), "rows": rows})
+            hooks.epoch(row)
+        return Trained(rows, {n: g.result() for n, g in running.gatherings.items()})
+
+    def _begin(self) -> "_Running":
+        weights = {n: p for n, p in self.segmenter.named_parameters() if p.requires_grad}
+        groups: dict[float, list[Parameter]] = {}
+        for name, weight in weights.items():
+            factor = self.rates.get(name, 1.0)
+            if name.startswith("trunk.backbone."):
+                factor *= self.optimizer.backbone_lr
+            groups.setdefault(factor, []).append(weight)
         sgd = Sgd(
-            self.segmenter.parameters(),
+            groups,
             momentum=self.optimizer.momentum,
             weight_decay=self.optimizer.weight_decay,
         )
-        rows = self._restore(sgd, resume)
-        for row in rows:
-            hooks.epoch(row)
-        images, size = self.task.images, self.optimizer.batch_size
-        for epoch in range(len(rows), self.task.epochs):
-            rng = np.random.default_rng([self.task.seed, self.task.index, epoch])
-            batches = images.epoch(self.augmentation, size, rng, self.device)
-            count = images.iterations(size)
-            row = self._epoch(sgd, hooks.progress(batches, count), count, epoch)
-            rows.append(row)
-            state = {"model": self.segmenter.state_dict(), "velocities": sgd.state, "rows": rows}
-            resume.save(state)
-            hooks.epoch(row)
-        return rows
+        gatherings = {
+            name: statistic.begin(
+                Scene(
+                    index=self.task.index,
+                    weights=weights,
+                    outputs=self.segmenter.outputs,
+                    num_old=self.task.num_old,
+                    depth=self.segmenter.trunk.body_channels,
+                    before=self.gathered.get(name),
+                )
+            )
+            for name, statistic in self.method.statistics.items()
+        }
+        old = dict(self.old.named_parameters()) if self.old and self.method.penalties else {}
+        importance = {name: gathering.before for name, gathering in gatherings.items()}
+        return _Running(sgd, gatherings, Weights(weights, old, importance))
 
-    def _restore(self, sgd: Sgd, resume: ResumeFile) -> list[Row]:
+    def _restore(self, running: "_Running", resume: ResumeFile) -> list[Row]:
         state: Mapping[str, Any] | None = resume.load(self.device)
         if state is None:
             return []
         self.segmenter.load_state_dict(state["model"])
-        sgd.state = state["velocities"]
+        running.restore(state)
         return state["rows"]
 
-    def _epoch(self, sgd: Sgd, batches: Iterable[Batch], count: int, epoch: int) -> Row:
+    def _epoch(self, running: "_Running", batches: Iterable[Batch], count: int, epoch: int) -> Row:
         self.segmenter.train()
         task, optimizer = self.task, self.optimizer
         sums: dict[str, Tensor] = {}
-        lr = task.lr
+
+        def rate(factor: float, at: int) -> float:
+            return optimizer.lr(factor * task.lr, epoch * count + at, task.epochs * count)
+
         for at, batch in enumerate(batches):
-            lr = optimizer.lr(task.lr, epoch * count + at, task.epochs * count)
-            terms = self._terms(batch)
-            loss = torch.stack(list(terms.values())).sum()
-            sgd.zero_grad()
-            loss.backward()
+            running.sgd.zero_grad()
+            terms = self._backward(running, batch)
             if optimizer.clip:
                 torch.nn.utils.clip_grad_norm_(self.segmenter.parameters(), optimizer.clip)
-            sgd.step(lr)
+            running.sgd.step(functools.partial(rate, at=at))
+            loss = torch.stack(list(terms.values())).sum()
             for name, value in {"loss": loss, **terms}.items():  # kept on the device: no sync
-                sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value
         means = {name: float(total) / count for name, total in sums.items()}
         # the last update is in no loss yet
         weights = torch.stack([w.isfinite().all() for w in self.segmenter.state_dict().values()])
@@ -184,16 +241,48 @@ class Job:
                 f"{task.step}, epoch {epoch + 1}: the loss or a weight is not finite ({means})."
                 f" Lower `steps.{task.step}.lr` or set `optimizer.clip`."
             )
-        return {"epoch": float(epoch + 1), "lr": lr, **means}
+        return {"epoch": float(epoch + 1), "lr": rate(1.0, count - 1), **means}
 
-    def _terms(self, batch: Batch) -> dict[str, Tensor]:
-        """Computes the weighted terms of one batch."""
-        kind, losses = self.device.type, self.method.losses
-        old_logits = None
+    def _backward(self, running: "_Running", batch: Batch) -> dict[str, Tensor]:
+        """Fills the gradients of one batch and returns the weighted terms, detached."""
+        method = self.method
+        new, old = self._forward(batch)
+        for gathering in running.gatherings.values():
+            gathering.see_batch(new, batch.annotated)
+        statistics = {name: gathering.state for name, gathering in running.gatherings.items()}
+        seen = Pass(new, old, batch.labels, batch.annotated, self.task.num_old, statistics)
+        terms = {name: loss.weight * loss(seen) for name, loss in method.losses.items()}
+        torch.stack(list(terms.values())).sum().backward()
+        for gathering in running.gatherings.values():
+            gathering.see_gradients()
+        penalties = {n: p.weight * p(running.weights) for n, p in method.penalties.items()}
+        if penalties:
+            torch.stack(list(penalties.values())).sum().backward()
+        return {name: value.detach() for name, value in {**terms, **penalties}.items()}
+
+    def _forward(self, batch: Batch) -> tuple[Outputs, Outputs | None]:
+        kind, old = self.device.type, None
         with torch.autocast(kind, torch.bfloat16, enabled=self.optimizer.amp and kind == "cuda"):
-            if self.old is not None and any(loss.needs_old for loss in losses.values()):
+            if self.old is not None and any(t.needs_old for t in self.method.losses.values()):
                 with torch.no_grad():
-                    old_logits = self.old(batch.images)
-            logits = self.segmenter(batch.images)
-        seen = Pass(logits, old_logits, batch.labels, self.task.num_old)
-        return {name: loss.weight * loss(seen) for name, loss in losses.items()}
+                    old = self.old(batch.images)
+            return self.segmenter(batch.images), old
+
+
+@dataclasses.dataclass(frozen=True)
+class _Running:
+    """What changes during a training beside the network."""
+
+    sgd: Sgd
+    gatherings: Mapping[str, Gathering]
+    weights: Weights
+
+    @property
+    def state(self) -> dict[str, Any]:
+        gathered = {name: gathering.state for name, gathering in self.gatherings.items()}
+        return {"velocities": self.sgd.state, "gathered": gathered}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.sgd.state = state["velocities"]
+        for name, gathering in self.gatherings.items():
+            gathering.state = state["gathered"][name]

@@ -45,14 +45,14 @@ def confusion(
         keep: Names whose predictions are returned.
 
     Returns:
-        The matrix, int64 (rows, network outputs), and the kept predictions, uint8 (h, w).
+        The matrix, int64 (rows, classes of the model), and the kept predictions, uint8 (h, w).
     """
     segmenter.eval()
-    columns = sum(segmenter.outputs)
+    columns = segmenter.classes
     total = torch.zeros(rows, columns, dtype=torch.int64, device=device)
     kept: dict[str, NDArray[np.uint8]] = {}
     for names, batch in progress(images.whole(batch_size, device), len(images)):
-        predicted = segmenter(batch.images).argmax(1)
+        predicted = segmenter.classify(segmenter(batch.images).logits)
         total += count(batch.labels, predicted, rows, columns)
         for at, name in enumerate(names):
             if name in keep:

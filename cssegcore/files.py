@@ -9,6 +9,7 @@ import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from cssegcore.errors import InputError
 
@@ -67,6 +68,21 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: object) -> None:
     """Writes JSON that is the same bytes for the same value."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Reads `manifest.json`, in which a stage says what else it wrote into its folder.
+
+    Raises:
+        InputError: It is missing or no JSON.
+    """
+    path = folder / "manifest.json"
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: run `dvc repro`.") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}): delete it and run `dvc repro`.") from None
 
 
 def digest(*parts: bytes) -> str:

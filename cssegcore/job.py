@@ -11,15 +11,18 @@ import torch
 
 from cssegcore import checkpoint
 from cssegcore.data.augmentation import Augmentation
-from cssegcore.data.batches import Images
-from cssegcore.data.dataset import Dataset
+from cssegcore.data.batches import Images, Labels, Replayed, Revise
+from cssegcore.data.dataset import Dataset, read_labels
 from cssegcore.engine import Job, Optimizer, Task
 from cssegcore.errors import InputError
+from cssegcore.files import read_manifest
 from cssegcore.method import Method, Recipe
 from cssegcore.networks import Segmenter
 from cssegcore.parts import make_part
+from cssegcore.saliency.reading import Maps
 from cssegcore.scenarios import StepList
 from cssegcore.strict import build
+from cssegcore.types import BACKGROUND, IGNORE
 
 VIEWS = "cssegcore.data.augmentation"
 
@@ -47,8 +50,28 @@ class Plan:
     seed: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """What stages before the training left for it; any may be absent.
+
+    Attributes:
+        pseudo_labels: Folder of the step's label images and their manifest.
+        memory: Folder of the exemplar list and its manifest.
+        saliency: Folder of the saliency maps and their manifest.
+    """
+
+    pseudo_labels: Path | None = None
+    memory: Path | None = None
+    saliency: Path | None = None
+
+
 def prepare(
-    plan: Plan, dataset: Dataset, chosen: StepList, previous: Path | None, device: torch.device
+    plan: Plan,
+    dataset: Dataset,
+    chosen: StepList,
+    previous: Path | None,
+    device: torch.device,
+    sources: Sources = Sources(),
 ) -> Job:
     """Builds or loads networks, grows the new head, and decodes the images.
 
@@ -58,34 +81,46 @@ def prepare(
         chosen: Which images, and what their labels mean.
         previous: The model of the step before; none for the base step.
         device: Where to train.
+        sources: What earlier stages left.
 
     Raises:
-        InputError: A section is wrong, or the previous model does not fit the list.
+        InputError: A section is wrong, or what earlier stages left does not fit the list.
     """
     recipe = Recipe.of(plan.method)
     method = Method.of(recipe) if previous else Method.of_base(recipe.base)
     optimizer = build(Optimizer, plan.optimizer, "optimizer")
     views = make_part(VIEWS, Augmentation, plan.augmentation, "augmentation")
+    model = checkpoint.Model(
+        chosen.step,
+        dict(plan.model),
+        method.head_recipe,
+        method.unknown_scores,
+        chosen.classes,
+        chosen.raw,
+    )
     with torch.random.fork_rng():
         # fresh weights depend on seed and step alone, not on what ran before in this process
         torch.manual_seed(
             int(np.random.SeedSequence([plan.seed, chosen.index]).generate_state(1)[0])
         )
-        segmenter, old = _networks(plan, method, chosen, previous, device)
+        networks = _networks(model, method, previous, device)
+    rates = method.freeze(networks.segmenter)
     task = Task(
         step=chosen.step,
         index=chosen.index,
         epochs=plan.epochs,
         lr=plan.lr,
         seed=plan.seed,
-        images=Images(dataset, chosen),
-        num_old=sum(old.outputs) if old else 1,
+        images=Images(dataset, chosen, reader(dataset, method, sources, "train")),
+        replayed=_replayed(dataset, method, sources),
+        num_old=networks.num_old,
     )
-    model = checkpoint.Model(chosen.step, dict(plan.model), chosen.classes, chosen.raw)
     return Job(
-        segmenter.to(device).to(memory_format=torch.channels_last),
+        networks.segmenter.to(device).to(memory_format=torch.channels_last),
         model,
-        old,
+        networks.old,
+        networks.gathered,
+        rates,
         task,
         method,
         optimizer,
@@ -94,19 +129,88 @@ def prepare(
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Networks:
+    segmenter: Segmenter
+    old: Segmenter | None
+    gathered: checkpoint.Statistics
+    num_old: int
+
+
 def _networks(
-    plan: Plan, method: Method, chosen: StepList, previous: Path | None, device: torch.device
-) -> tuple[Segmenter, Segmenter | None]:
-    outputs = [len(names) for names in chosen.classes]
+    model: checkpoint.Model, method: Method, previous: Path | None, device: torch.device
+) -> _Networks:
     if previous is None or method.from_scratch:
-        return checkpoint.new_segmenter(plan.model, outputs), None
-    segmenter, known = checkpoint.load(previous, device)
-    if known.classes != chosen.classes[:-1]:
+        return _Networks(model.segmenter(), None, {}, 1)
+    loaded = checkpoint.load(previous, device)
+    segmenter, known = loaded.segmenter, loaded.model
+    if (known.classes, known.head, known.unknown) != (
+        model.classes[:-1],
+        model.head,
+        model.unknown,
+    ):
         raise InputError(
-            f"the model {previous} knows {known.classes}, but {chosen.step} starts from"
-            f" {chosen.classes[:-1]}: run `dvc repro` so that the steps fit each other."
+            f"the model {previous} knows {known.classes} with heads {known.head}, but {model.step}"
+            f" starts from {model.classes[:-1]} with heads {model.head}: run `dvc repro` so that"
+            " the steps fit each other."
         )
-    old = copy.deepcopy(segmenter)
-    segmenter.grow(outputs[-1])
-    method.classifier_init(segmenter.classifiers)
-    return segmenter, old.requires_grad_(False).to(memory_format=torch.channels_last)
+    num_old, old = segmenter.outputs, None
+    if any(term.needs_old for term in method.terms.values()):
+        old = copy.deepcopy(segmenter).requires_grad_(False)
+        old = old.to(memory_format=torch.channels_last)
+    segmenter.grow(len(model.classes[-1]))
+    method.classifier_init(segmenter.groups)
+    return _Networks(segmenter, old, loaded.statistics, num_old)
+
+
+def _replayed(dataset: Dataset, method: Method, sources: Sources) -> Replayed | None:
+    """Reads the exemplars, if the recipe replays any and the step has some."""
+    if sources.memory is None or not method.replay.size:
+        return None
+    path = sources.memory / "list.json"
+    if not path.exists():
+        return None
+    kept = StepList.read(path)
+    reading = reader(dataset, method, sources, "memory")
+    return Replayed(Images(dataset, kept, reading), method.replay.share) if kept.images else None
+
+
+def reader(dataset: Dataset, method: Method, sources: Sources, kind: str) -> Revise | None:
+    """Returns what turns annotations into labels: pseudo-labels, then the unknown class.
+
+    Args:
+        dataset: Whose images they are.
+        method: The parts that act.
+        sources: Where pseudo-labels and saliency maps lie.
+        kind: Which list the images are of: `train` or `memory`.
+
+    Returns:
+        None if labels are what is annotated.
+    """
+    labelled = _labelled(sources.pseudo_labels, kind)
+    unknown = method.unknown
+    maps = None
+    if unknown.by_saliency:
+        if sources.saliency is None:
+            raise InputError("the unknown class needs saliency maps: run `dvc repro saliency`.")
+        maps = Maps.open(sources.saliency, dataset)
+    if not labelled and not unknown.present:
+        return None
+
+    def revise(name: str, annotated: Labels) -> tuple[Labels, Labels]:
+        labels = read_labels(labelled[name], annotated.shape) if name in labelled else annotated
+        if kind == "memory" and not method.replay.shifted:
+            # as released: annotations stay below the unknown class, guesses are network outputs
+            guessed = (annotated == BACKGROUND) & (labels != BACKGROUND) & (labels != IGNORE)
+            return np.where(guessed, labels + unknown.present, annotated), annotated
+        salient = maps.of(name) if maps else None
+        return unknown.relabel(labels, salient), unknown.relabel(annotated, salient)
+
+    return revise
+
+
+def _labelled(folder: Path | None, kind: str) -> dict[str, Path]:
+    if folder is None:
+        return {}
+    names = read_manifest(folder)["images"].get(kind, [])
+    return {name: folder / kind / f"{name}.png" for name in names}

@@ -6,19 +6,33 @@ from typing import Literal
 
 from cssegcore.classifier_init import ClassifierInit
 from cssegcore.errors import InputError
-from cssegcore.losses import Loss
+from cssegcore.freeze import Freeze
+from cssegcore.heads import HeadKind
+from cssegcore.losses import Loss, Penalty, Term
 from cssegcore.parts import make_part, part_module
+from cssegcore.replay import Replay
+from cssegcore.statistics import Statistic
 from cssegcore.strict import build
+from cssegcore.types import Scores
+from cssegcore.unknown import Unknown
 
 SLOTS = {
     "losses": "cssegcore.losses",
+    "statistics": "cssegcore.statistics",
+    "head": "cssegcore.heads",
+    "unknown": "cssegcore.unknown",
     "classifier_init": "cssegcore.classifier_init",
+    "freeze": "cssegcore.freeze",
     "pseudo_labels": "cssegcore.pseudo_labels",
     "replay": "cssegcore.replay",
 }
 """The slots of a recipe and the packages that hold their parts."""
 
 PartRecipe = dict[str, object]
+NOTHING: PartRecipe = {"part": "none"}
+
+LATER = ("classifier_init", "freeze", "replay")
+"""Slots that act on what the step before left; the base step has none."""
 
 COLUMNS = ("epoch", "lr", "loss")
 """What the curve of a training says beside its terms."""
@@ -26,9 +40,19 @@ COLUMNS = ("epoch", "lr", "loss")
 
 @dataclasses.dataclass(frozen=True)
 class BaseRecipe:
-    """`method.base`: which slots act in the base step."""
+    """`method.base`: which slots act in the base step, and what the network is for all steps.
+
+    Attributes:
+        losses: Terms of the objective by name.
+        statistics: What is gathered for the first increment, by the part's name.
+        head: What stands between features and logits, in every step.
+        unknown: Whether a class "unknown" is split off the background, in every step.
+    """
 
     losses: dict[str, PartRecipe]
+    statistics: dict[str, PartRecipe]
+    head: PartRecipe
+    unknown: PartRecipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +66,9 @@ class Recipe:
         start: Whether a step starts from the `previous` model or from `scratch`.
         base: The base step.
         losses: Terms of the objective by name.
+        statistics: What is gathered for the step after; by default what the base step gathers.
         classifier_init: How a new head starts.
+        freeze: Which weights stand still.
         pseudo_labels: What the previous model adds to the labels.
         replay: What is seen of earlier steps.
     """
@@ -52,22 +78,55 @@ class Recipe:
     start: Literal["previous", "scratch"]
     base: BaseRecipe
     losses: dict[str, PartRecipe]
+    statistics: dict[str, PartRecipe]
     classifier_init: PartRecipe
+    freeze: PartRecipe
     pseudo_labels: PartRecipe
     replay: PartRecipe
 
     @classmethod
     def of(cls, values: Mapping[str, object]) -> "Recipe":
-        """Checks the keys of the section `method`; `Method.of` checks its parts."""
+        """Checks the keys of the section `method`; `Method.of` checks its parts.
+
+        Raises:
+            InputError: A key is unknown, missing, or asks the base step for what it cannot do.
+        """
+        base = values.get("base")
+        if isinstance(base, Mapping):
+            for slot in ("replay", "pseudo_labels", "classifier_init", "freeze"):
+                if slot in base:
+                    raise InputError(
+                        f"`method.base.{slot}`: the base step has no step before it, so it has"
+                        f" nothing for {slot!r} to work on: set `method.{slot}`, which acts in the"
+                        " steps that follow."
+                    )
         return build(cls, values, "method")
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """The parts that act in a step."""
+    """The parts that act in a step.
+
+    Attributes:
+        losses: Terms over batches.
+        penalties: Terms over weights.
+        statistics: What is gathered.
+        head: Builds heads, and `head_recipe` says how to build the same again.
+        unknown: The rule for the unknown class.
+        classifier_init: How the new head starts.
+        freeze: Which weights stand still.
+        replay: How earlier steps are seen again.
+        from_scratch: Whether the step leaves the previous model aside.
+    """
 
     losses: Mapping[str, Loss]
+    penalties: Mapping[str, Penalty]
+    statistics: Mapping[str, Statistic]
+    head_recipe: PartRecipe
+    unknown: Unknown
     classifier_init: ClassifierInit
+    freeze: Freeze
+    replay: Replay
     from_scratch: bool
 
     @classmethod
@@ -75,38 +134,81 @@ class Method:
         """Builds the parts of the incremental steps.
 
         Raises:
-            InputError: A part is unknown or its numbers are refused, or the recipe makes no sense.
+            InputError: A part is unknown or its numbers are refused.
         """
-        losses = _losses(recipe.losses, "method.losses")
-        where = "method.classifier_init"
-        start = make_part(SLOTS["classifier_init"], ClassifierInit, recipe.classifier_init, where)
-        from_scratch = recipe.start == "scratch"
-        old = [name for name, loss in losses.items() if loss.needs_old]
-        if from_scratch and old:
-            raise InputError(
-                f"`method.losses.{old[0]}` compares with the previous model, which `method.start:"
-                " scratch` leaves out: set `method.start: previous` or drop the term."
-            )
-        return cls(losses, start, from_scratch)
+        return _assembled(
+            recipe.losses,
+            recipe.statistics,
+            recipe.base,
+            "method",
+            {slot: getattr(recipe, slot) for slot in LATER},
+            from_scratch=recipe.start == "scratch",
+        )
 
     @classmethod
     def of_base(cls, recipe: BaseRecipe) -> "Method":
-        """Builds the parts of the base step, which has no model before it.
+        """Builds the parts of the base step; raises as `of`."""
+        nothing = {slot: NOTHING for slot in LATER}
+        return _assembled(
+            recipe.losses, recipe.statistics, recipe, "method.base", nothing, from_scratch=True
+        )
 
-        Raises:
-            InputError: As `of`, or a term needs a previous model.
-        """
-        losses = _losses(recipe.losses, "method.base.losses")
-        if old := [name for name, loss in losses.items() if loss.needs_old]:
+    @property
+    def terms(self) -> dict[str, Term]:
+        """Losses and penalties."""
+        return {**self.losses, **self.penalties}
+
+    @property
+    def scores(self) -> Scores | None:
+        """How the losses read logits; None if none of them does."""
+        return next((t.scores for t in self.losses.values() if t.scores), None)
+
+    @property
+    def unknown_scores(self) -> Scores | None:
+        """How the unknown class's score is read, None if there is no such class."""
+        return (self.scores or "softmax") if self.unknown.present else None
+
+
+def _assembled(
+    losses: Mapping[str, PartRecipe],
+    statistics: Mapping[str, PartRecipe],
+    base: BaseRecipe,
+    where: str,
+    slots: Mapping[str, PartRecipe],
+    *,
+    from_scratch: bool,
+) -> Method:
+    terms = _terms(losses, f"{where}.losses")
+    gathered = {
+        name: make_part(SLOTS["statistics"], Statistic, recipe, f"{where}.statistics.{name}")
+        for name, recipe in statistics.items()
+    }
+    for name, recipe in statistics.items():
+        if recipe["part"] != name:
             raise InputError(
-                f"`method.base.losses.{old[0]}` compares with a previous model, and the base step"
-                " has none: use it in `method.losses`."
+                f"`{where}.statistics.{name}` holds the part {recipe['part']!r}: a statistic goes"
+                f" by its part's name, so write `{recipe['part']}:` instead of `{name}:`."
             )
-        as_built = make_part(SLOTS["classifier_init"], ClassifierInit, {"part": "none"}, "")
-        return cls(losses, as_built, from_scratch=True)
+    make_part(SLOTS["head"], HeadKind, base.head, "method.base.head")
+    return Method(
+        losses={n: t for n, t in terms.items() if isinstance(t, Loss)},
+        penalties={n: t for n, t in terms.items() if isinstance(t, Penalty)},
+        statistics=gathered,
+        head_recipe=base.head,
+        unknown=make_part(SLOTS["unknown"], Unknown, base.unknown, "method.base.unknown"),
+        classifier_init=make_part(
+            SLOTS["classifier_init"],
+            ClassifierInit,
+            slots["classifier_init"],
+            f"{where}.classifier_init",
+        ),
+        freeze=make_part(SLOTS["freeze"], Freeze, slots["freeze"], f"{where}.freeze"),
+        replay=make_part(SLOTS["replay"], Replay, slots["replay"], f"{where}.replay"),
+        from_scratch=from_scratch,
+    )
 
 
-def _losses(recipes: Mapping[str, PartRecipe], where: str) -> dict[str, Loss]:
+def _terms(recipes: Mapping[str, PartRecipe], where: str) -> dict[str, Term]:
     if not recipes:
         raise InputError(f"`{where}` is empty: name at least one term, such as `ce: {{part: ce}}`.")
     if taken := [name for name in recipes if name in COLUMNS]:
@@ -115,23 +217,44 @@ def _losses(recipes: Mapping[str, PartRecipe], where: str) -> dict[str, Loss]:
             " another name."
         )
     return {
-        name: make_part(SLOTS["losses"], Loss, recipe, f"{where}.{name}")
+        name: make_part(SLOTS["losses"], Term, recipe, f"{where}.{name}")
         for name, recipe in recipes.items()
     }
 
 
 def base_modules(recipe: BaseRecipe) -> list[str]:
     """Lists the modules of the parts that the base step uses."""
-    as_built = part_module(SLOTS["classifier_init"], {"part": "none"}, "")
-    return [*_modules("losses", recipe.losses, "method.base.losses"), as_built]
+    return _modules(
+        {
+            **_named("losses", recipe.losses, "method.base"),
+            **_named("statistics", recipe.statistics, "method.base"),
+            "method.base.head": ("head", recipe.head),
+            "method.base.unknown": ("unknown", recipe.unknown),
+            **{f"method.{slot}": (slot, NOTHING) for slot in LATER},
+        }
+    )
 
 
 def recipe_modules(recipe: Recipe) -> list[str]:
     """Lists the modules of the parts that the training of an incremental step uses."""
-    where = "method.classifier_init"
-    start = part_module(SLOTS["classifier_init"], recipe.classifier_init, where)
-    return [*_modules("losses", recipe.losses, "method.losses"), start]
+    return _modules(
+        {
+            **_named("losses", recipe.losses, "method"),
+            **_named("statistics", recipe.statistics, "method"),
+            "method.base.head": ("head", recipe.base.head),
+            "method.base.unknown": ("unknown", recipe.base.unknown),
+            "method.classifier_init": ("classifier_init", recipe.classifier_init),
+            "method.freeze": ("freeze", recipe.freeze),
+            "method.replay": ("replay", recipe.replay),
+        }
+    )
 
 
-def _modules(slot: str, recipes: Mapping[str, PartRecipe], where: str) -> list[str]:
-    return [part_module(SLOTS[slot], r, f"{where}.{name}") for name, r in recipes.items()]
+def _named(
+    slot: str, recipes: Mapping[str, PartRecipe], where: str
+) -> dict[str, tuple[str, PartRecipe]]:
+    return {f"{where}.{slot}.{name}": (slot, recipe) for name, recipe in recipes.items()}
+
+
+def _modules(parts: Mapping[str, tuple[str, PartRecipe]]) -> list[str]:
+    return [part_module(SLOTS[slot], recipe, where) for where, (slot, recipe) in parts.items()]

@@ -36,17 +36,17 @@ def label_photographs(
         progress: Wraps the iterable of paths (second argument: how many).
 
     Returns:
-        The share of all pixels that each network output has.
+        The share of all pixels that each class has.
 
     Raises:
         InputError: A photograph cannot be read, or a result not be written.
     """
     segmenter.eval()
-    counts = np.zeros(sum(segmenter.outputs), np.int64)
+    counts = np.zeros(segmenter.classes, np.int64)
     for path in progress(photographs, len(photographs)):
         photograph = np.asarray(decode(path, "photograph").convert("RGB"))
         images = normalise(torch.from_numpy(photograph.copy())[None].to(device))
-        labels = segmenter(images).argmax(1)[0].byte().cpu().numpy()
+        labels = segmenter.classify(segmenter(images).logits)[0].byte().cpu().numpy()
         counts += np.bincount(labels.ravel(), minlength=len(counts))
         with replacing(out / f"{path.stem}.png") as temporary:
             save_labels(temporary, labels)

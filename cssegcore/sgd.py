@@ -5,7 +5,7 @@ and every step of the pipeline is a process. The update itself is PyTorch's own 
 CUDA.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -14,49 +14,57 @@ from torch.optim.sgd import sgd
 
 
 class Sgd:
-    """The weights it moves, and their velocities."""
+    """The weights it moves, in groups of one learning rate, and their velocities."""
 
     def __init__(
-        self, parameters: Iterable[Parameter], *, momentum: float, weight_decay: float
+        self, groups: Mapping[float, Sequence[Parameter]], *, momentum: float, weight_decay: float
     ) -> None:
-        """Takes the weights that are not frozen."""
-        self._weights = [p for p in parameters if p.requires_grad]
-        self._velocities: list[Tensor | None] = [None] * len(self._weights)
+        """Takes the weights by the factor of their learning rate."""
+        self._groups = {factor: list(weights) for factor, weights in groups.items()}
+        self._velocities: list[list[Tensor | None]] = [[None] * len(g) for g in groups.values()]
         self._momentum = momentum
         self._weight_decay = weight_decay
 
     def zero_grad(self) -> None:
         """Forgets the gradients."""
-        for weight in self._weights:
-            weight.grad = None
+        for weights in self._groups.values():
+            for weight in weights:
+                weight.grad = None
 
     @torch.no_grad()
-    def step(self, lr: float) -> None:
-        """Moves every weight that has a gradient."""
-        moved = [i for i, weight in enumerate(self._weights) if weight.grad is not None]
-        velocities = [self._velocities[i] for i in moved]
-        on_gpu = self._weights[0].is_cuda
-        sgd(
-            [self._weights[i] for i in moved],
-            [g for i in moved if (g := self._weights[i].grad) is not None],
-            velocities,
-            fused=on_gpu,
-            foreach=not on_gpu,
-            weight_decay=self._weight_decay,
-            momentum=self._momentum,
-            lr=lr,
-            dampening=0.0,
-            nesterov=True,
-            maximize=False,
-        )
-        for i, velocity in zip(moved, velocities, strict=True):
-            self._velocities[i] = velocity
+    def step(self, lr: Callable[[float], float]) -> None:
+        """Moves every weight that has a gradient.
+
+        Args:
+            lr: Returns the learning rate of a group from its factor.
+        """
+        for (factor, weights), kept in zip(self._groups.items(), self._velocities, strict=True):
+            moved = [i for i, weight in enumerate(weights) if weight.grad is not None]
+            if not moved:
+                continue
+            velocities = [kept[i] for i in moved]
+            on_gpu = weights[0].is_cuda
+            sgd(
+                [weights[i] for i in moved],
+                [g for i in moved if (g := weights[i].grad) is not None],
+                velocities,
+                fused=on_gpu,
+                foreach=not on_gpu,
+                weight_decay=self._weight_decay,
+                momentum=self._momentum,
+                lr=lr(factor),
+                dampening=0.0,
+                nesterov=True,
+                maximize=False,
+            )
+            for i, velocity in zip(moved, velocities, strict=True):
+                kept[i] = velocity
 
     @property
-    def state(self) -> list[Tensor | None]:
-        """The velocities, in the order of the weights; None before the first step."""
+    def state(self) -> list[list[Tensor | None]]:
+        """The velocities, in the order of groups and weights; None before the first step."""
         return self._velocities
 
     @state.setter
-    def state(self, velocities: list[Tensor | None]) -> None:
-        self._velocities = list(velocities)
+    def state(self, velocities: list[list[Tensor | None]]) -> None:
+        self._velocities = [list(group) for group in velocities]

@@ -4,10 +4,13 @@ Shape letters: `b` images, `c` network outputs (all classes seen, background fir
 the old model, `h w` pixels, `d` channels.
 """
 
-from typing import Final
+from typing import Final, Literal
 
 BACKGROUND: Final = 0
 """Network output, and label value, of "none of the classes seen so far"."""
 
 IGNORE: Final = 255
 """Label value of pixels that neither train nor count."""
+
+Scores = Literal["softmax", "sigmoid"]
+"""How logits become scores: shares of one whole, or one yes-or-no for each output."""

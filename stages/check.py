@@ -1,14 +1,28 @@
 """Checks every parameter before anything runs, and writes down which code each stage depends on."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cssegcore.types import IGNORE
 from stages._cli import run, say
 from stages._params import Params, read_params
 
-STAGES = ("index", "split", "pseudo_label", "memory", "synthesize", "evaluate", "report")
+if TYPE_CHECKING:
+    from cssegcore.data.dataset import Dataset
+    from cssegcore.sense import Whole
+
+STAGES = (
+    "index",
+    "split",
+    "saliency",
+    "pseudo_label",
+    "memory",
+    "synthesize",
+    "evaluate",
+    "report",
+)
 
 
 def main(
@@ -25,14 +39,15 @@ def main(
 
     params = read_params()
     params.check_chain()
-    params.scenario_of(open_dataset(params.dataset).classes)
-    tables = _check_parts(params)
+    dataset = open_dataset(params.dataset)
+    params.scenario_of(dataset.classes)
+    tables = _check_parts(params, dataset)
     _write(out, nothing, first, tables)
     steps = ", ".join(f"{n}: {len(c)} classes" for n, c in params.scenario.classes.items())
     say(f"{params.method['name']} on {params.scenario.name} ({params.scenario.setting}): {steps}")
 
 
-def _check_parts(params: Params) -> dict[str, dict[str, str]]:
+def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]]:
     """Builds every part once, has the network's weights looked for, and returns the code tables."""
     from cssegcore.checkpoint import NETWORKS
     from cssegcore.data.augmentation import Augmentation
@@ -43,33 +58,61 @@ def _check_parts(params: Params) -> dict[str, dict[str, str]]:
     from cssegcore.networks import Architecture
     from cssegcore.parts import make_part, part_module
     from cssegcore.pseudo_labels import PseudoLabels
-    from cssegcore.replay import Replay
+    from cssegcore.sense import Whole, check_recipe
     from cssegcore.strict import build
     from stages._code import closure
 
     recipe = Recipe.of(params.method)
-    Method.of_base(recipe.base)
-    Method.of(recipe)
-    make_part(SLOTS["pseudo_labels"], PseudoLabels, recipe.pseudo_labels, "method.pseudo_labels")
-    make_part(SLOTS["replay"], Replay, recipe.replay, "method.replay")
+    where = "method.pseudo_labels"
+    rule = make_part(SLOTS["pseudo_labels"], PseudoLabels, recipe.pseudo_labels, where)
+    whole = Whole(recipe, Method.of_base(recipe.base), Method.of(recipe), rule)
+    check_recipe(whole)
+    _check_room(whole, dataset)
     build(Optimizer, params.optimizer, "optimizer")
     make_part(VIEWS, Augmentation, params.augmentation, "augmentation")
     make_part(NETWORKS, Architecture, params.model, "model").check()
 
     layout = part_module(LAYOUTS, params.dataset["layout"], "dataset.layout")
-    shared = [part_module(NETWORKS, params.model, "model"), layout]
-    trained = ["stages.train", part_module(VIEWS, params.augmentation, "augmentation"), *shared]
+    network = part_module(NETWORKS, params.model, "model")
+    head = part_module(SLOTS["head"], recipe.base.head, "method.base.head")
+    guess = part_module(SLOTS["pseudo_labels"], recipe.pseudo_labels, where)
+    replay = part_module(SLOTS["replay"], recipe.replay, "method.replay")
+    unknown = part_module(SLOTS["unknown"], recipe.base.unknown, "method.base.unknown")
+    views = part_module(VIEWS, params.augmentation, "augmentation")
+    model = [network, head, layout]  # what it takes to load a model and run it on a dataset
     extra = {
         "index": [layout],
-        "evaluate": shared,
-        "pseudo_label": [part_module(SLOTS["pseudo_labels"], recipe.pseudo_labels, "")],
-        "memory": [part_module(SLOTS["replay"], recipe.replay, "")],
-        "synthesize": [part_module(SLOTS["replay"], recipe.replay, "")],
+        "saliency": [layout, unknown],
+        "evaluate": model,
+        "pseudo_label": [guess, *model],
+        "memory": [replay, *model],
+        "synthesize": [replay, *model],
     }
+    if not rule.scores:
+        extra["pseudo_label"] = [guess, layout]
+    if not whole.increment.replay.size:
+        extra["memory"], extra["synthesize"] = [replay, layout], [replay]
     tables = {name: closure([f"stages.{name}", *extra.get(name, [])]) for name in STAGES}
-    tables["method.base"] = closure([*trained, *base_modules(recipe.base)])
-    tables["method"] = closure([*trained, *recipe_modules(recipe)])
+    tables["method.base"] = closure(["stages.train", views, *model, *base_modules(recipe.base)])
+    tables["method"] = closure(["stages.train", views, *model, *recipe_modules(recipe)])
     return tables
+
+
+def _check_room(whole: "Whole", dataset: "Dataset") -> None:
+    """Refuses to keep more photographs than there are, and more outputs than labels can name."""
+    from cssegcore.errors import InputError
+
+    size, photographs = whole.increment.replay.size, len(dataset.names("train"))
+    if size > photographs:
+        raise InputError(
+            f"`method.replay.size` is {size}, but the dataset has {photographs} training"
+            f" photographs in all: keep at most as many, such as {max(1, photographs // 10)}."
+        )
+    if whole.increment.unknown.present and len(dataset.classes) > IGNORE - 1:
+        raise InputError(
+            f"`method.base.unknown` adds an output to {len(dataset.classes)} classes, and label"
+            f" images name at most {IGNORE}: set it to none or merge two classes."
+        )
 
 
 def _write(out: Path, nothing: Path, first: Path, tables: dict[str, dict[str, str]]) -> None:
@@ -79,7 +122,8 @@ def _write(out: Path, nothing: Path, first: Path, tables: dict[str, dict[str, st
         write_json(out / f"{name}.json", table)
     write_text(nothing / "model.safetensors", "none\n")
     write_json(nothing / "evaluation" / "manifest.json", {"panels": []})
-    for kind in ("pseudo_labels", "memory", "synthesis"):
+    write_json(first / "pseudo_labels" / "manifest.json", {"images": {}})
+    for kind in ("memory", "synthesis"):
         write_json(first / kind / "manifest.json", {"images": []})
 
 

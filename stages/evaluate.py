@@ -1,6 +1,5 @@
 """Tests the model of one step."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +15,7 @@ def main(
     model: Annotated[Path, typer.Option(help="The step's model.")],
     images: Annotated[Path, typer.Option(help="The cumulative test list.")],
     epochs: Annotated[Path, typer.Option(help="The training's curve, kept with the results.")],
+    pseudo_labels: Annotated[Path, typer.Option(help="Folder of the step's pseudo-labels.")],
     previous: Annotated[Path, typer.Option(help="The evaluation of the step before.")],
     code: Annotated[Path, typer.Option(help="Table of the code behind this stage.")],
     out: Annotated[Path, typer.Option(help="Folder to write: all steps so far.")],
@@ -26,16 +26,16 @@ def main(
     from cssegcore.data.batches import Images
     from cssegcore.data.dataset import open_dataset
     from cssegcore.device import choose_device
-    from cssegcore.files import write_json
+    from cssegcore.files import read_manifest, write_json
     from cssegcore.metrics.continual import step_metrics
     from cssegcore.scenarios import StepList
     from stages._tracking import open_run
 
     params = read_params()
     chosen, dataset, device = StepList.read(images), open_dataset(params.dataset), choose_device()
-    segmenter, _ = checkpoint.load(model, device)
+    segmenter = checkpoint.load(model, device).segmenter
     tests = Images(dataset, chosen)
-    before = json.loads((previous / "manifest.json").read_text(encoding="utf-8"))
+    before = read_manifest(previous)
     shown = before["panels"] or panels.choose(tests, params.evaluation.panels)
     rows = sum(len(names) for names in chosen.classes)
     size, progress = params.evaluation.batch_size, bar("images", f"test {step}")
@@ -54,6 +54,8 @@ def main(
     write_json(out / step / "confusion.json", confusion)
     write_json(out / "manifest.json", {"panels": shown})  # every step shows the same photographs
     shutil.copy(epochs, out / step / "epochs.csv")
+    guesses = read_manifest(pseudo_labels)
+    write_json(out / step / "pseudo_labels.json", {k: guesses[k] for k in guesses if k != "images"})
     panels.write(out / step / "panels", tests, shown, kept)
 
     numbers = step_metrics(confusion, future=params.evaluation.future)

@@ -5,19 +5,36 @@ from typing import Annotated
 
 import typer
 
-from stages._cli import run
+from stages._cli import bar, run
 from stages._params import read_params
 
 
 def main(
-    out: Annotated[Path, typer.Argument(help="Folder for manifest.json and what it lists.")],
+    step: Annotated[str, typer.Argument(help="Name of the step in params.yaml, e.g. step1.")],
+    images: Annotated[Path, typer.Option(help="The list of images that the step trains on.")],
+    finished: Annotated[Path, typer.Option(help="The list of images of the step before.")],
+    kept: Annotated[Path, typer.Option(help="Folder of the exemplars of the step before.")],
+    previous: Annotated[Path, typer.Option(help="The model of the step before.")],
+    out: Annotated[Path, typer.Option(help="Folder for manifest.json and what it lists.")],
 ) -> None:
-    """Choose the training images that later steps may see again, as `method.replay` says."""
+    """Choose the training images of earlier steps to see again, as `method.replay` says."""
+    from cssegcore.data.dataset import open_dataset
     from cssegcore.parts import make_part
-    from cssegcore.replay import Replay
+    from cssegcore.replay import Replay, Task
+    from cssegcore.scenarios import StepList
 
-    recipe = read_params().method["replay"]
-    make_part("cssegcore.replay", Replay, recipe, "method.replay").remember(out)
+    params = read_params()
+    way = make_part("cssegcore.replay", Replay, params.method["replay"], "method.replay")
+    task = Task(
+        dataset=open_dataset(params.dataset),
+        current=StepList.read(images),
+        finished=StepList.read(finished),
+        kept=StepList.read(kept / "list.json") if (kept / "list.json").exists() else None,
+        model=previous,
+        seed=params.seed,
+        progress=bar("images", f"exemplars {step}"),
+    )
+    way.remember(out, task)
 
 
 if __name__ == "__main__":

@@ -29,9 +29,9 @@ def main(
     paths = _find(photographs)
     _check_room(out, paths)
     device = choose_device()
-    segmenter, known = checkpoint.load(model, device)
-    names = [name for step in known.classes for name in step]
-    shares = label_photographs(segmenter, paths, out, opacity, device, bar("photographs"))
+    loaded = checkpoint.load(model, device)
+    names = [name for step in loaded.model.classes for name in step]
+    shares = label_photographs(loaded.segmenter, paths, out, opacity, device, bar("photographs"))
     for at, (name, share) in enumerate(zip(names, shares, strict=True)):
         say(f"{at:3d} {name:20s} {100 * share:5.1f} %")
     say(f"{len(paths)} photographs -> {out}")

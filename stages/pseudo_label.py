@@ -5,19 +5,31 @@ from typing import Annotated
 
 import typer
 
-from stages._cli import run
+from stages._cli import bar, run
 from stages._params import read_params
 
 
 def main(
-    out: Annotated[Path, typer.Argument(help="Folder for manifest.json and what it lists.")],
+    step: Annotated[str, typer.Argument(help="Name of the step in params.yaml, e.g. step1.")],
+    images: Annotated[Path, typer.Option(help="The step's own list of images.")],
+    memory: Annotated[Path, typer.Option(help="Folder of the step's exemplars.")],
+    previous: Annotated[Path, typer.Option(help="The model of the step before.")],
+    out: Annotated[Path, typer.Option(help="Folder for manifest.json and the label images.")],
 ) -> None:
     """Label the step's photographs with the previous model, as `method.pseudo_labels` says."""
+    from cssegcore.data.dataset import open_dataset
     from cssegcore.parts import make_part
-    from cssegcore.pseudo_labels import PseudoLabels
+    from cssegcore.pseudo_labels import PseudoLabels, Task
+    from cssegcore.scenarios import StepList
 
-    recipe = read_params().method["pseudo_labels"]
-    make_part("cssegcore.pseudo_labels", PseudoLabels, recipe, "method.pseudo_labels").write(out)
+    params = read_params()
+    where = "method.pseudo_labels"
+    rule = make_part("cssegcore.pseudo_labels", PseudoLabels, params.method["pseudo_labels"], where)
+    lists = {"train": StepList.read(images)}
+    if (kept := memory / "list.json").exists():
+        lists["memory"] = StepList.read(kept)
+    dataset, progress = open_dataset(params.dataset), bar("images", f"label {step}")
+    rule.write(out, Task(dataset, lists, previous, progress))
 
 
 if __name__ == "__main__":

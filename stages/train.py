@@ -22,6 +22,7 @@ def main(
     pseudo_labels: Annotated[Path, typer.Option(help="Folder of the step's pseudo-labels.")],
     memory: Annotated[Path, typer.Option(help="Folder of the exemplar list.")],
     synthesis: Annotated[Path, typer.Option(help="Folder of the synthesised images.")],
+    saliency: Annotated[Path, typer.Option(help="Folder of the saliency maps.")],
     code: Annotated[Path, typer.Option(help="Table of the code behind this training.")],
     model: Annotated[Path, typer.Option(help="The model to write (safetensors).")],
     epochs: Annotated[Path, typer.Option(help="The curve to write (CSV, one row an epoch).")],
@@ -35,7 +36,7 @@ def main(
     from cssegcore.data.dataset import open_dataset
     from cssegcore.device import choose_device
     from cssegcore.engine import Hooks, Row
-    from cssegcore.job import prepare
+    from cssegcore.job import Sources, prepare
     from cssegcore.scenarios import StepList
     from stages._tracking import open_run, tell_epoch
 
@@ -44,8 +45,10 @@ def main(
     chosen = StepList.read(images)
     before = None if numbers.prev == "none" else previous
     dataset, device = open_dataset(params.dataset), choose_device()
-    job = prepare(_plan(params, numbers), dataset, chosen, before, device)
-    resume = _resume_file(params, step, [images, previous, pseudo_labels, memory, synthesis, code])
+    sources = Sources(pseudo_labels, memory, saliency)
+    job = prepare(_plan(params, numbers), dataset, chosen, before, device, sources)
+    inputs = [images, previous, pseudo_labels, memory, synthesis, saliency, code]
+    resume = _resume_file(params, step, inputs)
     every = max(1, numbers.epochs // 5)
     with open_run(params, code.parent) as tracked:
         nested = tracked.step(step)
@@ -55,9 +58,9 @@ def main(
             if not interactive() and row["epoch"] % every == 0:
                 say(f"{step} epoch {row['epoch']:.0f}: loss {row['loss']:.4f}")
 
-        rows = job.train(resume, Hooks(follow, bar("batches", step)))
-        checkpoint.save(model, job.segmenter, job.model)
-        write_rows(epochs, rows)
+        trained = job.train(resume, Hooks(follow, bar("batches", step)))
+        checkpoint.save(model, job.segmenter, job.model, trained.statistics)
+        write_rows(epochs, trained.rows)
         resume.remove()
         nested.finish()
 

@@ -7,12 +7,12 @@ CVPR 2020, https://arxiv.org/abs/2002.00718.
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import final
+from typing import ClassVar, final
 
 import torch
-from torch import nn
 
 from cssegcore.classifier_init._base import ClassifierInit
+from cssegcore.heads import Head
 from cssegcore.types import BACKGROUND
 
 
@@ -25,9 +25,11 @@ class Background(ClassifierInit):
     likewise, so that the log-sum-exp of background and new classes is the old background's score.
     """
 
+    background_first: ClassVar[bool] = True
+
     @torch.no_grad()
-    def __call__(self, heads: Sequence[nn.Conv2d]) -> None:
-        first, new = heads[0], heads[-1]
+    def __call__(self, heads: Sequence[Head]) -> None:
+        first, new = heads[0].classifier, heads[-1].classifier
         assert first.bias is not None
         assert new.bias is not None
         first.bias[BACKGROUND] -= math.log(new.out_channels + 1)

@@ -4,9 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import final
 
-from torch import nn
-
 from cssegcore.classifier_init._base import ClassifierInit
+from cssegcore.heads import Head
 
 
 @final
@@ -14,5 +13,5 @@ from cssegcore.classifier_init._base import ClassifierInit
 class AsBuilt(ClassifierInit):
     """Leaves the new head as PyTorch built it."""
 
-    def __call__(self, heads: Sequence[nn.Conv2d]) -> None:
+    def __call__(self, heads: Sequence[Head]) -> None:
         del heads

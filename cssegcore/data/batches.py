@@ -1,7 +1,7 @@
 """A step's images in memory, and batches of them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,19 +18,56 @@ from cssegcore.scenarios import StepList
 from cssegcore.types import IGNORE
 
 
+Labels = NDArray[np.uint8]
+Revise = Callable[[str, Labels], tuple[Labels, Labels]]
+"""Turns the mapped annotation of a named image into the labels to train on and, beside them, what
+is annotated; both (h, w)."""
+
+
 @dataclass(frozen=True)
 class Batch:
-    """Network input and labels (network outputs, 255 void) of b images, on the device."""
+    """Network input and labels (network outputs, 255 void) of b images, on the device.
+
+    `labels` are to be trained on; `annotated` leaves out what is no annotation but a guess.
+    """
 
     images: Float[Tensor, "b 3 h w"]
     labels: Int[Tensor, "b h w"]
+    annotated: Int[Tensor, "b h w"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One decoded image; `maps` are its labels, and what is annotated if that differs."""
+
+    photograph: UInt8[np.ndarray, "h w 3"]
+    maps: tuple[UInt8[np.ndarray, "h w"], ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        height, width = self.maps[0].shape
+        return height, width
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """Images of earlier steps, and the share of every batch that they take."""
+
+    images: "Images"
+    share: float
 
 
 class Images:
     """The images of a list, each decoded once and kept as bytes."""
 
-    def __init__(self, dataset: Dataset, chosen: StepList) -> None:
+    def __init__(self, dataset: Dataset, chosen: StepList, revise: Revise | None = None) -> None:
         """Decodes every image of `chosen`, in parallel.
+
+        Args:
+            dataset: Where they lie.
+            chosen: Which, and what their labels mean.
+            revise: What is done to annotations before training; nothing if left out.
 
         Raises:
             InputError: An image cannot be read any more.
@@ -38,33 +75,22 @@ class Images:
         table = chosen.label_table()
         self.names = chosen.names
 
-        def load(name: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-            return dataset.photograph(name), table[dataset.label(name)]
+        def load(name: str) -> Sample:
+            annotated = table[dataset.label(name)]
+            maps = (annotated,) if revise is None else revise(name, annotated)
+            alike = len(maps) == 2 and np.array_equal(*maps)
+            return Sample(dataset.photograph(name), maps[:1] if alike else maps)
 
         with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
-            self._pairs = list(pool.map(load, self.names))
-        self._sizes = np.array([label.shape for _, label in self._pairs], np.int64)
+            self._samples = list(pool.map(load, self.names))
 
     def __len__(self) -> int:
-        return len(self._pairs)
+        return len(self._samples)
 
     def decoded(self) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
-        """Yields the name, the photograph (h, w, 3) and the mapped labels (h, w) of each image."""
-        for name, (photograph, label) in zip(self.names, self._pairs, strict=True):
-            yield name, photograph, label
-
-    def _stack(
-        self, chosen: NDArray[np.int64], device: torch.device
-    ) -> tuple[UInt8[Tensor, "b h w 3"], UInt8[Tensor, "b h w"]]:
-        """Puts images into one block, padded at the bottom and right (labels with 255)."""
-        height, width = self._sizes[chosen].max(0)
-        photographs = np.zeros((len(chosen), height, width, 3), np.uint8)
-        labels = np.full((len(chosen), height, width), IGNORE, np.uint8)
-        for at, i in enumerate(chosen):
-            photograph, label = self._pairs[i]
-            h, w = label.shape
-            photographs[at, :h, :w], labels[at, :h, :w] = photograph, label
-        return torch.from_numpy(photographs).to(device), torch.from_numpy(labels).to(device)
+        """Yields the name, the photograph (h, w, 3) and the labels (h, w) of each image."""
+        for name, sample in zip(self.names, self._samples, strict=True):
+            yield name, sample.photograph, sample.maps[0]
 
     def epoch(
         self,
@@ -72,19 +98,26 @@ class Images:
         batch_size: int,
         rng: np.random.Generator,
         device: torch.device,
+        replayed: Replayed | None = None,
     ) -> Iterator[Batch]:
         """Yields every image once in random order; an incomplete last batch is left out.
 
-        A list shorter than a batch makes one batch of all it has.
+        A list shorter than a batch makes one batch of all it has. With `replayed`, random places
+        of every batch go to those images instead; what stood there is not seen in this epoch.
         """
         order = rng.permutation(len(self))
         size = min(batch_size, len(self))
+        others = _endless(replayed.images, rng) if replayed else iter(())
         for start in range(0, len(self) - size + 1, size):
-            chosen = order[start : start + size]
-            views = augmentation.draw(self._sizes[chosen], rng)
-            sizes = torch.from_numpy(self._sizes[chosen]).to(device)
-            stacked = self._stack(chosen, device)
-            yield Batch(*cut(*stacked, sizes, views, augmentation.size))
+            samples = [self._samples[i] for i in order[start : start + size]]
+            if replayed:
+                for place in rng.permutation(size)[: int(size * replayed.share)]:
+                    samples[place] = next(others)
+            sizes = np.array([sample.size for sample in samples], np.int64)
+            views = augmentation.draw(sizes, rng)
+            where = torch.from_numpy(sizes).to(device)
+            images, maps = cut(*_stack(samples, device), where, views, augmentation.size)
+            yield Batch(images, maps[0], maps[-1])
 
     def iterations(self, batch_size: int) -> int:
         """Returns how many batches `epoch` yields."""
@@ -95,11 +128,35 @@ class Images:
         start = 0
         while start < len(self):
             stop = start + 1
-            while (
-                stop < min(len(self), start + batch_size)
-                and (self._sizes[stop] == self._sizes[start]).all()
-            ):
+            size = self._samples[start].size
+            while stop < min(len(self), start + batch_size) and self._samples[stop].size == size:
                 stop += 1
-            photographs, labels = self._stack(np.arange(start, stop), device)
-            yield self.names[start:stop], Batch(normalise(photographs), labels.long())
+            photographs, maps = _stack(self._samples[start:stop], device)
+            labels = maps.permute(3, 0, 1, 2).long()
+            yield (
+                self.names[start:stop],
+                Batch(normalise(photographs), labels[0], labels[-1]),
+            )
             start = stop
+
+
+def _endless(images: Images, rng: np.random.Generator) -> Iterator[Sample]:
+    """Yields all samples in random order, again and again."""
+    while True:
+        yield from (images._samples[i] for i in rng.permutation(len(images)))  # noqa: SLF001
+
+
+def _stack(
+    samples: Sequence[Sample], device: torch.device
+) -> tuple[UInt8[Tensor, "b h w 3"], UInt8[Tensor, "b h w m"]]:
+    """Puts images into one block, padded at the bottom and right (labels with 255)."""
+    height, width = np.array([sample.size for sample in samples]).max(0)
+    kinds = max(len(sample.maps) for sample in samples)
+    photographs = np.zeros((len(samples), height, width, 3), np.uint8)
+    maps = np.full((len(samples), height, width, kinds), IGNORE, np.uint8)
+    for at, sample in enumerate(samples):
+        h, w = sample.size
+        photographs[at, :h, :w] = sample.photograph
+        for kind in range(kinds):  # an image with one map is labelled as it is annotated
+            maps[at, :h, :w, kind] = sample.maps[min(kind, len(sample.maps) - 1)]
+    return torch.from_numpy(photographs).to(device), torch.from_numpy(maps).to(device)

@@ -128,6 +128,21 @@ class _Settings:
     help: str = ""
 
 
+def read_labels(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Reads a label image that a stage of the pipeline made for a photograph of `shape` (h, w).
+
+    Raises:
+        InputError: It is missing, unreadable, or of another size.
+    """
+    labels = np.asarray(decode(path, "label image"))
+    if labels.shape != shape or labels.dtype != np.uint8:
+        raise InputError(
+            f"label image {path} has the shape {labels.shape}, its photograph {shape}: delete its"
+            " folder and run `dvc repro`."
+        )
+    return labels
+
+
 def decode(path: Path, what: str) -> Image.Image:
     """Opens and decodes an image file; `what` names it in errors.
 

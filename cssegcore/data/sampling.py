@@ -24,16 +24,16 @@ def normalise(photographs: Real[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
 
 def cut(
     photographs: UInt8[Tensor, "b h w 3"],
-    labels: UInt8[Tensor, "b h w"],
+    labels: UInt8[Tensor, "b h w m"],
     sizes: Int[Tensor, "b 2"],
     views: Views,
     size: int,
-) -> tuple[Float[Tensor, "b 3 s s"], Int[Tensor, "b s s"]]:
+) -> tuple[Float[Tensor, "b 3 s s"], Int[Tensor, "m b s s"]]:
     """Cuts a view out of each image: bilinear for photographs, nearest for labels.
 
     Args:
         photographs: Padded at the bottom and right to one size.
-        labels: Padded alike.
+        labels: m label maps of each image, padded alike.
         sizes: True height and width of each image.
         views: One box and flip for each image.
         size: Height and width s of the result.
@@ -52,7 +52,7 @@ def cut(
 
     near = labels[one, _near(ys, rows)[:, :, None], _near(xs, columns)[:, None, :]].long()
     outside = (_outside(ys, rows)[:, :, None]) | (_outside(xs, columns)[:, None, :])
-    near = torch.where(outside, IGNORE, near)
+    near = torch.where(outside[..., None], IGNORE, near).permute(3, 0, 1, 2)
 
     (y0, y1, wy), (x0, x1, wx) = _neighbours(ys, rows), _neighbours(xs, columns)
     wy, wx = wy[:, :, None, None], wx[:, None, :, None]

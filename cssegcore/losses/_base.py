@@ -2,14 +2,20 @@
 
 import abc
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cssegcore.outputs import Outputs
+from cssegcore.types import Scores
+
 Average = Literal["all", "labelled"]
 """What a sum over pixels is divided by: all pixels, as the released code of the field does, or
 only those that carry a label, as the papers write it."""
+
+Tensors = Mapping[str, Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,31 +23,93 @@ class Pass:
     """One batch after its forward passes.
 
     Attributes:
-        logits: Of the network in training, float32, at the photographs' size.
-        old_logits: Of the model of the step before; absent in a step that starts afresh.
-        labels: Network outputs as annotated for this step, 255 where there is no label.
+        new: Of the network in training.
+        old: Of the model of the step before; absent in a step that starts afresh and where no term
+            asks for it.
+        labels: Network outputs to train on, pseudo-labels included, 255 where there is no label.
+        annotated: The same as annotated for this step, before pseudo-labels.
         num_old: Outputs k of the old model, background included; 1 where there is none, which
             turns every unbiased loss into its plain form.
+        statistics: What the slot `statistics` has gathered so far, this batch included, by part.
     """
 
-    logits: Float[Tensor, "b c h w"]
-    old_logits: Float[Tensor, "b k h w"] | None
+    new: Outputs
+    old: Outputs | None
     labels: Int[Tensor, "b h w"]
+    annotated: Int[Tensor, "b h w"]
     num_old: int
+    statistics: Mapping[str, Tensors] = dataclasses.field(default_factory=dict)
+
+    @property
+    def logits(self) -> Float[Tensor, "b c h w"]:
+        """Full-size scores of the network in training."""
+        return self.new.logits
+
+    @property
+    def old_outputs(self) -> Outputs:
+        """What the old model says, for terms with `needs_old`."""
+        assert self.old is not None, "the engine runs the old model for terms that need it"
+        return self.old
 
 
 @dataclasses.dataclass(frozen=True)
-class Loss(abc.ABC):
-    """A term of the objective, already averaged; the engine multiplies it by `weight`."""
+class Weights:
+    """What a penalty on weights sees.
+
+    Attributes:
+        now: The weights in training, by name.
+        old: Those of the model of the step before; weights new in this step are not in it.
+        importance: What the slot `statistics` had gathered when the step before ended, by part.
+    """
+
+    now: Tensors
+    old: Tensors
+    importance: Mapping[str, Tensors]
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """A term of the objective, already averaged; the engine multiplies it by `weight`.
+
+    Class attributes say what a term needs, so that a senseless recipe is refused at once:
+
+    needs_old: the old model's forward pass (of a penalty: its weights).
+    statistic: the part of the slot `statistics` that it reads, "" for none.
+    scores: how it reads logits; None if it does not.
+    reads_labels: whether it teaches the classes that are annotated.
+    background_first: whether output 0 must mean "no class seen so far", not the unknown class.
+    features_only: whether it moves features and no classifier.
+    needs_pseudo_labels: whether it is another, simpler term where there are none.
+    """
 
     weight: float = dataclasses.field(default=1.0, kw_only=True)
 
     needs_old: ClassVar[bool] = False
+    statistic: ClassVar[str] = ""
+    scores: ClassVar[Scores | None] = None
+    reads_labels: ClassVar[bool] = False
+    background_first: ClassVar[bool] = False
+    features_only: ClassVar[bool] = False
+    needs_pseudo_labels: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < float("inf"):
             raise ValueError(f"`weight` must be a finite number >= 0, got {self.weight}")
 
+
+class Loss(Term, abc.ABC):
+    """A term over a batch."""
+
     @abc.abstractmethod
     def __call__(self, batch: Pass) -> Float[Tensor, ""]:
+        """Computes the unweighted term."""
+
+
+class Penalty(Term, abc.ABC):
+    """A term over the weights alone; its gradient is added after `statistics` saw the others'."""
+
+    needs_old: ClassVar[bool] = True
+
+    @abc.abstractmethod
+    def __call__(self, weights: Weights) -> Float[Tensor, ""]:
         """Computes the unweighted term."""

@@ -1,14 +1,14 @@
 """Cross-entropy on the labels as annotated: fine-tuning, joint training and every base step."""
 
 import dataclasses
-from typing import final
+from typing import ClassVar, final
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from cssegcore.losses._base import Average, Loss, Pass
-from cssegcore.types import IGNORE
+from cssegcore.types import IGNORE, Scores
 
 
 def cross_entropy(
@@ -31,6 +31,9 @@ class CrossEntropy(Loss):
     """`cross_entropy` as a term."""
 
     average: Average = "all"
+
+    scores: ClassVar[Scores | None] = "softmax"
+    reads_labels: ClassVar[bool] = True
 
     def __call__(self, batch: Pass) -> Float[Tensor, ""]:
         return cross_entropy(batch.logits, batch.labels, self.average)

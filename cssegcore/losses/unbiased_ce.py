@@ -5,7 +5,7 @@ CVPR 2020, https://arxiv.org/abs/2002.00718.
 """
 
 import dataclasses
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float, Int
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cssegcore.losses._base import Average, Loss, Pass
 from cssegcore.losses.ce import cross_entropy
-from cssegcore.types import BACKGROUND, IGNORE
+from cssegcore.types import BACKGROUND, IGNORE, Scores
 
 
 def unbiased_cross_entropy(
@@ -50,6 +50,10 @@ class UnbiasedCrossEntropy(Loss):
     """`unbiased_cross_entropy` as a term."""
 
     average: Average = "all"
+
+    scores: ClassVar[Scores | None] = "softmax"
+    reads_labels: ClassVar[bool] = True
+    background_first: ClassVar[bool] = True
 
     def __call__(self, batch: Pass) -> Float[Tensor, ""]:
         return unbiased_cross_entropy(batch.logits, batch.labels, batch.num_old, self.average)

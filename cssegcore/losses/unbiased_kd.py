@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cssegcore.losses._base import Loss, Pass
+from cssegcore.types import Scores
 
 
 def unbiased_distillation(
@@ -49,6 +50,8 @@ class UnbiasedDistillation(Loss):
     alpha: float = 1.0
 
     needs_old: ClassVar[bool] = True
+    scores: ClassVar[Scores | None] = "softmax"
+    background_first: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,5 +59,4 @@ class UnbiasedDistillation(Loss):
             raise ValueError(f"`alpha` must be a finite number > 0, got {self.alpha}")
 
     def __call__(self, batch: Pass) -> Float[Tensor, ""]:
-        assert batch.old_logits is not None
-        return unbiased_distillation(batch.logits, batch.old_logits, self.alpha)
+        return unbiased_distillation(batch.logits, batch.old_outputs.logits, self.alpha)

@@ -3,3 +3,4 @@
 from cssegcore.networks._base import Architecture as Architecture
 from cssegcore.networks._base import Trunk as Trunk
 from cssegcore.networks._segmenter import Segmenter as Segmenter
+from cssegcore.networks._segmenter import classify as classify

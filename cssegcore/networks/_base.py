@@ -1,9 +1,11 @@
-"""What an architecture gives: a trunk that turns photographs into one map of features."""
+"""What an architecture gives: a trunk that turns photographs into features."""
 
 import abc
 
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from cssegcore.outputs import Features
 
 
 class Trunk(nn.Module, abc.ABC):
@@ -11,13 +13,17 @@ class Trunk(nn.Module, abc.ABC):
 
     Attributes:
         channels: Depth d of the features that the classifiers read.
+        body_channels: Depth n of the backbone's last stage.
+        backbone: The part that pretrained weights fill; the rest of a trunk is its decoder.
     """
 
     channels: int
+    body_channels: int
+    backbone: nn.Module
 
     @abc.abstractmethod
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d hs ws"]:
-        """Computes the features at the network's output stride."""
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Features:
+        """Computes features; those that classifiers read have the network's output stride."""
 
 
 class Architecture(abc.ABC):

@@ -1,14 +1,20 @@
-"""The incremental segmenter: a trunk and one 1x1 classifier a step, outputs concatenated."""
+"""The incremental segmenter: a trunk and a head for each group of outputs, concatenated."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import final
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from cssegcore.heads import Head, HeadKind
 from cssegcore.networks._base import Trunk
+from cssegcore.outputs import Outputs
+from cssegcore.types import Scores
+
+Unknown = Scores | None
+"""Whether output 0 is the unknown class, and how its score is read when it joins background's."""
 
 
 @final
@@ -19,30 +25,82 @@ class Segmenter(nn.Module):
     inside the network, so that every loss acts on full-size logits.
     """
 
-    def __init__(self, trunk: Trunk, outputs: Sequence[int]) -> None:
-        """Builds one head for each entry of `outputs`; the first counts the background."""
+    def __init__(
+        self, trunk: Trunk, kind: HeadKind, outputs: Sequence[int], unknown: Unknown = None
+    ) -> None:
+        """Builds a head for each step.
+
+        Args:
+            trunk: Backbone and decoder.
+            kind: How heads are built.
+            outputs: Classes of each step, the background counted in the first.
+            unknown: With an unknown class, it and the background have heads of their own, the
+                first two.
+        """
         super().__init__()
         self.trunk = trunk
-        self.heads = nn.ModuleList(nn.Conv2d(trunk.channels, n, 1) for n in outputs)
+        self.unknown: Unknown = unknown
+        self._kind = kind
+        self._held: list[nn.Module] = []
+        first, *later = outputs
+        groups = [first] if unknown is None else [1, 1, first - 1]
+        self.heads = nn.ModuleList(kind.build(trunk.channels, n) for n in [*groups, *later])
 
     def grow(self, outputs: int) -> None:
-        """Adds the head of a new step, with PyTorch's own initialisation."""
-        head = nn.Conv2d(self.trunk.channels, outputs, 1)
+        """Adds the head of a new step, with fresh weights."""
+        head = self._kind.build(self.trunk.channels, outputs)
         self.heads.append(head.to(next(self.parameters()).device))
 
     @property
-    def outputs(self) -> list[int]:
-        """Number of outputs of each head."""
-        return [head.out_channels for head in self.classifiers]
+    def groups(self) -> list[Head]:
+        """The heads in order: [unknown, background,] the classes of each step."""
+        return [head for head in self.heads if isinstance(head, Head)]
 
     @property
-    def classifiers(self) -> list[nn.Conv2d]:
-        """The heads in the order of their steps."""
-        return [head for head in self.heads if isinstance(head, nn.Conv2d)]
+    def outputs(self) -> int:
+        """Number of outputs, the unknown class included."""
+        return sum(head.classifier.out_channels for head in self.groups)
 
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
+    @property
+    def classes(self) -> int:
+        """Number of classes it tells apart, the background included."""
+        return self.outputs - (self.unknown is not None)
+
+    def hold(self, modules: Iterable[nn.Module]) -> None:
+        """Keeps modules in evaluation mode, also when `train()` is called later."""
+        self._held += modules
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Segmenter":
+        super().train(mode)
+        for module in self._held:
+            module.eval()
+        return self
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Outputs:
         """Computes logits, in float32 also under autocast: losses need the digits."""
         features = self.trunk(images)
-        logits = torch.cat([head(features) for head in self.heads], dim=1)
-        planes = logits.float().contiguous()  # upsampling is quicker on planes
-        return F.interpolate(planes, images.shape[-2:], mode="bilinear")
+        scored = torch.cat([head(features.top) for head in self.heads], dim=1)
+        small = scored.float().contiguous()  # upsampling is quicker on planes
+        logits = F.interpolate(small, images.shape[-2:], mode="bilinear")
+        return Outputs(logits, small, features)
+
+    def classify(self, logits: Float[Tensor, "b c h w"]) -> Int[Tensor, "b h w"]:
+        """Returns the class of each pixel: 0 background, 1.. in learning order."""
+        return classify(logits, self.unknown)
+
+
+def classify(logits: Float[Tensor, "b c h w"], unknown: Unknown) -> Int[Tensor, "b h w"]:
+    """Turns logits into classes; the unknown class's score is added to the background's.
+
+    As in SSUL (Cha et al., NeurIPS 2021): the sum may exceed 1, and no threshold is applied.
+
+    Args:
+        logits: Scores of [unknown,] background, classes.
+        unknown: How scores are read if there is an unknown class; None if there is none.
+    """
+    if unknown is None:
+        return logits.argmax(1)
+    scores = logits.sigmoid() if unknown == "sigmoid" else logits.softmax(1)
+    background = scores[:, :1] + scores[:, 1:2]
+    return torch.cat([background, scores[:, 2:]], 1).argmax(1)

@@ -9,15 +9,17 @@ are leaky, and there is no dropout.
 import dataclasses
 import textwrap
 from pathlib import Path
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from cssegcore.errors import InputError
 from cssegcore.files import UNREADABLE
 from cssegcore.networks._base import Architecture, Trunk
+from cssegcore.outputs import Features
 
 LEAK = 0.01
 RATES = {16: (6, 12, 18), 8: (12, 24, 32)}
@@ -62,17 +64,41 @@ class DeepLabV3(Architecture):
 class _DeepLabTrunk(Trunk):
     def __init__(self, numbers: DeepLabV3) -> None:
         super().__init__()
-        self.channels = numbers.depth
+        self.channels, self.body_channels = numbers.depth, 2048
         self.backbone = _resnet(numbers)
         self.decoder = _Decoder(2048, numbers.depth, RATES[numbers.output_stride])
 
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d hs ws"]:
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Features:
         if self.training and len(images) == 1:
             raise InputError(
                 "deeplabv3 cannot train on one image a batch, whose pooled features have no"
                 " variance: set `optimizer.batch_size` to 2 or more and give the step two images."
             )
-        return self.decoder(self.backbone(images))
+        features, taps = images, []
+        for part in self.backbone.children():
+            features = part(features)
+            if isinstance(part, _Stage):
+                taps.append(features)
+                features = F.relu(features)
+        return Features(tuple(taps), features, self.decoder(features))
+
+
+class _Stage(nn.Sequential):
+    """A stage of torchvision's ResNet that stops before its last activation.
+
+    Same children and so the same keys in a state dict. The sum of the last block is kept for losses
+    that compare it, so its activation must not happen in place.
+    """
+
+    def forward(self, input: Float[Tensor, "b n h w"]) -> Float[Tensor, "b m hs ws"]:
+        blocks: list[Any] = list(self)
+        features, last = input, blocks.pop()
+        for block in blocks:
+            features = block(features)
+        path = last.relu(last.bn1(last.conv1(features)))
+        path = last.relu(last.bn2(last.conv2(path)))
+        shortcut = features if last.downsample is None else last.downsample(features)
+        return last.bn3(last.conv3(path)) + shortcut
 
 
 def _resnet(numbers: DeepLabV3) -> nn.Sequential:
@@ -84,7 +110,8 @@ def _resnet(numbers: DeepLabV3) -> nn.Sequential:
         _fill(network, _imagenet(numbers.backbone), numbers.backbone)
     elif numbers.weights != "none":
         _fill(network, Path(numbers.weights), numbers.backbone)
-    return nn.Sequential(*(m for n, m in network.named_children() if n not in ("avgpool", "fc")))
+    parts = [m for n, m in network.named_children() if n not in ("avgpool", "fc")]
+    return nn.Sequential(*(_Stage(*p) if isinstance(p, nn.Sequential) else p for p in parts))
 
 
 def _imagenet(backbone: str) -> Path:

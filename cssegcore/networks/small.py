@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cssegcore.networks._base import Architecture, Trunk
+from cssegcore.outputs import Features
 
 
 @final
@@ -43,27 +44,43 @@ class _SmallTrunk(Trunk):
     def __init__(self, numbers: Small) -> None:
         super().__init__()
         (a, b), (c, d, e) = numbers.stem, numbers.widths
-        self.channels = numbers.depth
-        self.stages = nn.Sequential(
-            nn.Sequential(*_normed(3, a, stride=2), nn.ReLU(inplace=True)),
-            nn.Sequential(*_normed(a, b), nn.ReLU(inplace=True)),
-            _Block(b, c, stride=2),
-            _Block(c, d, stride=2),
-            _Block(d, e, dilation=numbers.dilation),
-        )
+        self.channels, self.body_channels = numbers.depth, e
+        self.backbone = _Backbone(a, b, c, d, e, dilation=numbers.dilation)
         self.local = nn.Conv2d(e, self.channels, 1, bias=False)
         self.context = nn.Conv2d(e, self.channels, 1)
         nn.init.zeros_(self.context.weight)  # starts as no context and learns how much it needs
         self.norm = nn.BatchNorm2d(self.channels)
 
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d hs ws"]:
-        features = self.stages(images)
-        context = self.context(features.mean((2, 3), keepdim=True))
-        return F.relu(self.norm(self.local(features) + context))
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Features:
+        taps = self.backbone(images)
+        body = F.relu(taps[-1])
+        context = self.context(body.mean((2, 3), keepdim=True))
+        return Features(taps, body, F.relu(self.norm(self.local(body) + context)))
+
+
+class _Backbone(nn.Module):
+    """Returns the residual sums, before their activation, of its three blocks."""
+
+    def __init__(self, a: int, b: int, c: int, d: int, e: int, *, dilation: int) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Sequential(*_normed(3, a, stride=2), nn.ReLU(inplace=True)),
+            nn.Sequential(*_normed(a, b), nn.ReLU(inplace=True)),
+        )
+        self.blocks = nn.ModuleList(
+            [_Block(b, c, stride=2), _Block(c, d, stride=2), _Block(d, e, dilation=dilation)]
+        )
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, ...]:
+        features, taps = self.stem(images), []
+        for block in self.blocks:
+            taps.append(block(features))
+            features = F.relu(taps[-1])
+        return tuple(taps)
 
 
 class _Block(nn.Module):
-    """Two 3x3 convolutions beside a projected shortcut."""
+    """Two 3x3 convolutions beside a projected shortcut; gives the sum before its activation."""
 
     def __init__(self, inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1) -> None:
         super().__init__()
@@ -75,7 +92,7 @@ class _Block(nn.Module):
         self.shortcut = nn.Sequential(*_normed(inputs, outputs, size=1, stride=stride))
 
     def forward(self, features: Float[Tensor, "b n h w"]) -> Float[Tensor, "b m hs ws"]:
-        return F.relu(self.path(features) + self.shortcut(features))
+        return self.path(features) + self.shortcut(features)
 
 
 def _normed(

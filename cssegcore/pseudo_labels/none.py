@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import final
 
 from cssegcore.files import write_json
-from cssegcore.pseudo_labels._base import PseudoLabels
+from cssegcore.pseudo_labels._base import PseudoLabels, Task
 
 
 @final
@@ -13,5 +13,6 @@ from cssegcore.pseudo_labels._base import PseudoLabels
 class AsAnnotated(PseudoLabels):
     """Labels nothing."""
 
-    def write(self, out: Path) -> None:
-        write_json(out / "manifest.json", {"images": []})
+    def write(self, out: Path, task: Task) -> None:
+        del task
+        write_json(out / "manifest.json", {"images": {}})

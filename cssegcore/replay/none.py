@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import final
 
 from cssegcore.files import write_json
-from cssegcore.replay._base import Replay
+from cssegcore.replay._base import Replay, Task
 
 
 @final
@@ -13,7 +13,12 @@ from cssegcore.replay._base import Replay
 class Nothing(Replay):
     """Keeps and makes nothing."""
 
-    def remember(self, out: Path) -> None:
+    share = 0.0
+    size = 0
+    shifted = True
+
+    def remember(self, out: Path, task: Task) -> None:
+        del task
         write_json(out / "manifest.json", {"images": []})
 
     def synthesize(self, out: Path) -> None:

@@ -5,6 +5,7 @@ import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cssegcore.errors import InputError
 from cssegcore.metrics.record import Evaluated, evaluated
@@ -21,6 +22,22 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Guesses:
+    """What the previous model's pseudo-labels were in a step.
+
+    Attributes:
+        step: Name of the step.
+        background: Pixels annotated as background, which alone are guessed.
+        classes: One mapping per class that the model knew: `class`, `threshold` (or None), and the
+            numbers of pixels `predicted` and `accepted`.
+    """
+
+    step: str
+    background: int
+    classes: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What the steps left, in the order of learning.
 
@@ -29,11 +46,13 @@ class Evaluation:
         epochs: One mapping per epoch of all steps, of column name to the text in the file, led by
             `running_epoch` (from 1, over all steps) and `step` (its index).
         panels: The photographs of the last step.
+        guesses: The pseudo-labels of each step that had any.
     """
 
     records: list[Evaluated]
     epochs: list[dict[str, str]]
     panels: list[Panel]
+    guesses: list[Guesses]
 
 
 def read_evaluation(folder: Path) -> Evaluation:
@@ -56,7 +75,8 @@ def read_evaluation(folder: Path) -> Evaluation:
                 f"{folder}: {here.name} and {there.name} are not steps of one run (same index"
                 " or other classes); delete the folder of the one that does not belong."
             )
-    return Evaluation(records, _read_epochs(records, folders), _find_panels(folders))
+    epochs, panels = _read_epochs(records, folders), _find_panels(folders)
+    return Evaluation(records, epochs, panels, _read_guesses(folders))
 
 
 def _read_confusion(path: Path) -> Evaluated:
@@ -77,6 +97,16 @@ def _read_epochs(records: list[Evaluated], folders: list[Path]) -> list[dict[str
                     running = {"running_epoch": str(len(epochs) + 1), "step": str(record.index)}
                     epochs.append(running | row)
     return epochs
+
+
+def _read_guesses(folders: list[Path]) -> list[Guesses]:
+    found = []
+    for folder in folders:
+        path = folder / "pseudo_labels.json"
+        content = json.loads(path.read_bytes()) if path.is_file() else {}
+        if content.get("classes"):
+            found.append(Guesses(folder.name, content["background"], content["classes"]))
+    return found
 
 
 def _find_panels(folders: list[Path]) -> list[Panel]:

@@ -91,6 +91,7 @@ def render_page(
         classes=_classes(evaluation, future),
         pictures=pictures,
         panels=evaluation.panels,
+        guesses=_guesses(evaluation),
         void=_colour(IGNORE),
         light=LIGHT,
         dark=DARK,
@@ -132,6 +133,23 @@ def _classes(evaluation: Evaluation, future: Future) -> list[dict[str, Any]]:
             "forgetting": points(lost[-1, c]),
         }
         for c, name in enumerate(records[-1].classes)
+    ]
+
+
+def _guesses(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Returns one row per step and class that pseudo-labels could be of, shares in percent."""
+    colours = {name: _colour(c) for c, name in enumerate(evaluation.records[-1].classes)}
+    return [
+        {
+            "step": step.step,
+            "name": row["class"],
+            "colour": colours[row["class"]],
+            "threshold": row["threshold"],
+            "predicted": 100 * row["predicted"] / max(1, step.background),
+            "accepted": 100 * row["accepted"] / max(1, row["predicted"]),
+        }
+        for step in evaluation.guesses
+        for row in step.classes
     ]
 
 

@@ -32,6 +32,10 @@ class Layout(abc.ABC):
     def label(self, root: Path, name: str) -> Path:
         """Returns the path of a label image."""
 
+    def saliency(self, root: Path, name: str) -> Path:
+        """Returns where a published saliency map lies, if there is one: SSUL's own place."""
+        return root / "saliency_map" / f"{name}.png"
+
     def raw(self, stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Maps stored label values to raw labels: 0 background, 1..n classes, 255 void."""
         return stored

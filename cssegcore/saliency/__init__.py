@@ -1,0 +1,1 @@
+"""What stands out in a photograph: the maps behind the unknown class."""

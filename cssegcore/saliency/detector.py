@@ -1,0 +1,77 @@
+"""What stands out: MB+ of Zhang et al., ICCV 2015, and Otsu's threshold.
+
+Zhang et al., Minimum Barrier Salient Object Detection at 80 FPS,
+https://doi.org/10.1109/ICCV.2015.165; Otsu, A Threshold Selection Method from Gray-Level
+Histograms, IEEE Trans. SMC 9(1), 1979, https://doi.org/10.1109/TSMC.1979.4310076.
+
+Of the paper's MB+: the barrier distance to the border, summed over the colour channels, plus the
+contrast to the margins. Deviations: RGB, at most 200 pixels long, where the released code takes Lab
+at 300 and cuts off painted frames; a Gaussian smooths, where the paper opens and closes by
+reconstruction; no weight for the centre and no contrast curve, since a threshold follows.
+"""
+
+from typing import Final
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from PIL import Image, ImageFilter
+
+from cssegcore.saliency.backgroundness import border_contrast, peak_one
+from cssegcore.saliency.barrier import barrier_distance
+
+SIDE: Final = 200
+"""Longer side, in pixels, of the photographs that are worked on."""
+
+SMOOTHING: Final = 1 / 64
+"""Standard deviation of the smoothing, as a share of the longer side."""
+
+
+LEAST_BARRIER: Final = 255.0
+"""Grey levels, summed over the channels, that make a full barrier at least. Where no object is off
+the border, noise is all there is, and must not weigh as much as the contrast to the margins."""
+
+
+def shrink(photograph: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "hs ws 3"]:
+    """Averages areas so that no side is longer than `SIDE`; never enlarges."""
+    height, width, _ = photograph.shape
+    scale = min(1.0, SIDE / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(photograph).resize(size, Image.Resampling.BOX))
+
+
+def saliency_maps(photographs: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
+    """Computes how much each pixel stands out of its photograph, 255 where most.
+
+    Args:
+        photographs: Of any size, but shrunk first: time and memory grow with the pixels.
+    """
+    b, h, w, _ = photographs.shape
+    planes = photographs.transpose(0, 3, 1, 2).reshape(3 * b, h, w)
+    distance = barrier_distance(planes).reshape(b, 3, h, w).sum(1, dtype=np.uint16)
+    maps = peak_one(peak_one(distance, LEAST_BARRIER) + peak_one(border_contrast(photographs)))
+    blur = ImageFilter.GaussianBlur(SMOOTHING * max(h, w))
+    levels = (maps * 255).round().astype(np.uint8)
+    return np.stack([np.asarray(Image.fromarray(level).filter(blur)) for level in levels])
+
+
+def salient(
+    saliency: UInt8[np.ndarray, "hs ws"], shape: tuple[int, int]
+) -> Bool[np.ndarray, "h w"]:
+    """Enlarges a map to `shape` and tells what is above Otsu's threshold of the map."""
+    height, width = shape
+    enlarged = Image.fromarray(saliency).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(enlarged) > otsu(saliency)
+
+
+def otsu(saliency: UInt8[np.ndarray, "h w"]) -> int:
+    """Returns the level that parts a map best: most variance between what is above it and not.
+
+    A map of one level is parted nowhere: 255, above which there is nothing.
+    """
+    counts = np.bincount(saliency.ravel(), minlength=256)
+    below, mass = counts.cumsum(), (counts * np.arange(256)).cumsum()
+    above = below[-1] - below
+    # Whole numbers before the square, which would not fit: 0 where it must be.
+    lead = (mass * above - (mass[-1] - mass) * below).astype(np.float64)
+    between = lead**2 / np.maximum(below * above, 1)
+    return int(between.argmax()) if between.any() else 255

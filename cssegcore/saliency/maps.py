@@ -1,0 +1,112 @@
+"""Saliency maps made: computed into a stage's folder, or published ones checked in their place."""
+
+import collections
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from cssegcore.data.dataset import Dataset
+from cssegcore.files import digest, replacing, write_json
+from cssegcore.saliency.detector import saliency_maps, salient, shrink
+from cssegcore.saliency.reading import Source, read_published
+
+CHUNK: Final = 256
+"""Photographs decoded ahead; those of one size are computed together."""
+
+BATCH: Final = 32
+"""Photographs computed at once, with some 20 MB."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Made:
+    """One image's map: its salient pixels, all its pixels, the digest of a published file."""
+
+    salient: int
+    pixels: int
+    digest: str = ""
+
+
+def write_maps(
+    out: Path,
+    dataset: Dataset,
+    names: Sequence[str],
+    maps: Literal["auto", "published", "computed"],
+    progress: Callable[[Iterable[Any], int], Iterable[Any]],
+) -> dict[str, Any]:
+    """Computes maps, or checks the published ones, which stay where they are.
+
+    Args:
+        out: Folder of the computed `NAME.png` (0, and 255 where salient) and of `manifest.json`.
+        dataset: Where photographs and published maps lie.
+        names: The images.
+        maps: `auto` takes published maps where their folder exists.
+        progress: Wraps an iterable with one item an image (second argument: how many).
+
+    Returns:
+        The manifest: `source`, `images`, `salient` (share of all pixels) and, of published maps,
+        `digests` of the files by name: a changed file changes the manifest, so what reads the
+        maps runs again.
+
+    Raises:
+        InputError: A photograph cannot be read, a published map is missing or unfit, or a file
+            cannot be written.
+    """
+    source = _choose(dataset, names) if maps == "auto" else maps
+    with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
+        if source == "published":
+            stream = pool.map(functools.partial(_check, dataset), names)
+        else:
+            stream = _compute(out, dataset, names, pool)
+        made: list[_Made] = list(progress(stream, len(names)))
+    share = sum(m.salient for m in made) / max(1, sum(m.pixels for m in made))
+    manifest: dict[str, Any] = {"source": source, "images": list(names), "salient": share}
+    if source == "published":
+        manifest["digests"] = {name: m.digest for name, m in zip(names, made, strict=True)}
+    write_json(out / "manifest.json", manifest)
+    return manifest
+
+
+def _choose(dataset: Dataset, names: Sequence[str]) -> Source:
+    """A folder that is there but lacks a map is a mistake to report, so folders are asked for."""
+    folders = {dataset.layout.saliency(dataset.root, name).parent for name in names}
+    return "published" if any(folder.is_dir() for folder in folders) else "computed"
+
+
+def _check(dataset: Dataset, name: str) -> _Made:
+    mask = read_published(dataset, name)
+    content = dataset.layout.saliency(dataset.root, name).read_bytes()
+    return _Made(int(mask.sum()), mask.size, digest(content))
+
+
+def _compute(
+    out: Path, dataset: Dataset, names: Sequence[str], pool: ThreadPoolExecutor
+) -> Iterator[_Made]:
+    """Computes maps batch by batch, not in the order of `names`; threads decode and encode."""
+
+    def load(name: str) -> tuple[str, tuple[int, int], UInt8[np.ndarray, "h w 3"]]:
+        photograph = dataset.photograph(name)
+        height, width, _ = photograph.shape
+        return name, (height, width), shrink(photograph)
+
+    def save(name: str, shape: tuple[int, int], saliency: UInt8[np.ndarray, "h w"]) -> _Made:
+        mask = salient(saliency, shape)
+        with replacing(out / f"{name}.png") as temporary:
+            Image.fromarray(mask.view(np.uint8) * np.uint8(255)).save(temporary, "PNG")
+        return _Made(int(mask.sum()), mask.size)
+
+    for start in range(0, len(names), CHUNK):
+        alike = collections.defaultdict(list)
+        for name, shape, small in pool.map(load, names[start : start + CHUNK]):
+            alike[small.shape].append((name, shape, small))
+        for group in alike.values():
+            for first in range(0, len(group), BATCH):
+                some, shapes, small = zip(*group[first : first + BATCH], strict=True)
+                yield from pool.map(save, some, shapes, saliency_maps(np.stack(small)))

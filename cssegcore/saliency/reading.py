@@ -1,0 +1,85 @@
+"""Saliency maps read: published ones where they lie, computed ones from their stage's folder.
+
+Apart from what makes them: a training depends on the maps, not on the program that made them.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Final, Literal, final
+
+import numpy as np
+from jaxtyping import Bool
+from PIL import Image
+
+from cssegcore.data.dataset import Dataset, decode
+from cssegcore.errors import InputError
+from cssegcore.files import read_manifest
+
+Source = Literal["published", "computed"]
+
+REMAKE: Final = "delete its folder and run `dvc repro`"
+COMPUTE: Final = "mend it, or set `maps: computed` in `method.base.unknown`"
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Maps:
+    """The maps that a manifest lists, read where they lie."""
+
+    out: Path
+    dataset: Dataset
+    source: Source
+    images: frozenset[str]
+
+    @classmethod
+    def open(cls, out: Path, dataset: Dataset) -> "Maps":
+        """Reads the manifest in the folder `out`.
+
+        Raises:
+            InputError: It is missing or no JSON.
+        """
+        manifest = read_manifest(out)
+        return cls(out, dataset, manifest["source"], frozenset(manifest["images"]))
+
+    def of(self, name: str) -> Bool[np.ndarray, "h w"]:
+        """Returns where the photograph `name` is salient: where its map is not 0.
+
+        Raises:
+            InputError: Its map is not listed, missing, unreadable or of another size.
+        """
+        if name not in self.images:
+            raise InputError(f"{self.out} lists no saliency map of {name!r}: {REMAKE}.")
+        if self.source == "published":
+            return read_published(self.dataset, name)
+        return _read(self.out / f"{name}.png", _size(self.dataset, name), REMAKE)
+
+
+def read_published(dataset: Dataset, name: str) -> Bool[np.ndarray, "h w"]:
+    """Reads a map that came with the dataset; raises as `Maps.of`."""
+    return _read(dataset.layout.saliency(dataset.root, name), _size(dataset, name), COMPUTE)
+
+
+def _read(path: Path, shape: tuple[int, int], way_out: str) -> Bool[np.ndarray, "h w"]:
+    if not path.exists():
+        raise InputError(f"saliency map {path} does not exist: {way_out}.")
+    image = decode(path, "saliency map")
+    if image.mode not in ("L", "P"):
+        raise InputError(
+            f"saliency map {path} has mode {image.mode}, not one 8-bit channel: {way_out}."
+        )
+    if (image.height, image.width) != shape:
+        raise InputError(
+            f"saliency map {path} is {image.width}x{image.height} pixels, its photograph"
+            f" {shape[1]}x{shape[0]}: {way_out}."
+        )
+    return np.asarray(image) > 0
+
+
+def _size(dataset: Dataset, name: str) -> tuple[int, int]:
+    """Reads a photograph's height and width from its header: decoding it takes a hundred times."""
+    path = dataset.photograph_path(name)
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except OSError as error:
+        raise InputError(f"photograph {path} cannot be read ({error}): replace the file.") from None

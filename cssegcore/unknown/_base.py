@@ -1,0 +1,35 @@
+"""What a rule for the unknown class says.
+
+With an unknown class the network's outputs are [unknown, background, classes...], without one
+[background, classes...]. No torch here: stages ask before they import it.
+"""
+
+import abc
+from typing import ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+Maps = Literal["auto", "published", "computed"]
+"""Where saliency maps come from: the dataset's own where it has them (`auto`), and nowhere else
+(`published`), or computed in any case."""
+
+
+class Unknown(abc.ABC):
+    """Turns labels (0 background, 1.. the classes seen, 255 void) into network outputs.
+
+    Attributes:
+        present: Whether the network has an output for the unknown class.
+        by_saliency: Whether `relabel` looks at saliency.
+        maps: Where the saliency maps come from, if it does.
+    """
+
+    present: ClassVar[bool]
+    by_saliency: ClassVar[bool] = False
+    maps: Maps
+
+    @abc.abstractmethod
+    def relabel(
+        self, labels: UInt8[np.ndarray, "h w"], salient: Bool[np.ndarray, "h w"] | None
+    ) -> UInt8[np.ndarray, "h w"]:
+        """Returns network outputs; `salient` is given if `by_saliency`."""

@@ -1,0 +1,40 @@
+"""Finds what stands out in the training photographs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages._cli import bar, run, say
+from stages._params import read_params
+
+
+def main(
+    index: Annotated[Path, typer.Argument(help="The index of the dataset.")],
+    out: Annotated[Path, typer.Argument(help="Folder for manifest.json and the maps.")],
+) -> None:
+    """Write a saliency map for each training photograph, if `method.base.unknown` asks for it."""
+    from cssegcore.data.dataset import open_dataset
+    from cssegcore.files import write_json
+    from cssegcore.parts import make_part
+    from cssegcore.unknown import Unknown
+
+    params = read_params()
+    recipe = params.method["base"]["unknown"]
+    rule = make_part("cssegcore.unknown", Unknown, recipe, "method.base.unknown")
+    if not rule.by_saliency:
+        write_json(out / "manifest.json", {"source": "none", "images": []})
+        return
+
+    from cssegcore.data.index import read_index
+    from cssegcore.saliency.maps import write_maps
+
+    entries, _ = read_index(index)
+    names = [entry.name for entry in entries if "train" in entry.parts]
+    dataset = open_dataset(params.dataset)
+    said = write_maps(out, dataset, names, rule.maps, bar("images", "saliency"))
+    say(f"saliency: {said['source']} maps of {len(names)} images, {said['salient']:.1%} salient")
+
+
+if __name__ == "__main__":
+    run(main)
