@@ -33,7 +33,8 @@ def _check(file: Path) -> tuple[bool, str]:
         with np.load(file, allow_pickle=False) as arrays:
             found = CHECKS[file.stem](dict(arrays))
     except Exception as error:  # noqa: BLE001 - whatever breaks, the other files are checked
-        return False, f"FAILED: {type(error).__name__}: {error}"
+        message = " ".join(str(error).split())  # PyTorch's has several lines, a file one
+        return False, f"FAILED: {type(error).__name__}: {message}"
     left_out = f" ({found.left_out})" if found.left_out else ""
     return True, f"{found.cases} cases, largest error {found.error:.1e}{left_out}"
 

@@ -8,21 +8,34 @@ from itertools import product
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+import yaml
+from torch import Tensor
 
 from cssegcore.classifier_init.background import Background
-from cssegcore.losses import Pass
+from cssegcore.heads import Head
+from cssegcore.heads.linear import Linear
+from cssegcore.losses import Loss
+from cssegcore.losses.bce import binary_cross_entropy
+from cssegcore.losses.bce_kd import binary_distillation
+from cssegcore.losses.bce_mixed import mixed_cross_entropy
+from cssegcore.losses.feature_mse import feature_mse
+from cssegcore.losses.kd import distillation
 from cssegcore.losses.unbiased_ce import unbiased_cross_entropy
 from cssegcore.losses.unbiased_kd import unbiased_distillation
-from cssegcore.method import Method, Recipe
+from cssegcore.parts import make_part
 from tests.conformance.vectors import Arrays, Checked, cases, compare
-from tests.tiny import method_section
+from tests.passes import make_pass
+from tests.scenes import composed
 
-TERMS = {"FT": {"ce": 0}, "MiB": {"unbiased_ce": 0, "unbiased_kd": 1}}
-"""Place of each term of a recipe among the published ones: classification, distillation of logits,
-distillation of features, LwF-MC's distillation, total. The recipe is called as the preset, in small
-letters."""
+PRESETS = {
+    "FT": ("ft", {"ce": 0}),
+    "LWF": ("lwf", {"ce": 0, "kd": 1}),
+    "LWFMC": ("lwf_mc", {"bce": 0, "bce_kd": 3}),
+    "ILT": ("ilt", {"ce": 0, "kd": 1, "feature_mse": 2}),
+    "MiB": ("mib", {"unbiased_ce": 0, "unbiased_kd": 1}),
+}
+"""The recipe of each published preset, and the place of its terms among the published ones:
+classification, distillation of logits, distillation of features, LwF-MC's distillation, total."""
 
 
 def check_mib_unce(arrays: Arrays) -> Checked:
@@ -42,7 +55,19 @@ def check_mib_unce(arrays: Arrays) -> Checked:
 
 
 def check_mib_unkd(arrays: Arrays) -> Checked:
-    """Unbiased distillation: every pixel, mean, gradient.
+    """Unbiased distillation: every pixel, mean, gradient."""
+    return _check_distillation(arrays, "mib_unkd", unbiased_distillation)
+
+
+def check_mib_lwf_kd(arrays: Arrays) -> Checked:
+    """Plain distillation: every pixel, mean, gradient."""
+    return _check_distillation(arrays, "mib_lwf_kd", distillation)
+
+
+def _check_distillation(
+    arrays: Arrays, name: str, formula: Callable[[Tensor, Tensor, float], Tensor]
+) -> Checked:
+    """Checks a distillation of logits.
 
     A case with a mask is averaged here: no method masks pixels, so the library does not either.
     """
@@ -52,15 +77,59 @@ def check_mib_unkd(arrays: Arrays) -> Checked:
         alpha = float(given["alpha"])
 
         def loss(logits: Tensor, old: Tensor, alpha: float = alpha) -> Tensor:
-            return unbiased_distillation(logits, old, alpha)
+            return formula(logits, old, alpha)
 
         per_pixel, mean = _map(loss, logits, old), loss(logits, old)
         if "mask" in given:
             per_pixel = per_pixel * torch.from_numpy(given["mask"])
             mean = per_pixel.mean()
         got = {"map": per_pixel, "mean": mean, "grad_logits": _grad(mean, logits)}
-        worst = max(worst, compare(_detached(got), expected, f"mib_unkd, case {at}"))
+        worst = max(worst, compare(_detached(got), expected, f"{name}, case {at}"))
     return Checked(int(arrays["n_cases"]), worst)
+
+
+def check_mib_ilt_feature_mse(arrays: Arrays) -> Checked:
+    """Distillation of features: mean, weighted, gradient."""
+    worst = 0.0
+    for at, given, expected in cases(arrays):
+        body = _variable(given["body_new"])
+        mse = feature_mse(body, torch.from_numpy(given["body_old"]))
+        weighted = float(given["weight"]) * mse
+        got = {"mse": mse, "weighted": weighted, "grad_body_new": _grad(weighted, body)}
+        worst = max(worst, compare(_detached(got), expected, f"mib_ilt_feature_mse, case {at}"))
+    return Checked(int(arrays["n_cases"]), worst)
+
+
+def check_mib_lwf_mc(arrays: Arrays) -> Checked:
+    """LwF-MC in its four modes: combined, disjoint, disjoint but for background, first step."""
+    worst = 0.0
+    for at, given, expected in cases(arrays):
+        logits, labels = _variable(given["logits"]), torch.from_numpy(given["labels"])
+        cls, dist = _lwf_mc(int(given["mode"]), logits, labels, given)
+        got = {"cls_loss": cls, "total": cls + dist, "grad_logits": _grad(cls + dist, logits)}
+        if "logits_old" in given:
+            got["dist_loss"] = dist
+        if "bce_map" in expected:
+            got["bce_map"] = _map(_bce, logits, labels)
+        worst = max(worst, compare(_detached(got), expected, f"mib_lwf_mc, case {at}"))
+    return Checked(int(arrays["n_cases"]), worst)
+
+
+def _lwf_mc(mode: int, logits: Tensor, labels: Tensor, given: Arrays) -> tuple[Tensor, Tensor]:
+    """Returns classification and weighted distillation."""
+    none = torch.zeros(())
+    if mode == 3:
+        return _bce(logits, labels), none
+    old = torch.from_numpy(given["logits_old"])
+    if mode == 0:
+        weight = float(given["importance"])
+        return _bce(logits, labels), weight * binary_distillation(logits, old)
+    background = {1: "old", 2: "annotated"}[mode]
+    return mixed_cross_entropy(logits, old, labels, background), none
+
+
+def _bce(logits: Tensor, labels: Tensor) -> Tensor:
+    return binary_cross_entropy(logits, labels, "all")
 
 
 def check_mib_classifier_init(arrays: Arrays) -> Checked:
@@ -73,36 +142,38 @@ def check_mib_classifier_init(arrays: Arrays) -> Checked:
         Background()(heads)
         got["logits_after_init"] = _logits(heads, features)
         for j, head in enumerate(heads):
-            assert head.bias is not None
-            got |= {f"w{j}": head.weight[:, :, 0, 0], f"b{j}": head.bias}
+            assert head.classifier.bias is not None
+            got |= {f"w{j}": head.classifier.weight[:, :, 0, 0], f"b{j}": head.classifier.bias}
         worst = max(worst, compare(_detached(got), expected, f"mib_classifier_init, case {at}"))
     return Checked(int(arrays["n_cases"]), worst)
 
 
 def check_mib_method_totals(arrays: Arrays) -> Checked:
-    """The whole objective of a batch, by the recipes in `conf/` and their weights.
-
-    FT and MiB are checked. LWF, LWFMC and ILT join, a line each in `TERMS`, with their parts.
-    """
-    worst, left_out = 0.0, set[str]()
-    methods = {preset: Method.of(Recipe.of(method_section(preset.lower()))) for preset in TERMS}
+    """The whole objective of a batch, by the recipes in `conf/` and their weights."""
+    worst = 0.0
+    losses = {preset: _losses(recipe) for preset, (recipe, _) in PRESETS.items()}
     for at, given, expected in cases(arrays):
-        left_out |= {name.split("_")[0] for name in expected} - TERMS.keys()
-        for preset, places in TERMS.items():
+        got = {}
+        for preset, (_, places) in PRESETS.items():
             logits = _variable(given["logits"])
-            old = torch.from_numpy(given["logits_old"])
-            batch = Pass(logits, old, torch.from_numpy(given["labels"]), old.shape[1])
-            losses = methods[preset].losses
-            assert losses.keys() == places.keys()
+            old, labels, body, old_body = (
+                torch.from_numpy(given[k]) for k in ("logits_old", "labels", "body_new", "body_old")
+            )
+            batch = make_pass(logits, labels, old, body=body, old_body=old_body)
+            assert losses[preset].keys() == places.keys()
             terms = torch.zeros(5)
-            for name, loss in losses.items():
+            for name, loss in losses[preset].items():
                 terms[places[name]] = loss.weight * loss(batch)
             terms[4] = terms[:4].sum()
-            got = {"terms": terms, "grad_logits": _grad(terms[4], logits)}
-            want = {name: expected[f"{preset}_{name}"] for name in got}
-            where = f"mib_method_totals, {preset}, case {at}"
-            worst = max(worst, compare(_detached(got), want, where))
-    return Checked(int(arrays["n_cases"]), worst, f"no recipe yet: {', '.join(sorted(left_out))}")
+            got |= {f"{preset}_terms": terms, f"{preset}_grad_logits": _grad(terms[4], logits)}
+        worst = max(worst, compare(_detached(got), expected, f"mib_method_totals, case {at}"))
+    return Checked(int(arrays["n_cases"]), worst)
+
+
+def _losses(recipe: str) -> dict[str, Loss]:
+    """Builds the losses of a recipe in `conf/`."""
+    section = yaml.safe_load(composed(f"method={recipe}", "published=none"))["method"]["losses"]
+    return {name: make_part("cssegcore.losses", Loss, how, name) for name, how in section.items()}
 
 
 def _variable(values: np.ndarray) -> Tensor:
@@ -127,14 +198,14 @@ def _map(loss: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor
     return torch.stack(pixels).reshape(b, h, w)
 
 
-def _head(weight: np.ndarray, bias: np.ndarray) -> nn.Conv2d:
+def _head(weight: np.ndarray, bias: np.ndarray) -> Head:
     outputs, depth = weight.shape
-    head = nn.Conv2d(depth, outputs, 1)
-    head.load_state_dict(
+    head = Linear().build(depth, outputs)
+    head.classifier.load_state_dict(
         {"weight": torch.from_numpy(weight)[:, :, None, None], "bias": torch.from_numpy(bias)}
     )
     return head
 
 
-def _logits(heads: Sequence[nn.Conv2d], features: Tensor) -> Tensor:
-    return torch.cat([F.conv2d(features, head.weight, head.bias) for head in heads], 1)
+def _logits(heads: Sequence[Head], features: Tensor) -> Tensor:
+    return torch.cat([head(features) for head in heads], 1)

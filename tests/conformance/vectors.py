@@ -18,7 +18,11 @@ class Checked(NamedTuple):
 
 def cases(arrays: Arrays) -> Iterator[tuple[int, Arrays, Arrays]]:
     """Yields the number, the inputs and the expected values of each case."""
-    for at in range(int(arrays["n_cases"])):
+    count = int(arrays["n_cases"])
+    beyond = [key for key in arrays if key.startswith(f"case{count}_")]
+    assert not beyond, f"n_cases is {count}, which leaves {beyond[0]} out"
+    assert count > 0, "there are no cases"
+    for at in range(count):
         yield at, _part(arrays, f"case{at}_in_"), _part(arrays, f"case{at}_exp_")
 
 
