@@ -4,6 +4,8 @@
 
 Runs in temporary copies (`dvc exp run --temp`), so the workspace stays as it is; what runs share,
 the base step above all, comes from DVC's cache. The experiments stay in `dvc exp show` and MLflow.
+Several calls (other methods, seeds or machines) make one table: `--add FILE` takes in what an
+earlier call wrote.
 """
 
 import argparse
@@ -11,14 +13,20 @@ import json
 import re
 import statistics
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import dvc.api
 import yaml
 
-COLUMNS = ("base_nobg", "added_nobg", "old_nobg", "new_nobg", "all")
+METHODS = (
+    *("ft", "ewc", "pi", "rw", "lwf", "lwf_mc", "ilt", "mib", "plop"),
+    *("sdr", "sdr_mib", "sdr_plop", "ssul", "ssul_m", "joint"),
+)
+COLUMNS = {"old": "base_nobg", "new": "added_nobg", "all": "all"}
+"""Heading and key: the classes of step 0 and those added later, both without background as MiB
+prints them, and all with it as PLOP does."""
 
 
 def run(command: Sequence[str]) -> str:
@@ -52,17 +60,37 @@ def spread(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):5.1f} ± {deviation:3.1f}"
 
 
+def table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Returns the table, in points of mIoU."""
+    head = [f"{'':9} {'old, step 0':>12}", *(f"{c:>12}" for c in (*COLUMNS, "average"))]
+    lines = [" ".join(head)]
+    for method in sorted(results, key=METHODS.index):
+        runs = results[method]
+        first = [metrics["first"]["miou"]["base_nobg"] for metrics in runs]
+        average = [metrics["summary"]["average"] for metrics in runs]
+        last = [[metrics["last"]["miou"][key] for metrics in runs] for key in COLUMNS.values()]
+        cells = [spread(values) for values in (first, *last, average)]
+        lines.append(" ".join([f"{method:9}", *(f"{c:>12}" for c in cells)]))
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Runs the grid and prints a table, in points of mIoU."""
+    """Runs the grid and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--methods", nargs="+", default=["ft", "mib", "joint"])
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("-S", "--set", action="append", default=[], help="Hydra override")
     parser.add_argument("--out", type=Path, default=Path(".cssegcore/compare.json"))
+    parser.add_argument("--add", type=Path, action="append", default=[], help="an earlier --out")
     given = parser.parse_args()
 
     results: dict[str, list[dict[str, Any]]] = {}
     trained = restored = 0
+    for file in given.add:
+        earlier = json.loads(file.read_text())
+        trained, restored = trained + earlier["trained"], restored + earlier["restored"]
+        for method, runs in earlier["results"].items():
+            results.setdefault(method, []).extend(runs)
     for seed in given.seeds:
         for method in given.methods:
             suffix = "-".join(re.sub(r"\W+", "-", s.split("=")[-1]) for s in given.set)
@@ -72,15 +100,11 @@ def main() -> None:
             results.setdefault(method, []).append(metrics)
             trained, restored = trained + ran, restored + kept
             print(f"{name}: {ran} trainings run, {kept} from the cache", flush=True)
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(results, indent=1))
+            given.out.parent.mkdir(parents=True, exist_ok=True)
+            content = {"results": results, "trained": trained, "restored": restored}
+            given.out.write_text(json.dumps(content, indent=1))
 
-    print(f"\n{'':8} {'base at step 0':>14}", *(f"{c:>12}" for c in COLUMNS), f"{'average':>12}")
-    for method, runs in results.items():
-        first = [metrics["first"]["miou"]["base_nobg"] for metrics in runs]
-        average = [metrics["summary"]["average"] for metrics in runs]
-        cells = [spread([metrics["last"]["miou"][c] for metrics in runs]) for c in COLUMNS]
-        print(f"{method:8} {spread(first):>14}", *(f"{c:>12}" for c in cells), spread(average))
+    print(f"\n{table(results)}")
     print(f"\n{trained} trainings run, {restored} taken from the cache")
 
 
