@@ -30,8 +30,19 @@ def project(tmp_path, dataset_root, monkeypatch):
 @pytest.fixture(scope="session")
 def walked(tmp_path_factory):
     """The folder of a project in which the whole pipeline ran, and each stage's modules."""
+    return walk(tmp_path_factory, scenes.WITHOUT_TORCH, "method=mib")
+
+
+@pytest.fixture(scope="session")
+def walked_ssul_m(tmp_path_factory):
+    """The same with saliency, pseudo-labels and exemplars."""
+    return walk(tmp_path_factory, (), "method=ssul_m", "method.replay.size=3")
+
+
+def walk(tmp_path_factory, light, *overrides):
     folder = tmp_path_factory.mktemp("walked")
-    scenes.Project(folder, scenes.make_scenes(tmp_path_factory.mktemp("data") / "dataset"))
+    root = scenes.make_scenes(tmp_path_factory.mktemp("data") / "dataset")
+    scenes.Project(folder, root, *overrides)
     environment = {
         **os.environ,
         "CSSEGCORE_TRACKING": "off",
@@ -41,8 +52,9 @@ def walked(tmp_path_factory):
         "PYTHONPATH": str(scenes.HOME),
     }
     environment.pop("DVC_ROOT", None)
+    code = "import sys; from tests.scenes import walk; walk(*sys.argv[1:])"
     done = subprocess.run(
-        [sys.executable, "-c", "from tests.scenes import walk; walk()"],
+        [sys.executable, "-c", code, *light],
         cwd=folder,
         env=environment,
         capture_output=True,

@@ -41,12 +41,21 @@ TINY = (
     "evaluation.panels=1",
     "evaluation.batch_size=4",
 )
-WITHOUT_TORCH = ("index", "split", "pseudo_label@step1", "memory@step1", "synthesize@step1")
-WITH_TORCH = (
-    "check",
-    *(f"{stage}@step{k}" for k in range(3) for stage in ("train", "evaluate")),
+BEFORE_TRAINING = ("check", "index", "split", "saliency")
+BEFORE_STEP = ("memory", "synthesize", "pseudo_label")
+WITHOUT_TORCH = (
+    *BEFORE_TRAINING[1:],
+    *(f"{stage}@step{k}" for k in (1, 2) for stage in BEFORE_STEP),
+)
+"""Of a method that replays nothing, guesses nothing and has no unknown class."""
+EVERY_STAGE = (
+    *BEFORE_TRAINING,
+    "train@step0",
+    "evaluate@step0",
+    *(f"{stage}@step{k}" for k in (1, 2) for stage in (*BEFORE_STEP, "train", "evaluate")),
     "report",
 )
+"""In an order in which each finds what it needs."""
 
 
 def train_images(count: int) -> list[list[int]]:
@@ -189,17 +198,18 @@ def _filled(command: str, values: dict[str, Any]) -> list[str]:
     return rest
 
 
-def walk() -> None:
+def walk(*light: str) -> None:
     """Runs the whole pipeline here and writes modules.json: what each stage has imported.
 
     Every stage runs in a fork of this process, which has to be a fresh one: nothing but what a
-    stage imports by itself is there, except that what is slow to import is paid for once.
+    stage imports by itself is there, except that what is slow to import is paid for once, after
+    the stages `light`.
     """
     every = commands(yaml.safe_load(Path("params.yaml").read_text()))
-    imported = {name: _forked(every[name]) for name in WITHOUT_TORCH}
+    imported = {name: _forked(every[name]) for name in light}
     for paid_once in ("torch", "matplotlib.pyplot"):
         importlib.import_module(paid_once)
-    imported |= {name: _forked(every[name]) for name in WITH_TORCH}
+    imported |= {name: _forked(every[name]) for name in EVERY_STAGE if name not in light}
     Path("modules.json").write_text(json.dumps(imported))
 
 

@@ -8,9 +8,7 @@ import yaml
 from PIL import Image
 
 from tests import scenes
-from tests.scenes import disk_full_beyond, run_module
-
-BEFORE_TRAINING = ("check", "index", "split")
+from tests.scenes import BEFORE_TRAINING, disk_full_beyond, run_module
 
 
 @pytest.mark.parametrize(
@@ -26,6 +24,10 @@ BEFORE_TRAINING = ("check", "index", "split")
         ("method.losses.unbiased_kd.wieght", "`method.losses.unbiased_kd.wieght` * mean `weight`?"),
         ("method.base.losses.ce.wieght", "`method.base.losses.ce.wieght` * mean `weight`?"),
         ("method.classifier_init.x", "`method.classifier_init.x` is not a key *Known: none."),
+        ("method.freeze.x", "`method.freeze.x` is not a key *Known: none."),
+        ("method.base.head.x", "`method.base.head.x` is not a key *Known: none."),
+        ("method.base.unknown.x", "`method.base.unknown.x` is not a key *Known: none."),
+        ("method.base.statistic", "`method.base.statistic` is not * Did you mean `statistics`?"),
         ("method.replay.x", "`method.replay.x` is not a key *Known: none."),
         ("method.pseudo_labels.x", "`method.pseudo_labels.x` is not a key *Known: none."),
         ("model.dilatoin", "`model.dilatoin` is not a key of `model`. Did you mean `dilation`?"),
@@ -45,9 +47,12 @@ def test_a_misspelt_key_is_named_and_the_right_one_proposed(project, key, words)
     ("key", "value", "words"),
     [
         ("method.losses.unbiased_ce.part", "unbiased", "'unbiased' in cssegcore.losses. Did you m"),
-        ("method.base.losses.ce.part", "os", "'os' in cssegcore.losses.*Known: ce,"),
+        ("method.base.losses.ce.part", "os", "'os' in cssegcore.losses.*Known: * ce,"),
         ("method.classifier_init.part", "unknwn", "'unknwn' in cssegcore.classifier_init.*Known: "),
         ("method.pseudo_labels.part", "x", "'x' in cssegcore.pseudo_labels. Known: "),
+        ("method.freeze.part", "x", "'x' in cssegcore.freeze. Known: all_but_newest, none."),
+        ("method.base.head.part", "x", "'x' in cssegcore.heads. Known: conv, linear."),
+        ("method.base.unknown.part", "x", "'x' in cssegcore.unknown. Known: everything, none, s"),
         ("method.replay.part", "x", "'x' in cssegcore.replay. Known: "),
         ("model.part", "deeplab", "'deeplab' in cssegcore.networks. Did you mean `deeplabv3`? Kn"),
         ("augmentation.part", "crop", "'crop' in cssegcore.data.augmentation. Known: random_res"),
@@ -88,6 +93,11 @@ def test_an_unknown_part_is_named_and_the_known_ones_listed(project, key, value,
         ("model.widths", [4], "`model.widths` must hold 3 values, got [4]."),
         ("method.losses", {}, "`method.losses` is empty: name at least one term"),
         ("method.start", "scratch", "`method.losses.unbiased_kd` compares with the previous model"),
+        ("method.losses.bce", {"part": "bce"}, "`method.losses`: 'unbiased_ce' reads logits as"),
+        ("method.freeze.part", "all_but_newest", "`method.freeze: all_but_newest` works on the un"),
+        ("method.base.replay", {"part": "exemplars"}, "`method.base.replay`: the base step has no"),
+        ("optimizer.warmup", 2, "`optimizer`: `warmup` is a share of the iterations in [0, 1], go"),
+        ("optimizer.floor", -1, "`optimizer`: `floor` must be >= 0, got -1"),
         ("method.start", "fresh", "`method.start` must be one of previous, scratch; got 'fresh'."),
         ("dataset.root", "nowhere", "`dataset.root` is 'nowhere', and there is no such folder bel"),
         ("dataset.root", "/nowhere/at all", "'/nowhere/at all', and there is no such folder. Fetc"),
@@ -104,6 +114,18 @@ def test_a_value_that_makes_no_sense_is_named(project, key, value, words):
 def test_a_base_step_that_compares_with_a_model_before_it_is_refused(project):
     project.set("method.base.losses.kd", {"part": "unbiased_kd"})
     assert_says(project.run("check").refusal(), "`method.base.losses.kd` compares with a previous")
+
+
+@pytest.mark.parametrize(("size", "refused"), [(8, False), (9, True)])
+def test_a_memory_larger_than_the_dataset_is_refused(project, size, refused):
+    project.params["method"] = yaml.safe_load(scenes.composed("method=ssul_m"))["method"]
+    project.set("method.replay", {"part": "exemplars", "size": size})
+    outcome = project.run("check")
+    assert (outcome.status == 2) == refused
+    if refused:
+        words = "`method.replay.size` is 9, but the dataset has 8 training photographs in all: keep"
+        assert_says(outcome.refusal(), words)
+        assert not (project.folder / "work").exists()
 
 
 def test_steps_beside_the_scenario_s_are_refused(project):
@@ -126,7 +148,8 @@ def test_a_missing_or_broken_parameters_file_stops_every_stage(project, text, wo
     path.unlink()
     if text is not None:
         path.write_text(text)
-    for stage in (*BEFORE_TRAINING[:2], *scenes.WITHOUT_TORCH[2:], "train@step0", "report"):
+    stages = ("check", "index", "saliency", *(f"{s}@step1" for s in scenes.BEFORE_STEP))
+    for stage in (*stages, "train@step0", "report"):
         assert_says(project.run(stage).refusal(), words)
 
 
@@ -194,7 +217,7 @@ def test_a_step_without_images_is_named_before_any_training(project):
         path = project.root / "ImageSets" / "Segmentation" / f"{part}.txt"
         names = [n for n in path.read_text().split() if 3 not in shown(project, n)]
         scenes.write_lines(path, names)
-    line = project.run(*BEFORE_TRAINING).refusal()
+    line = project.run("check", "index", "split").refusal()
     assert_says(line, "`steps.step1` has no train images: * shows blue as the setting 'overlapped'")
     assert not (project.folder / "work" / "split").exists()
 
@@ -257,7 +280,10 @@ def test_a_full_disk_in_the_index_is_one_line(project):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("method=mibb", "Could not find 'method/mibb' Available options in 'method': ft joint mib"),
+        (
+            "method=mibb",
+            "Could not find 'method/mibb' Available options in 'method': * ft * joint * mib",
+        ),
         ("scenario=shapes/4-3", "Could not find 'scenario/shapes/4-3': look into conf/ for what"),
         ("optimiser.clip=1", "Could not override 'optimiser.clip'."),
     ],

@@ -7,7 +7,7 @@ from PIL import Image
 
 from cssegcore.data.augmentation import Views
 from cssegcore.data.augmentation.random_resized_crop import RandomResizedCrop
-from cssegcore.data.batches import Images
+from cssegcore.data.batches import Images, Replayed
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.sampling import MEAN, STD, cut, normalise
 from cssegcore.scenarios import StepList
@@ -68,13 +68,15 @@ def test_views_are_those_of_a_pixel_by_pixel_reference():
         np.float64,
     )
     flips = np.array([False, True, False, True, True, False, False])
-    views, near = cut(
+    views, maps = cut(
         torch.from_numpy(photographs),
-        torch.from_numpy(labels),
+        torch.from_numpy(np.stack([labels, 5 - labels], -1)),
         torch.from_numpy(sizes),
         Views(boxes, flips),
         8,
     )
+    near, other = maps
+    assert torch.equal(other, torch.where(near == 255, 255, 5 - near))
     for at, (h, w) in enumerate(sizes):
         inside = photographs[at, :h, :w], labels[at, :h, :w]
         view, classes = sampled(*inside, boxes[at], flips[at], 8)
@@ -90,7 +92,8 @@ def test_the_whole_image_at_its_own_size_is_the_image(flip):
     photographs, labels = stacked(np.random.default_rng(6), [(12, 12)])
     views = Views(np.array([[0.0, 0, 12, 12]]), np.array([flip]))
     sizes = torch.tensor([[12, 12]])
-    view, near = cut(torch.from_numpy(photographs), torch.from_numpy(labels), sizes, views, 12)
+    maps = torch.from_numpy(labels[..., None])
+    view, (near,) = cut(torch.from_numpy(photographs), maps, sizes, views, 12)
     expected = normalise(torch.from_numpy(photographs))
     assert torch.equal(view, expected.flip(3) if flip else expected)
     assert np.array_equal(near.numpy(), labels[:, :, ::-1] if flip else labels)
@@ -228,6 +231,115 @@ def test_an_incomplete_batch_is_left_out_unless_it_is_all_there_is(
     batches = list(chosen.epoch(WHOLE, batch_size, np.random.default_rng(1), CPU))
     assert [len(batch.labels) for batch in batches] == lengths
     assert chosen.iterations(batch_size) == len(lengths)
+
+
+VIEWS = RandomResizedCrop(size=16, area=(0.3, 0.8), flip=0.5)
+
+
+def places(name, annotated):
+    """Labels that tell where a pixel was, annotations that follow from them; t3 has one map."""
+    made = np.arange(annotated.size, dtype=np.uint16).reshape(annotated.shape) % 251
+    labels = made.astype(np.uint8)
+    return labels, labels if name == "t3" else followed(labels)
+
+
+def followed(labels):
+    """Maps 0..250 one to one, and void to void."""
+    return np.where(labels == 255, 255, (labels.astype(int) * 7 + 3) % 251).astype(np.uint8)
+
+
+def test_labels_and_annotations_are_cut_and_mirrored_alike(images, dataset_root):
+    dataset = open_dataset({"name": "tiny", "root": str(dataset_root), "layout": {"part": "voc"}})
+    revised = Images(dataset, a_list(8), places)
+    seen = 0
+    for batch in revised.epoch(VIEWS, 4, np.random.default_rng(2), CPU):
+        for place, labels, annotated in zip(
+            which(batch), batch.labels.numpy(), batch.annotated.numpy(), strict=True
+        ):
+            expected = labels if place == 3 else followed(labels)
+            assert np.array_equal(annotated, expected)
+            assert len(np.unique(labels)) > 20
+            seen += 1
+    assert seen == 8
+
+
+def test_what_is_not_revised_is_labelled_as_annotated(images):
+    for batch in images(8).epoch(VIEWS, 4, np.random.default_rng(2), CPU):
+        assert torch.equal(batch.labels, batch.annotated)
+
+
+def test_whole_images_carry_both(images, dataset_root):
+    dataset = open_dataset({"name": "tiny", "root": str(dataset_root), "layout": {"part": "voc"}})
+    for names, batch in Images(dataset, a_list(4), places).whole(4, CPU):
+        for name, labels, annotated in zip(names, batch.labels, batch.annotated, strict=True):
+            expected = [torch.from_numpy(m).long() for m in places(name, np.zeros((24, 24)))]
+            assert torch.equal(labels, expected[0])
+            assert torch.equal(annotated, expected[1])
+
+
+class TestReplay:
+    @pytest.fixture
+    def earlier(self, images, dataset_root):
+        """Photographs t0 to t4, brightened and labelled 200 to be known again."""
+        dataset = open_dataset(
+            {"name": "tiny", "root": str(dataset_root), "layout": {"part": "voc"}}
+        )
+        return Images(dataset, a_list(5), lambda _, annotated: (np.full_like(annotated, 200),) * 2)
+
+    def epochs(self, chosen, replayed, batch_size, seed):
+        batches = chosen.epoch(WHOLE, batch_size, np.random.default_rng(seed), CPU, replayed)
+        return [(which(b), (b.labels[:, 5, 5] == 200).tolist()) for b in batches]
+
+    def drawn(self, epoch):
+        """Lists the replayed images in the order of their places."""
+        pairs = [pair for shown, told in epoch for pair in zip(shown, told, strict=True)]
+        return [name for name, other in pairs if other]
+
+    @pytest.mark.parametrize(
+        ("batch_size", "share", "taken"),
+        [(4, 0.5, 2), (4, 0.25, 1), (4, 0.2, 0), (2, 0.75, 1), (8, 0.99, 7)],
+    )
+    def test_a_share_of_every_batch_is_replaced(self, images, earlier, batch_size, share, taken):
+        chosen = images(8)
+        plain = self.epochs(chosen, None, batch_size, 1)
+        mixed = self.epochs(chosen, Replayed(earlier, share), batch_size, 1)
+        assert len(mixed) == len(plain) == 8 // batch_size == chosen.iterations(batch_size)
+        for (kept, none), (shown, replaced) in zip(plain, mixed, strict=True):
+            assert not any(none)
+            assert sum(replaced) == taken
+            for now, before, other in zip(shown, kept, replaced, strict=True):
+                assert other or now == before  # what stays, stays in its place
+
+    def test_any_place_may_be_replaced(self, images, earlier):
+        chosen, replayed = images(8), Replayed(earlier, 0.25)
+        found = [self.epochs(chosen, replayed, 4, seed) for seed in range(20)]
+        hit = {replaced.index(True) for epoch in found for _, replaced in epoch}
+        assert hit == {0, 1, 2, 3}
+
+    def test_all_come_once_before_any_comes_twice(self, images, earlier):
+        for seed in range(5):
+            epoch = self.epochs(images(8), Replayed(earlier, 0.5), 2, seed)
+            drawn = [
+                n for shown, told in epoch for n, other in zip(shown, told, strict=True) if other
+            ]
+            assert len(drawn) == 4
+            assert len(set(drawn)) == 4
+        drawn = self.drawn(self.epochs(images(8), Replayed(earlier, 0.9), 8, 1))
+        assert len(drawn) == 7
+        assert set(drawn) == set(range(5))
+
+    def test_the_generator_alone_decides(self, images, earlier):
+        one, again, other = (
+            self.epochs(images(8), Replayed(earlier, 0.5), 4, seed) for seed in (1, 1, 2)
+        )
+        assert one == again != other
+
+    def test_without_it_the_order_is_the_generator_s_first_draw(self, images):
+        order = np.random.default_rng(3).permutation(8).tolist()
+        epoch = self.epochs(images(8), None, 2, 3)
+        assert [n for shown, _ in epoch for n in shown] == order
+        with_replay_of_none = self.epochs(images(8), Replayed(images(2), 0.1), 2, 3)
+        assert [n for shown, _ in with_replay_of_none for n in shown] == order
 
 
 def test_images_of_other_sizes_are_padded_without_trace(dataset_root):

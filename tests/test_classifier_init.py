@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
-from torch import nn
 
 from cssegcore.classifier_init import ClassifierInit
+from cssegcore.heads.linear import Linear
 from cssegcore.losses.unbiased_kd import unbiased_distillation
 from cssegcore.parts import make_part
 
@@ -15,7 +15,7 @@ def make(part):
 
 def make_heads(*outputs, depth=5):
     rng = torch.Generator().manual_seed(sum(outputs))
-    heads = [nn.Conv2d(depth, n, 1).double() for n in outputs]
+    heads = [Linear().build(depth, n).double() for n in outputs]
     for head in heads:
         for weight in head.parameters():
             weight.data = torch.randn(weight.shape, generator=rng, dtype=torch.float64)
@@ -23,7 +23,11 @@ def make_heads(*outputs, depth=5):
 
 
 def numbers(heads):
-    return [(h.weight.detach().clone(), h.bias.detach().clone()) for h in heads]
+    return [tuple(p.detach().clone() for p in parameters(head)) for head in heads]
+
+
+def parameters(head):
+    return head.classifier.weight, head.classifier.bias
 
 
 def logits(heads, features):
@@ -32,11 +36,12 @@ def logits(heads, features):
 
 class TestBackground:
     def test_by_hand(self):
-        first, new = make_heads(2, 1, depth=1)
+        heads = make_heads(2, 1, depth=1)
+        first, new = (head.classifier for head in heads)
         with torch.no_grad():
             first.weight.copy_(torch.tensor([0.3, 7.0])[:, None, None, None])
             first.bias.copy_(torch.tensor([0.4, 9.0]))
-        make("background")([first, new])
+        make("background")(heads)
         # one new class: background and new class share half of its probability each
         assert first.bias.tolist() == pytest.approx([0.4 - math.log(2), 9.0])
         assert new.bias.tolist() == pytest.approx([0.4 - math.log(2)])
@@ -55,8 +60,8 @@ class TestBackground:
         new = weight[:1].expand(outputs[-1], -1, -1, -1), lowered[:1].expand(outputs[-1])
         expected = [(weight, lowered), *before[1:-1], new]
         for head, (weight, bias) in zip(heads, expected, strict=True):
-            assert torch.equal(head.weight, weight)
-            assert torch.equal(head.bias, bias)
+            assert torch.equal(head.classifier.weight, weight)
+            assert torch.equal(head.classifier.bias, bias)
 
     @pytest.mark.parametrize("outputs", [(3, 1), (3, 4), (2, 2, 3)])
     def test_background_and_new_classes_together_score_as_the_background_did(self, outputs):
@@ -83,8 +88,8 @@ class TestBackground:
         heads = make_heads(3, 2)
         make("background")(heads)
         assert all(p.requires_grad and p.is_leaf for head in heads for p in head.parameters())
-        new = heads[-1].weight
-        assert new.data_ptr() != heads[0].weight.data_ptr()
+        new = heads[-1].classifier.weight
+        assert new.data_ptr() != heads[0].classifier.weight.data_ptr()
         new.data[0] += 1  # rows are apart from each other
         assert not torch.equal(new[0], new[1])
 
@@ -94,5 +99,5 @@ def test_none_changes_nothing():
     before = numbers(heads)
     make("none")(heads)
     for (weight, bias), head in zip(before, heads, strict=True):
-        assert torch.equal(head.weight, weight)
-        assert torch.equal(head.bias, bias)
+        assert torch.equal(head.classifier.weight, weight)
+        assert torch.equal(head.classifier.bias, bias)

@@ -114,15 +114,16 @@ def ours(modules):
     return {m for m in modules if m.startswith(roots) and not m.startswith(UNHEARD)}
 
 
-def test_every_stage_runs_only_code_that_its_table_names(walked):
-    folder, imported = walked
+@pytest.mark.parametrize("walk", ["walked", "walked_ssul_m"])
+def test_every_stage_runs_only_code_that_its_table_names(request, walk):
+    folder, imported = request.getfixturevalue(walk)
     unnamed = {
         stage: ours(modules) - recorded(folder, stage)
         for stage, modules in imported.items()
         if stage != "check"  # depends on the whole folders
     }
     assert not any(unnamed.values()), unnamed
-    assert len(unnamed) == len(scenes.WITHOUT_TORCH + scenes.WITH_TORCH) - 1
+    assert set(imported) == set(scenes.EVERY_STAGE)
     assert all(ours(modules) for modules in imported.values())
 
 
@@ -142,6 +143,50 @@ def test_the_tables_leave_out_what_a_recipe_does_not_name(walked):
     assert "cssegcore.losses.unbiased_kd" in method - base
     assert "cssegcore.networks.small" in base & method
     assert not any(m.startswith("cssegcore.networks.deeplabv3") for m in base | method)
+    light = set().union(*(recorded(folder, stage) for stage in scenes.WITHOUT_TORCH))
+    assert "cssegcore.saliency.detector" not in light - recorded(folder, "saliency")
+    assert not any(m.startswith("cssegcore.networks.") for m in light)
+
+
+def test_the_tables_name_the_parts_of_the_stages_before_a_training(walked_ssul_m):
+    folder, _ = walked_ssul_m
+    network = {"cssegcore.networks.small", "cssegcore.heads.conv", "cssegcore.data.layouts.voc"}
+    for stage, part in (
+        ("pseudo_label@step1", "pseudo_labels.sigmoid"),
+        ("memory@step1", "replay.exemplars"),
+    ):
+        assert network | {f"cssegcore.{part}"} <= recorded(folder, stage)
+    assert "cssegcore.unknown.salient" in recorded(folder, "saliency")
+    base, method = recorded(folder, "train@step0"), recorded(folder, "train@step1")
+    assert "cssegcore.unknown.salient" in base & method
+    assert "cssegcore.freeze.all_but_newest" in method - base
+    assert "cssegcore.replay.exemplars" in method - base
+
+
+def test_what_every_stage_of_a_method_with_everything_leaves(walked_ssul_m):
+    folder, _ = walked_ssul_m
+    work = folder / "work"
+
+    def manifest(*path):
+        return json.loads(work.joinpath(*path, "manifest.json").read_text())
+
+    assert manifest("saliency")["images"] == [f"t{i}" for i in range(8)]
+    for step in ("step1", "step2"):
+        kept, labelled = manifest(step, "memory"), manifest(step, "pseudo_labels")
+        assert len(kept["images"]) == 3
+        train = json.loads((work / "split" / step / "train.json").read_text())
+        assert labelled["images"] == {
+            "train": [name for name, _ in train["images"]],
+            "memory": kept["images"],
+        }
+        for kind, names in labelled["images"].items():
+            files = {f.stem for f in (work / step / "pseudo_labels" / kind).iterdir()}
+            assert files == set(names)
+        # counts go with the results, up to the report
+        told = json.loads((work / "step2" / "evaluation" / step / "pseudo_labels.json").read_text())
+        assert told == {key: labelled[key] for key in ("background", "classes")}
+    page = (work / "report" / "report.html").read_text()
+    assert "<h2>Pseudo-labels</h2>" in page
 
 
 def test_the_library_needs_no_tool_of_the_pipeline():

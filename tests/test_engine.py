@@ -7,19 +7,21 @@ import pytest
 import torch
 
 from cssegcore import checkpoint
-from cssegcore.classifier_init.none import AsBuilt
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import Images
 from cssegcore.device import choose_device
 from cssegcore.engine import Optimizer
 from cssegcore.errors import InputError
-from cssegcore.losses import Loss
-from cssegcore.losses.ce import cross_entropy
-from cssegcore.method import Method
+from cssegcore.files import write_json
+from cssegcore.job import Sources
+from cssegcore.losses import Loss, Penalty
+from cssegcore.losses.ce import CrossEntropy, cross_entropy
+from cssegcore.palette import save_labels
 from cssegcore.parts import make_part
 from cssegcore.resume import ResumeFile
+from cssegcore.statistics import Gathering, Statistic
 from cssegcore.strict import build
-from tests.tiny import CPU, OPTIMIZER, VIEWS, Follower, Lists, plan, run, state
+from tests.tiny import CPU, MODEL, OPTIMIZER, VIEWS, Follower, Lists, plan, run, state
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +38,8 @@ def base(lists, tmp_path_factory):
 
 def train_base(lists, path, **changed):
     job = lists.prepare(plan(**changed), "step0")
-    run(job, path.with_suffix(".resume"))
-    checkpoint.save(path, job.segmenter, job.model)
+    trained = run(job, path.with_suffix(".resume"))
+    checkpoint.save(path, job.segmenter, job.model, trained.statistics)
     return path
 
 
@@ -59,7 +61,7 @@ class TestOptimization:
                 rng = np.random.default_rng([how.seed, 0, i // n])
                 batches = images.epoch(views(), 2, rng, CPU)
             batch = next(batches)
-            loss = cross_entropy(network(batch.images), batch.labels)
+            loss = cross_entropy(network(batch.images).logits, batch.labels)
             losses.append(loss.item())
             grads = torch.autograd.grad(loss, list(network.parameters()))
             norms.append(math.sqrt(sum(g.double().square().sum().item() for g in grads)))
@@ -70,7 +72,7 @@ class TestOptimization:
                     g = shrink * g + 0.01 * p
                     v.mul_(0.9).add_(g)
                     p -= lr * (g + 0.9 * v)
-        rows = run(job, tmp_path / "r")
+        rows = run(job, tmp_path / "r").rows
         assert max(norms) > 0.5  # so that something is clipped
         for got, want in zip(job.segmenter.parameters(), network.parameters(), strict=True):
             assert torch.allclose(got, want, rtol=1e-3, atol=1e-5)
@@ -82,7 +84,7 @@ class TestOptimization:
 
     def test_a_row_names_its_terms_and_their_sum(self, lists, base, tmp_path):
         job = lists.prepare(plan("mib"), "step1", base)
-        for row in run(job, tmp_path / "r"):
+        for row in run(job, tmp_path / "r").rows:
             assert list(row) == ["epoch", "lr", "loss", "unbiased_ce", "unbiased_kd"]
             assert row["loss"] == pytest.approx(row["unbiased_ce"] + row["unbiased_kd"])
 
@@ -91,7 +93,7 @@ class TestOptimization:
             method = copy.deepcopy(plan("mib").method)
             method["losses"]["unbiased_kd"]["weight"] = weight
             how = dataclasses.replace(plan(lr=1e-9, epochs=1), method=method)
-            return run(lists.prepare(how, "step1", base), tmp_path / f"{weight}")[0]
+            return run(lists.prepare(how, "step1", base), tmp_path / f"{weight}").rows[0]
 
         one, three = first_row(1.0), first_row(3.0)
         assert three["unbiased_kd"] == pytest.approx(3 * one["unbiased_kd"], rel=1e-5)
@@ -104,6 +106,9 @@ class TestOptimization:
             ({"momentum": 0}, "`momentum` must lie in"),
             ({"momentum": 1}, "`momentum` must lie in"),
             ({"clip": -1}, "`clip` must be >= 0"),
+            ({"warmup": 1.5}, r"`warmup` is a share of the iterations in \[0, 1\], got 1\.5"),
+            ({"floor": -1e-9}, "`floor` must be >= 0"),
+            ({"backbone_lr": math.inf}, "`backbone_lr` must be >= 0, got inf"),
             ({"weight_decay": math.nan}, "`weight_decay` must be >= 0"),
             ({"momentun": 0.9}, "`optimizer.momentun` is not a key.*`momentum`"),
         ],
@@ -113,11 +118,214 @@ class TestOptimization:
             build(Optimizer, OPTIMIZER | wrong, "optimizer")
 
 
+class Pull(Penalty):
+    """Pulls weights to where they were, hard."""
+
+    def __call__(self, weights):
+        return sum((weights.now[n] - old).square().sum() for n, old in weights.old.items())
+
+
+class Watched(Statistic):
+    """Keeps everything it is shown."""
+
+    def begin(self, scene):
+        return Watching(scene)
+
+
+class Watching(Gathering):
+    def __init__(self, scene):
+        self.scene, self.before = scene, scene.before or {}
+        self.labels, self.gradients, self.batches = [], [], torch.zeros(1)
+
+    def see_batch(self, outputs, labels):
+        assert outputs.logits.shape[1] == self.scene.outputs
+        self.labels.append(labels)
+        self.batches = self.batches + 1
+
+    def see_gradients(self):
+        self.gradients.append({n: w.grad.clone() for n, w in self.scene.weights.items()})
+
+    @property
+    def state(self):
+        return {"batches": self.batches}
+
+    @state.setter
+    def state(self, state):
+        self.batches = state["batches"]
+
+    def result(self):
+        seen.append(self)
+        return self.state
+
+
+seen: list[Watching] = []
+
+
+class TestStatisticsAndPenalties:
+    WEIGHT = 3.0
+
+    def job(self, lists, base, losses=None, sources=None):
+        """Fine-tuning watched by a statistic and pulled by a penalty."""
+        job = lists.prepare(plan("lwf", epochs=2), "step1", base, sources)
+        method = dataclasses.replace(
+            job.method,
+            losses=losses or {"ce": CrossEntropy()},
+            penalties={"pull": Pull(weight=self.WEIGHT)},
+            statistics={"watched": Watched()},
+        )
+        seen.clear()
+        return dataclasses.replace(job, method=method, gathered={"watched": {"n": torch.ones(1)}})
+
+    def test_gradients_are_seen_without_those_of_penalties_which_move_weights(
+        self, lists, base, tmp_path
+    ):
+        job = self.job(lists, base)
+        network = copy.deepcopy(job.segmenter).train()
+        old = dict(job.old.named_parameters())
+        velocity = [torch.zeros_like(p) for p in network.parameters()]
+        seen_gradients, pulls = [], []
+        n = job.task.images.iterations(2)
+        for i in range(2 * n):
+            if i % n == 0:
+                rng = np.random.default_rng([1, 1, i // n])
+                batches = job.task.images.epoch(views(), 2, rng, CPU)
+            batch = next(batches)
+            loss = cross_entropy(network(batch.images).logits, batch.labels)
+            grads = torch.autograd.grad(loss, list(network.parameters()))
+            seen_gradients.append(grads)
+            pulls.append(0.0)
+            with torch.no_grad():
+                for (name, p), v, g in zip(
+                    network.named_parameters(), velocity, grads, strict=True
+                ):
+                    away = p - old[name] if name in old else torch.zeros_like(p)
+                    pulls[-1] += self.WEIGHT * away.square().sum().item()
+                    g = g + self.WEIGHT * 2 * away + 1e-4 * p
+                    v.mul_(0.9).add_(g)
+                    p -= 0.1 * (1 - i / (2 * n)) ** 0.9 * (g + 0.9 * v)
+        rows = run(job, tmp_path / "r").rows
+        (watching,) = seen
+        for got, wanted in zip(watching.gradients, seen_gradients, strict=True):
+            for g, w in zip(got.values(), wanted, strict=True):
+                assert torch.allclose(g, w, rtol=1e-3, atol=1e-4)
+        for got, wanted in zip(job.segmenter.parameters(), network.parameters(), strict=True):
+            assert torch.allclose(got, wanted, rtol=1e-3, atol=1e-4)
+        means = [sum(pulls[e * n : (e + 1) * n]) / n for e in range(2)]
+        assert [row["pull"] for row in rows] == pytest.approx(means, rel=1e-2)
+        assert rows[1]["pull"] > 1e-3
+        assert list(rows[0]) == ["epoch", "lr", "loss", "ce", "pull"]
+        assert rows[1]["loss"] == pytest.approx(rows[1]["ce"] + rows[1]["pull"])
+
+    def test_a_statistic_is_told_of_its_training(self, lists, base, tmp_path):
+        job = self.job(lists, base)
+        trained = run(job, tmp_path / "r")
+        (watching,) = seen
+        scene = watching.scene
+        assert (scene.index, scene.outputs, scene.num_old) == (1, 4, 3)
+        assert scene.depth == MODEL["widths"][-1]
+        assert list(scene.weights) == [n for n, _ in job.segmenter.named_parameters()]
+        for name, weight in scene.weights.items():
+            assert weight is job.segmenter.get_parameter(name)
+        assert scene.before == {"n": torch.ones(1)}
+        batches = 2 * job.task.images.iterations(2)
+        assert trained.statistics == {"watched": {"batches": torch.full((1,), float(batches))}}
+
+    def test_losses_see_what_was_gathered_with_this_batch(self, lists, base, tmp_path):
+        told = []
+
+        class Reader(Loss):
+            def __call__(self, batch):
+                told.append(batch.statistics["watched"]["batches"].item())
+                return cross_entropy(batch.logits, batch.labels)
+
+        run(job := self.job(lists, base, {"r": Reader()}), tmp_path / "r")
+        assert told == list(range(1, 2 * job.task.images.iterations(2) + 1))
+
+    def test_a_penalty_sees_what_the_step_before_saved(self, lists, base, tmp_path):
+        told = []
+
+        class Reader(Pull):
+            def __call__(self, weights):
+                told.append(weights)
+                return super().__call__(weights)
+
+        job = self.job(lists, base)
+        method = dataclasses.replace(job.method, penalties={"p": Reader()})
+        run(dataclasses.replace(job, method=method), tmp_path / "r")
+        assert told[0].importance == {"watched": {"n": torch.ones(1)}}
+        old = checkpoint.load(base, CPU).segmenter
+        assert state(old).keys() >= told[0].old.keys()
+        for name, weight in old.named_parameters():
+            assert torch.equal(told[-1].old[name], weight)
+            assert told[-1].now[name] is job.segmenter.get_parameter(name)
+
+    def test_pseudo_labels_train_and_annotations_are_gathered(self, lists, base, tmp_path):
+        """A folder that guesses red wherever nothing is annotated."""
+        told = []
+
+        class Reader(Loss):
+            def __call__(self, batch):
+                told.append((batch.labels, batch.annotated))
+                return cross_entropy(batch.logits, batch.labels)
+
+        names = lists.of("step1").names
+        for name in names:
+            table = lists.of("step1").label_table()[lists.dataset.label(name)]
+            (tmp_path / "train").mkdir(exist_ok=True)
+            save_labels(tmp_path / "train" / f"{name}.png", np.where(table == 0, 1, table))
+        write_json(tmp_path / "manifest.json", {"images": {"train": names}})
+        job = self.job(lists, base, {"r": Reader()}, Sources(pseudo_labels=tmp_path))
+        run(job, tmp_path / "r")
+        (watching,) = seen
+        for (labels, annotated), gathered in zip(told, watching.labels, strict=True):
+            assert torch.equal(gathered, annotated)
+            assert torch.equal(labels, torch.where(annotated == 0, 1, annotated))
+            assert (annotated == 0).any()
+
+
+class TestRates:
+    def test_backbone_and_named_weights_have_rates_of_their_own(self, lists, tmp_path):
+        how = plan(epochs=2, optimizer={"backbone_lr": 0.25, "weight_decay": 0, "floor": 0.02})
+        job = lists.prepare(how, "step0")
+        named = {"trunk.norm.weight": 0.5, "trunk.backbone.stem.0.0.weight": 2.0, "x": 9.0}
+        job = dataclasses.replace(job, rates=named)
+        network, n = copy.deepcopy(job.segmenter).train(), job.task.images.iterations(2)
+        velocity = {name: torch.zeros_like(p) for name, p in network.named_parameters()}
+        for i in range(2 * n):
+            if i % n == 0:
+                rng = np.random.default_rng([1, 0, i // n])
+                batches = job.task.images.epoch(views(), 2, rng, CPU)
+            batch = next(batches)
+            network.zero_grad()
+            cross_entropy(network(batch.images).logits, batch.labels).backward()
+            with torch.no_grad():
+                for name, p in network.named_parameters():
+                    factor = named.get(name, 1) * (0.25 if "backbone" in name else 1)
+                    lr = max(0.02, factor * 0.1 * (1 - i / (2 * n)) ** 0.9)
+                    velocity[name].mul_(0.9).add_(p.grad)
+                    p -= lr * (p.grad + 0.9 * velocity[name])
+        rows = run(job, tmp_path / "r").rows
+        for got, want in zip(job.segmenter.parameters(), network.parameters(), strict=True):
+            assert torch.allclose(got, want, rtol=1e-3, atol=1e-5)
+        last = 0.1 * (1 - (2 * n - 1) / (2 * n)) ** 0.9
+        assert rows[-1]["lr"] == pytest.approx(last, rel=1e-12)
+
+    def test_what_is_frozen_stands_still(self, lists, base, tmp_path):
+        job = lists.prepare(plan("ft"), "step1", base)
+        job.segmenter.trunk.requires_grad_(False)
+        job.segmenter.hold(job.segmenter.trunk.modules())
+        before = state(job.segmenter)
+        run(job, tmp_path / "r")
+        after = state(job.segmenter)
+        moved = {name for name in before if before[name] != after[name]}
+        assert moved == {name for name in before if name.startswith("heads.")}
+
+
 class TestDeterminism:
     def trained(self, lists, folder, step, previous, **changed):
         job = lists.prepare(plan(**changed), step, previous)
         torch.rand(int(folder.name == "second") * 7 + 1)  # what ran before does not matter
-        return run(job, folder / f"{step}.resume"), state(job.segmenter)
+        return run(job, folder / f"{step}.resume").rows, state(job.segmenter)
 
     @pytest.mark.parametrize("step", ["step0", "step1"])
     def test_same_seed_same_bytes(self, lists, base, tmp_path, step):
@@ -143,7 +351,7 @@ class TestDeterminism:
         for head, *where in (("heads.0", "joint", "step0", None), ("heads.1", "ft", "step1", base)):
             one, again, two = (fresh(*where, seed) for seed in (1, 1, 2))
             assert one == again
-            assert one[f"{head}.weight"] != two[f"{head}.weight"]
+            assert one[f"{head}.classifier.weight"] != two[f"{head}.classifier.weight"]
         trunk = "trunk.local.weight"
         assert fresh("joint", "step1", base, 1)[trunk] != fresh("joint", "step0", None, 1)[trunk]
 
@@ -156,12 +364,12 @@ class TestDeterminism:
 
 
 class TestOldModel:
-    @pytest.mark.parametrize("method", ["ft", "mib"])
+    @pytest.mark.parametrize("method", ["lwf", "mib"])
     def test_only_the_new_model_moves(self, lists, base, tmp_path, method):
         job = lists.prepare(plan(method), "step1", base)
         before, start = state(job.old), state(job.segmenter)
         run(job, tmp_path / "r")
-        stored, _ = checkpoint.load(base, CPU)
+        stored = checkpoint.load(base, CPU).segmenter
         assert state(job.old) == before == state(stored)  # statistics of the norms included
         assert not job.old.training
         assert all(p.grad is None for p in job.old.parameters())
@@ -170,16 +378,18 @@ class TestOldModel:
 
     def test_a_step_starts_from_the_model_before_and_a_new_head(self, lists, base):
         job = lists.prepare(plan("ft"), "step1", base)
-        old, _ = checkpoint.load(base, CPU)
+        old = checkpoint.load(base, CPU).segmenter
         before, start = state(old), state(job.segmenter)
         assert {key: start[key] for key in before} == before
-        assert set(start) - set(before) == {"heads.1.weight", "heads.1.bias"}
+        assert set(start) - set(before) == {"heads.1.classifier.weight", "heads.1.classifier.bias"}
         assert job.task.num_old == 3
+        assert job.old is None  # no term of fine-tuning asks for it
 
     def test_mib_starts_its_head_from_the_background(self, lists, base):
-        first, new = lists.prepare(plan("mib"), "step1", base).segmenter.classifiers
-        old, _ = checkpoint.load(base, CPU)
-        lowered = old.classifiers[0].bias[0] - math.log(2)
+        groups = lists.prepare(plan("mib"), "step1", base).segmenter.groups
+        first, new = (head.classifier for head in groups)
+        old = checkpoint.load(base, CPU).segmenter
+        lowered = old.groups[0].classifier.bias[0] - math.log(2)
         assert torch.equal(new.weight[0], first.weight[0])
         assert torch.allclose(torch.stack([first.bias[0], new.bias[0]]), lowered)
 
@@ -192,10 +402,10 @@ class TestOldModel:
         other = train_base(lists, tmp_path / "other.safetensors", seed=9)
         jobs = [lists.prepare(plan("joint"), "step1", previous) for previous in (base, other)]
         assert state(jobs[0].segmenter) == state(jobs[1].segmenter)
-        old, _ = checkpoint.load(base, CPU)
+        old = checkpoint.load(base, CPU).segmenter
         assert jobs[0].old is None
         assert jobs[0].task.num_old == 1
-        assert jobs[0].segmenter.outputs == [3, 1]
+        assert jobs[0].segmenter.outputs == 4
         old_state, fresh = state(old), state(jobs[0].segmenter)
         weights = [k for k in old_state if k.endswith("weight") and k in fresh]
         assert any(old_state[k] != fresh[k] for k in weights)
@@ -218,7 +428,8 @@ class TestNotFinite:
                 return spoil(cross_entropy(batch.logits, batch.labels), Spoiled.calls - 1)
 
         job = lists.prepare(plan(epochs=4, **changed), "step0")
-        return dataclasses.replace(job, method=Method({"bad": Spoiled()}, AsBuilt(), True))
+        method = dataclasses.replace(job.method, losses={"bad": Spoiled()})
+        return dataclasses.replace(job, method=method)
 
     @pytest.mark.parametrize("value", [math.inf, math.nan])
     def test_the_last_good_epoch_is_kept(self, lists, tmp_path, value):
@@ -232,8 +443,8 @@ class TestNotFinite:
 
         mended, whole = (self.job(lists, lambda loss, _: loss) for _ in range(2))
         follower = Follower()
-        rows = mended.train(resume, follower.hooks())
-        assert rows == follower.rows == run(whole, tmp_path / "whole")
+        rows = mended.train(resume, follower.hooks()).rows
+        assert rows == follower.rows == run(whole, tmp_path / "whole").rows
         assert state(mended.segmenter) == state(whole.segmenter)
 
     def test_weights_that_are_spoiled_by_the_very_last_update(self, lists, tmp_path):
@@ -264,7 +475,7 @@ class TestFollowing:
 
     def test_a_batch_larger_than_the_list(self, lists, tmp_path):
         job = lists.prepare(plan(epochs=1, optimizer={"batch_size": 99}), "step0")
-        assert math.isfinite(run(job, tmp_path / "r")[0]["loss"])
+        assert math.isfinite(run(job, tmp_path / "r").rows[0]["loss"])
 
     def test_every_epoch_has_an_order_and_views_of_its_own(self, lists):
         images = Images(lists.dataset, lists.of("step0"))

@@ -4,25 +4,23 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from cssegcore import checkpoint, evaluate, panels
+from cssegcore import evaluate, panels
 from cssegcore.curves import write_rows
 from cssegcore.data.batches import Images
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.sampling import MEAN, STD
 from cssegcore.errors import InputError
+from cssegcore.heads.linear import Linear
 from cssegcore.metrics.confusion import confusion_matrix
-from cssegcore.networks import Segmenter, Trunk
+from cssegcore.networks import Segmenter, Trunk, classify
+from cssegcore.outputs import Features
 from cssegcore.palette import palette
 from cssegcore.predict import label_photographs, overlay
 from cssegcore.scenarios import StepList
-from tests.tiny import CPU, MODEL
+from tests.tiny import CPU, new_segmenter, whole
 
 CLASSES = ["background", "a", "b", "c", "d"]
 SIZES = [(20, 24), (20, 24), (17, 24), (20, 24), (24, 20), (24, 20), (24, 20)]
-
-
-def whole(items, _):
-    return items
 
 
 def make_images(root, labels):
@@ -58,16 +56,27 @@ def images(tmp_path_factory, labels):
     return make_images(tmp_path_factory.mktemp("noise"), labels)
 
 
-def segmenter(seed=0, outputs=(3,)):
+def sizes(network):
+    return [head.classifier.out_channels for head in network.groups]
+
+
+def segmenter(seed=0, outputs=(3,), unknown=None):
     """A network that says different things of different pixels, in training mode."""
     torch.manual_seed(seed)
-    network = checkpoint.new_segmenter(MODEL, list(outputs))
+    network = new_segmenter(list(outputs), unknown)
     with torch.no_grad():
         for _ in range(20):
             network(torch.randn(4, 3, 24, 24))
-        for head in network.heads:
-            head.weight.normal_()
-            head.bias.zero_()
+        for head in network.groups:
+            head.classifier.weight.normal_()
+            head.classifier.bias.zero_()
+        network.eval()
+        means = network(torch.randn(4, 3, 24, 24)).logits.mean((0, 2, 3)).split(sizes(network))
+        for head, mean in zip(network.groups, means, strict=True):
+            head.classifier.bias -= mean
+        for head in network.groups[:2] if unknown else ():
+            head.classifier.bias -= 1  # two scores make one class
+        network.train()
     return network
 
 
@@ -75,10 +84,11 @@ class TestConfusion:
     def count(self, network, images, size=3, keep=frozenset()):
         return evaluate.confusion(network, images, 5, size, CPU, whole, set(keep))
 
+    @pytest.mark.parametrize("unknown", [None, "sigmoid"])
     @pytest.mark.parametrize("outputs", [(3,), (3, 2)])
     @pytest.mark.parametrize("seed", range(3))
-    def test_counts_as_the_reference_does(self, images, seed, outputs):
-        network = segmenter(seed, outputs)
+    def test_counts_as_the_reference_does(self, images, seed, outputs, unknown):
+        network = segmenter(seed, outputs, unknown)
         matrix, kept = self.count(network, images, keep=images.names)
         truths = {name: label for name, _, label in images.decoded()}
         expected = np.zeros((5, 5), np.int64)
@@ -90,13 +100,14 @@ class TestConfusion:
         assert matrix.sum() == sum((label != 255).sum() for label in truths.values())
         assert np.count_nonzero(matrix.sum(0)) > 1  # a model that says but one thing tests little
 
-    def test_predictions_are_those_of_the_network_in_evaluation_mode(self, images):
-        network = segmenter()
+    @pytest.mark.parametrize("unknown", [None, "softmax", "sigmoid"])
+    def test_predictions_are_those_of_the_network_in_evaluation_mode(self, images, unknown):
+        network = segmenter(unknown=unknown)
         _, kept = self.count(network, images, keep=images.names)
         mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
         for name, photograph, _ in images.decoded():
             seen = (torch.tensor(photograph).permute(2, 0, 1) / 255 - mean) / std
-            expected = network.eval()(seen[None]).argmax(1)[0]
+            expected = classify(network.eval()(seen[None]).logits, unknown)[0]
             assert np.array_equal(kept[name], expected.numpy())
 
     @pytest.mark.parametrize("size", [1, 2, 100])
@@ -109,15 +120,16 @@ class TestConfusion:
 
     def test_labels_are_positions_in_the_order_of_learning(self, images, labels):
         class Constant(Trunk):
-            channels = 1
+            channels = body_channels = 1
 
             def forward(self, photographs):
-                return F.avg_pool2d(photographs[:, :1], 4)
+                pooled = F.avg_pool2d(photographs[:, :1], 4)
+                return Features((pooled,), pooled, pooled)
 
-        network = Segmenter(Constant(), [3])
-        for weight in network.heads[0].parameters():
+        network = Segmenter(Constant(), Linear(), [3])
+        for weight in network.groups[0].parameters():
             weight.data.zero_()
-        network.heads[0].bias.data[1] = 1.0  # always the output of "b", raw label 2
+        network.groups[0].classifier.bias.data[1] = 1.0  # always the output of "b", raw label 2
         matrix, _ = self.count(network, images)
         counts = np.bincount(np.concatenate([label.ravel() for label in labels]))
         assert matrix[:, 1].tolist() == counts[[0, 2, 1, 4, 3]].tolist()
@@ -152,8 +164,9 @@ class TestPredict:
             Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(path)
         return paths
 
-    def test_labels_are_what_the_network_says(self, photographs, tmp_path):
-        network = segmenter(0, (3, 1))
+    @pytest.mark.parametrize("unknown", [None, "sigmoid"])
+    def test_labels_are_what_the_network_says(self, photographs, tmp_path, unknown):
+        network = segmenter(0, (3, 1), unknown)
         shares = label_photographs(network, photographs, tmp_path / "out", 0.6, CPU, whole)
         counts = np.zeros(4)
         mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
@@ -161,7 +174,7 @@ class TestPredict:
             with Image.open(path) as image:
                 photograph = torch.tensor(np.asarray(image.convert("RGB")))
             seen = (photograph.permute(2, 0, 1) / 255 - mean) / std
-            expected = network.eval()(seen[None]).argmax(1)[0].numpy()
+            expected = classify(network.eval()(seen[None]).logits, unknown)[0].numpy()
             with Image.open(tmp_path / "out" / f"{path.stem}.png") as image:
                 assert image.mode == "P"
                 assert np.array_equal(np.asarray(image), expected)

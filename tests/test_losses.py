@@ -6,13 +6,16 @@ import torch
 import torch.nn.functional as F
 
 from cssegcore.errors import InputError
-from cssegcore.losses import Loss, Pass
+from cssegcore.losses import Loss
+from cssegcore.losses.bce import BinaryCrossEntropy
+from cssegcore.losses.bce_kd import BinaryDistillation
+from cssegcore.losses.bce_mixed import MixedCrossEntropy
 from cssegcore.losses.ce import CrossEntropy, cross_entropy
+from cssegcore.losses.kd import Distillation
 from cssegcore.losses.unbiased_ce import UnbiasedCrossEntropy, unbiased_cross_entropy
 from cssegcore.losses.unbiased_kd import UnbiasedDistillation, unbiased_distillation
 from cssegcore.parts import make_part
-
-OLD, ALL = 3, 6  # outputs of the old model and of the new one
+from tests.passes import ALL, OLD, make_pass, random_batch
 
 
 def pixels(*shape):
@@ -46,16 +49,6 @@ def plain_unbiased_kd(scores, old_scores, alpha):
     return -math.fsum(t * math.log(s) for t, s in zip(teacher, student, strict=True)) / k
 
 
-def batch(seed, b=2, h=4, w=5, scale=2.0):
-    """Random logits in float64, and labels of all kinds: old, new, background, ignored."""
-    rng = np.random.default_rng(seed)
-    logits, old = (scale * rng.standard_normal((b, c, h, w)) for c in (ALL, OLD))
-    labels = rng.integers(0, ALL, (b, h, w))
-    labels[rng.random((b, h, w)) < 0.3] = 255
-    labels[0, 0, :2] = 0, ALL - 1
-    return torch.tensor(logits, requires_grad=True), torch.tensor(old), torch.tensor(labels)
-
-
 def averaged(values, labels, average):
     return sum(values) / (labels.numel() if average == "all" else (labels != 255).sum().item())
 
@@ -64,7 +57,7 @@ def averaged(values, labels, average):
 @pytest.mark.parametrize("average", ["all", "labelled"])
 class TestAgainstPlainLoops:
     def test_cross_entropy(self, seed, average):
-        logits, _, labels = batch(seed)
+        logits, _, labels = random_batch(seed)
         z, y = logits.detach().numpy(), labels.numpy()
         at = [p for p in pixels(*y.shape) if y[p] != 255]
         values = [plain_ce(z[b, :, i, j], y[b, i, j]) for b, i, j in at]
@@ -72,7 +65,7 @@ class TestAgainstPlainLoops:
         assert got.item() == pytest.approx(averaged(values, labels, average), rel=1e-12)
 
     def test_unbiased_cross_entropy(self, seed, average):
-        logits, _, labels = batch(seed)
+        logits, _, labels = random_batch(seed)
         z, y = logits.detach().numpy(), labels.numpy()
         at = [p for p in pixels(*y.shape) if y[p] != 255]
         values = [plain_unbiased_ce(z[b, :, i, j], y[b, i, j], OLD) for b, i, j in at]
@@ -82,7 +75,7 @@ class TestAgainstPlainLoops:
 
 @pytest.mark.parametrize("alpha", [1.0, 0.5, 2.0])
 def test_unbiased_distillation_against_a_plain_loop(alpha):
-    logits, old, labels = batch(0)
+    logits, old, labels = random_batch(0)
     z, t = logits.detach().numpy(), old.numpy()
     values = [
         plain_unbiased_kd(z[b, :, i, j], t[b, :, i, j], alpha) for b, i, j in pixels(*labels.shape)
@@ -125,21 +118,21 @@ class TestByHand:
 
 class TestIdentities:
     def test_with_one_old_output_unbiased_cross_entropy_is_cross_entropy(self):
-        logits, _, labels = batch(3)
+        logits, _, labels = random_batch(3)
         plain, unbiased = cross_entropy(logits, labels), unbiased_cross_entropy(logits, labels, 1)
         assert torch.allclose(plain, unbiased, rtol=1e-14)
         grads = [torch.autograd.grad(loss, logits)[0] for loss in (plain, unbiased)]
         assert torch.allclose(*grads, rtol=1e-12)
 
     def test_old_labels_are_background_to_unbiased_cross_entropy(self):
-        logits, _, labels = batch(4)
+        logits, _, labels = random_batch(4)
         as_background = torch.where(labels < OLD, 0, labels)
         got = unbiased_cross_entropy(logits, labels, OLD)
         assert torch.equal(got, unbiased_cross_entropy(logits, as_background, OLD))
         assert not torch.equal(cross_entropy(logits, labels), cross_entropy(logits, as_background))
 
     def test_distillation_is_least_where_new_classes_take_a_share_of_the_background(self):
-        _, old, _ = batch(5)
+        _, old, _ = random_batch(5)
         share = old[:, :1] - math.log(ALL - OLD + 1)
         same = torch.cat([share, old[:, 1:], share.expand(-1, ALL - OLD, -1, -1)], 1)
         least = unbiased_distillation(same.requires_grad_(), old)
@@ -149,15 +142,15 @@ class TestIdentities:
         assert grad.abs().max() < 1e-15
 
     def test_distillation_looks_at_no_label(self):
-        logits, old, labels = batch(6)
+        logits, old, labels = random_batch(6)
         term = UnbiasedDistillation()
         ignored = torch.full_like(labels, 255)
         assert torch.equal(
-            term(Pass(logits, old, labels, OLD)), term(Pass(logits, old, ignored, OLD))
+            term(make_pass(logits, labels, old)), term(make_pass(logits, ignored, old))
         )
 
     def test_a_constant_added_to_all_scores_changes_nothing(self):
-        logits, old, labels = batch(7)
+        logits, old, labels = random_batch(7)
         for loss in (
             lambda z: cross_entropy(z, labels),
             lambda z: unbiased_cross_entropy(z, labels, OLD),
@@ -170,29 +163,36 @@ TERMS = {
     "ce": CrossEntropy(),
     "unbiased_ce": UnbiasedCrossEntropy(),
     "unbiased_kd": UnbiasedDistillation(),
+    "kd": Distillation(),
+    "bce": BinaryCrossEntropy(),
+    "bce_kd": BinaryDistillation(),
+    "bce_mixed": MixedCrossEntropy(),
+    "bce_mixed, background annotated": MixedCrossEntropy(background="annotated"),
 }
+PARTS = [name for name in TERMS if "," not in name]
+AVERAGED = ["ce", "unbiased_ce", "bce"]
 
 
-@pytest.mark.parametrize("name", ["ce", "unbiased_ce"])
+@pytest.mark.parametrize("name", AVERAGED)
 @pytest.mark.parametrize("average", ["all", "labelled"])
 def test_what_stands_in_ignored_pixels_does_not_matter(name, average):
     term = type(TERMS[name])(average=average)
-    logits, old, labels = batch(8)
+    logits, old, labels = random_batch(8)
     poisoned = logits.detach().clone()
     poisoned[(labels == 255)[:, None].expand_as(logits)] = 1e4
     poisoned.requires_grad_()
-    clean = term(Pass(logits, old, labels, OLD))
-    assert torch.equal(term(Pass(poisoned, old, labels, OLD)), clean)
-    (grad,) = torch.autograd.grad(term(Pass(poisoned, old, labels, OLD)), poisoned)
+    clean = term(make_pass(logits, labels, old))
+    assert torch.equal(term(make_pass(poisoned, labels, old)), clean)
+    (grad,) = torch.autograd.grad(term(make_pass(poisoned, labels, old)), poisoned)
     assert (grad[(labels == 255)[:, None].expand_as(grad)] == 0).all()
     assert (grad[(labels != 255)[:, None].expand_as(grad)] != 0).any()
 
 
 @pytest.mark.parametrize("name", TERMS)
 def test_gradients_fit_the_values(name):
-    logits, old, labels = batch(9, h=2, w=2)
+    logits, old, labels = random_batch(9, h=2, w=2)
     assert torch.autograd.gradcheck(
-        lambda z: TERMS[name](Pass(z, old, labels, OLD)), logits, raise_exception=True
+        lambda z: TERMS[name](make_pass(z, labels, old)), logits, raise_exception=True
     )
 
 
@@ -217,7 +217,7 @@ class TestEdges:
         labels = torch.full((b, 3, 4), label)
         logits.requires_grad_()
         with torch.autocast("cpu", torch.bfloat16, enabled=amp):
-            value = TERMS[name](Pass(logits, old, labels, OLD))
+            value = TERMS[name](make_pass(logits, labels, old))
         (grad,) = torch.autograd.grad(value, logits)
         assert value.dtype == torch.float32
         assert value.isfinite()
@@ -226,18 +226,18 @@ class TestEdges:
 
     @pytest.mark.parametrize("name", TERMS)
     def test_autocast_costs_no_digits(self, name):
-        logits, old, labels = (t.float() if t.is_floating_point() else t for t in batch(10))
-        seen = Pass(logits, old, labels, OLD)
+        logits, old, labels = (t.float() if t.is_floating_point() else t for t in random_batch(10))
+        seen = make_pass(logits, labels, old)
         with torch.autocast("cpu", torch.bfloat16):
             reduced = TERMS[name](seen)
         assert reduced.item() == pytest.approx(TERMS[name](seen).item(), rel=1e-6)
 
-    @pytest.mark.parametrize("name", ["ce", "unbiased_ce"])
+    @pytest.mark.parametrize("name", AVERAGED)
     @pytest.mark.parametrize("average", ["all", "labelled"])
     def test_nothing_labelled_is_nothing_to_learn(self, name, average):
-        logits, old, _ = batch(11)
+        logits, old, _ = random_batch(11)
         labels = torch.full((2, 4, 5), 255)
-        value = type(TERMS[name])(average=average)(Pass(logits, old, labels, OLD))
+        value = type(TERMS[name])(average=average)(make_pass(logits, labels, old))
         (grad,) = torch.autograd.grad(value, logits)
         assert value == 0
         assert (grad == 0).all()
@@ -246,34 +246,36 @@ class TestEdges:
 class TestRefusals:
     @pytest.mark.parametrize("num_old", [0, 7])
     def test_number_of_old_outputs(self, num_old):
-        logits, _, labels = batch(12)
+        logits, _, labels = random_batch(12)
         with pytest.raises(ValueError, match=rf"`num_old`.*\[1, 6\], got {num_old}"):
             unbiased_cross_entropy(logits, labels, num_old)
 
     def test_distillation_without_a_new_output(self):
-        logits, _, _ = batch(13)
+        logits, _, _ = random_batch(13)
         with pytest.raises(ValueError, match="old model 6, new 6"):
             unbiased_distillation(logits, logits.detach())
 
-    @pytest.mark.parametrize("part", TERMS)
+    @pytest.mark.parametrize("part", PARTS)
     @pytest.mark.parametrize("weight", [-1, math.inf, math.nan])
     def test_weight(self, part, weight):
         recipe = {"part": part, "weight": weight}
         with pytest.raises(InputError, match=rf"`x`: `weight`.*got {float(weight)}"):
             make_part("cssegcore.losses", Loss, recipe, "x")
 
+    @pytest.mark.parametrize("part", ["kd", "unbiased_kd"])
     @pytest.mark.parametrize("alpha", [0, -1, math.inf, math.nan])
-    def test_alpha(self, alpha):
-        recipe = {"part": "unbiased_kd", "alpha": alpha}
+    def test_alpha(self, part, alpha):
+        recipe = {"part": part, "alpha": alpha}
         with pytest.raises(InputError, match=rf"`x`: `alpha`.*got {float(alpha)}"):
             make_part("cssegcore.losses", Loss, recipe, "x")
 
-    def test_average(self):
+    @pytest.mark.parametrize("part", AVERAGED)
+    def test_average(self, part):
         with pytest.raises(InputError, match=r"`x\.average` must be one of all, labelled"):
-            make_part("cssegcore.losses", Loss, {"part": "ce", "average": "some"}, "x")
+            make_part("cssegcore.losses", Loss, {"part": part, "average": "some"}, "x")
 
 
 def test_cross_entropy_is_that_of_the_framework_up_to_the_denominator():
-    logits, _, labels = batch(14)
+    logits, _, labels = random_batch(14)
     expected = F.cross_entropy(logits, labels, ignore_index=255)
     assert cross_entropy(logits, labels, "labelled").item() == pytest.approx(expected.item())

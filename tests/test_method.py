@@ -4,18 +4,34 @@ import pytest
 
 from cssegcore.classifier_init.background import Background
 from cssegcore.classifier_init.none import AsBuilt
+from cssegcore.classifier_init.unknown import FromUnknown
 from cssegcore.errors import InputError
+from cssegcore.freeze.all_but_newest import AllButNewest
+from cssegcore.freeze.none import Nothing as NothingFrozen
 from cssegcore.losses.ce import CrossEntropy
+from cssegcore.losses.ewc import ElasticWeights
 from cssegcore.losses.unbiased_ce import UnbiasedCrossEntropy
 from cssegcore.losses.unbiased_kd import UnbiasedDistillation
-from cssegcore.method import Method, Recipe, base_modules, recipe_modules
+from cssegcore.method import SLOTS, Method, Recipe, base_modules, recipe_modules
+from cssegcore.replay.exemplars import Exemplars
+from cssegcore.replay.none import Nothing as NothingReplayed
+from cssegcore.statistics.fisher import Fisher
+from cssegcore.unknown.none import NoUnknown
+from cssegcore.unknown.salient import Salient
 from tests.tiny import method_section
 
 MIB = method_section("mib")
 
 
 def recipe(**changed):
-    return Recipe.of(copy.deepcopy(MIB) | changed)
+    """MiB's recipe with other sections; `base` changes single keys of that section."""
+    section = copy.deepcopy(MIB)
+    section["base"] |= changed.pop("base", {})
+    return Recipe.of(section | changed)
+
+
+def named(name):
+    return Recipe.of(copy.deepcopy(method_section(name)))
 
 
 class TestRecipe:
@@ -26,7 +42,53 @@ class TestRecipe:
             "unbiased_kd": UnbiasedDistillation(weight=10.0),
         }
         assert method.classifier_init == Background()
+        assert method.unknown == NoUnknown()
+        assert method.freeze == NothingFrozen()
+        assert method.replay == NothingReplayed()
+        assert (method.penalties, method.statistics) == ({}, {})
         assert not method.from_scratch
+
+    def test_terms_over_weights_are_kept_apart(self):
+        method = Method.of(named("ewc"))
+        assert method.losses == {"ce": CrossEntropy()}
+        assert method.penalties == {"ewc": ElasticWeights(weight=500.0)}
+        assert list(method.terms) == ["ce", "ewc"]
+        assert method.statistics == Method.of_base(named("ewc").base).statistics
+        assert method.statistics == {"fisher": Fisher()}
+
+    def test_what_the_network_is_stands_in_the_base_section(self):
+        method = Method.of(named("ssul_m"))
+        base = Method.of_base(named("ssul_m").base)
+        for phase in (method, base):
+            assert phase.unknown == Salient()
+            assert phase.head_recipe == {"part": "conv"}
+            assert phase.unknown_scores == phase.scores == "sigmoid"
+        assert method.freeze == AllButNewest()
+        assert method.classifier_init == FromUnknown()
+        assert method.replay == Exemplars()
+        assert base.freeze == NothingFrozen()
+        assert base.replay == NothingReplayed()
+
+    @pytest.mark.parametrize(
+        ("losses", "scores", "unknown"),
+        [
+            ({"ce": {"part": "ce"}}, "softmax", "softmax"),
+            ({"bce": {"part": "bce"}}, "sigmoid", "sigmoid"),
+            ({"mse": {"part": "feature_mse"}}, None, "softmax"),
+            ({"mse": {"part": "feature_mse"}, "b": {"part": "bce"}}, "sigmoid", "sigmoid"),
+        ],
+    )
+    def test_losses_say_how_scores_are_read(self, losses, scores, unknown):
+        made = Method.of(recipe(losses=losses, base={"unknown": {"part": "everything"}}))
+        assert (made.scores, made.unknown_scores) == (scores, unknown)
+        assert Method.of(recipe(losses=losses)).unknown_scores is None
+
+    def test_later_steps_gather_what_the_base_step_does_unless_they_say(self):
+        assert named("ewc").statistics == named("ewc").base.statistics != {}
+        assert Method.of(recipe(statistics={"fisher": {"part": "fisher"}})).statistics.keys() == {
+            "fisher"
+        }
+        assert Method.of_base(recipe().base).statistics == {}
 
     def test_the_base_step_has_a_recipe_of_its_own(self):
         method = Method.of_base(recipe().base)
@@ -42,13 +104,35 @@ class TestRecipe:
     def test_modules_are_those_of_the_parts_used(self):
         assert sorted(recipe_modules(recipe())) == [
             "cssegcore.classifier_init.background",
+            "cssegcore.freeze.none",
+            "cssegcore.heads.linear",
             "cssegcore.losses.unbiased_ce",
             "cssegcore.losses.unbiased_kd",
+            "cssegcore.replay.none",
+            "cssegcore.unknown.none",
         ]
         assert sorted(base_modules(recipe().base)) == [
             "cssegcore.classifier_init.none",
+            "cssegcore.freeze.none",
+            "cssegcore.heads.linear",
             "cssegcore.losses.ce",
+            "cssegcore.replay.none",
+            "cssegcore.unknown.none",
         ]
+        assert sorted(recipe_modules(named("ssul_m"))) == [
+            "cssegcore.classifier_init.unknown",
+            "cssegcore.freeze.all_but_newest",
+            "cssegcore.heads.conv",
+            "cssegcore.losses.bce",
+            "cssegcore.replay.exemplars",
+            "cssegcore.unknown.salient",
+        ]
+        assert "cssegcore.statistics.walk" in recipe_modules(named("rw"))
+        assert "cssegcore.statistics.walk" in base_modules(named("rw").base)
+
+    def test_every_slot_has_parts_of_its_own(self):
+        assert len(set(SLOTS.values())) == len(SLOTS)
+        assert set(SLOTS) <= set(Recipe.__dataclass_fields__) | {"head", "unknown"}
 
 
 class TestRefusals:
@@ -60,6 +144,9 @@ class TestRefusals:
             ({"images": "all"}, r"`method\.images` must be one of train, seen; got 'all'"),
             ({"losses": {"ce": "ce"}}, r"`method\.losses\.ce` must be a mapping, got 'ce'"),
             ({"base": {"loss": {}}}, r"`method\.base\.loss` is not a key"),
+            ({"head": {"part": "conv"}}, r"`method\.head` is not a key"),
+            ({"base": {"head": "conv"}}, r"`method\.base\.head` must be a mapping, got 'conv'"),
+            ({"freeze": None}, r"`method\.freeze` must be a mapping, got None"),
         ],
     )
     def test_keys(self, changed, message):
@@ -88,9 +175,17 @@ class TestRefusals:
                 r"`method\.classifier_init\.part`.*'backgroud'.*Did you mean `background`",
             ),
             (
-                {"start": "scratch"},
-                r"`method\.losses\.unbiased_kd` compares with the previous model.*start: previous",
+                {"statistics": {"mine": {"part": "fisher"}}},
+                r"`method\.statistics\.mine` holds the part 'fisher'.*write `fisher:`",
             ),
+            ({"statistics": {"fishr": {"part": "fishr"}}}, r"`method\.statistics\.fishr\.part`"),
+            ({"freeze": {"part": "all"}}, r"`method\.freeze\.part`: there is no part 'all'"),
+            (
+                {"replay": {"part": "exemplars", "size": 0}},
+                r"`method\.replay`: `size` must be >= 1, got 0",
+            ),
+            ({"base": {"head": {"part": "mlp"}}}, r"`method\.base\.head\.part`.* 'mlp'"),
+            ({"base": {"unknown": {"part": "x"}}}, r"`method\.base\.unknown\.part`.* 'x'"),
         ],
     )
     def test_parts_of_the_increments(self, changed, message):
@@ -105,16 +200,23 @@ class TestRefusals:
             Method.of(made)
 
     @pytest.mark.parametrize(
-        ("losses", "message"),
+        ("changed", "message"),
         [
-            ({}, r"`method\.base\.losses` is empty"),
+            ({"losses": {}}, r"`method\.base\.losses` is empty"),
             (
-                {"kd": {"part": "unbiased_kd"}},
-                r"`method\.base\.losses\.kd` compares with a previous model.*`method\.losses`",
+                {"statistics": {"mine": {"part": "walk"}}},
+                r"`method\.base\.statistics\.mine` holds the part 'walk'",
             ),
         ],
     )
-    def test_parts_of_the_base(self, losses, message):
-        made = recipe(base={"losses": losses})
+    def test_parts_of_the_base(self, changed, message):
+        made = recipe(base=changed)
         with pytest.raises(InputError, match=message):
             Method.of_base(made.base)
+
+    @pytest.mark.parametrize("slot", ["replay", "pseudo_labels", "classifier_init", "freeze"])
+    def test_what_the_base_step_has_nothing_for(self, slot):
+        with pytest.raises(
+            InputError, match=rf"^`method\.base\.{slot}`: .*no step before.*`method\.{slot}`"
+        ):
+            recipe(base={slot: {"part": "none"}})

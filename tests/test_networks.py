@@ -1,5 +1,7 @@
+import copy
 import urllib.error
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,9 +9,12 @@ from torch import nn
 
 from cssegcore import checkpoint
 from cssegcore.errors import InputError
-from cssegcore.networks import Architecture, Segmenter, Trunk
+from cssegcore.heads.conv import Conv
+from cssegcore.heads.linear import Linear
+from cssegcore.networks import Architecture, Segmenter, Trunk, classify
+from cssegcore.outputs import Features
 from cssegcore.parts import make_part
-from tests.tiny import MODEL
+from tests.tiny import CPU, LINEAR, MODEL, new_segmenter
 
 RESNET = {"part": "deeplabv3", "backbone": "resnet50", "weights": "none"}
 
@@ -25,63 +30,195 @@ def images(b, h, w):
 class Photograph(Trunk):
     """Hands the photograph on, at a fourth of its size."""
 
-    channels = 3
+    channels = body_channels = 3
 
     def forward(self, images):
-        return F.avg_pool2d(images, 4)
+        pooled = F.avg_pool2d(images, 4)
+        return Features((pooled,), pooled, pooled)
+
+
+def sizes(segmenter):
+    return [head.classifier.out_channels for head in segmenter.groups]
 
 
 class TestSegmenter:
     def test_logits_are_those_of_the_heads_in_order_upsampled(self):
-        segmenter = Segmenter(Photograph(), [3, 1, 2])
+        segmenter = Segmenter(Photograph(), Linear(), [3, 1, 2])
         photographs = images(2, 8, 12)
         features = F.avg_pool2d(photographs, 4)
         heads = [
-            torch.einsum("oc,bchw->bohw", head.weight[:, :, 0, 0], features)
-            + head.bias[:, None, None]
-            for head in segmenter.classifiers
+            torch.einsum("oc,bchw->bohw", layer.weight[:, :, 0, 0], features)
+            + layer.bias[:, None, None]
+            for layer in (head.classifier for head in segmenter.groups)
         ]
-        expected = F.interpolate(torch.cat(heads, 1), (8, 12), mode="bilinear", align_corners=False)
-        assert torch.allclose(segmenter(photographs), expected, atol=1e-6)
-        assert segmenter.outputs == [3, 1, 2]
+        small = torch.cat(heads, 1)
+        expected = F.interpolate(small, (8, 12), mode="bilinear", align_corners=False)
+        outputs = segmenter(photographs)
+        assert torch.allclose(outputs.logits, expected, atol=1e-6)
+        assert torch.allclose(outputs.small, small, atol=1e-6)
+        assert torch.equal(outputs.features.top, features)
+        assert sizes(segmenter) == [3, 1, 2]
 
     def test_a_grown_head_comes_last_and_leaves_the_others_alone(self):
-        segmenter = Segmenter(Photograph(), [3])
+        segmenter = Segmenter(Photograph(), Linear(), [3])
         photographs = images(1, 8, 8)
-        before = segmenter(photographs)
+        before = segmenter(photographs).logits
         for more in (1, 4):
             segmenter.grow(more)
-        after = segmenter(photographs)
-        assert segmenter.outputs == [3, 1, 4]
+        after = segmenter(photographs).logits
+        assert sizes(segmenter) == [3, 1, 4]
+        assert segmenter.outputs == segmenter.classes == 8
         assert torch.allclose(after[:, :3], before, atol=1e-6)
         assert after.shape == (1, 8, 8, 8)
 
     def test_a_grown_head_is_trained_too(self):
-        segmenter = Segmenter(Photograph(), [3])
+        segmenter = Segmenter(Photograph(), Linear(), [3])
         segmenter.grow(2)
-        grown = {id(p) for p in segmenter.classifiers[-1].parameters()}
+        grown = {id(p) for p in segmenter.groups[-1].parameters()}
+        assert grown
         assert grown <= {id(p) for p in segmenter.parameters() if p.requires_grad}
 
     def test_logits_keep_their_digits_under_autocast(self):
         with torch.autocast("cpu", torch.bfloat16):
-            assert Segmenter(Photograph(), [3])(images(1, 8, 8)).dtype == torch.float32
+            outputs = Segmenter(Photograph(), Linear(), [3])(images(1, 8, 8))
+        assert outputs.logits.dtype == outputs.small.dtype == torch.float32
+
+
+class TestUnknown:
+    @pytest.mark.parametrize("unknown", ["softmax", "sigmoid"])
+    def test_it_and_the_background_have_heads_of_their_own(self, unknown):
+        segmenter = Segmenter(Photograph(), Linear(), [4, 2], unknown)
+        segmenter.grow(3)
+        assert sizes(segmenter) == [1, 1, 3, 2, 3]
+        assert (segmenter.outputs, segmenter.classes) == (10, 9)
+        assert segmenter(images(1, 8, 8)).logits.shape == (1, 10, 8, 8)
+
+    def scores(self, logits, unknown):
+        if unknown == "sigmoid":
+            return 1 / (1 + np.exp(-logits))
+        raised = np.exp(logits - logits.max(1, keepdims=True))
+        return raised / raised.sum(1, keepdims=True)
+
+    @pytest.mark.parametrize("unknown", ["softmax", "sigmoid"])
+    def test_its_score_joins_the_background_s(self, unknown):
+        logits = np.random.default_rng(0).normal(0, 2, (2, 5, 30, 30))
+        scores = self.scores(logits, unknown)
+        expected = np.empty((2, 30, 30), int)
+        for b, y, x in np.ndindex(expected.shape):
+            unsure, background, *classes = scores[b, :, y, x]
+            expected[b, y, x] = np.argmax([unsure + background, *classes])
+        got = classify(torch.tensor(logits), unknown).numpy()
+        assert np.array_equal(got, expected)
+        assert set(np.unique(got)) == {0, 1, 2, 3}
+        # the sum decides, not the larger of the two
+        larger = np.concatenate([scores[:, :2].max(1, keepdims=True), scores[:, 2:]], 1)
+        assert (larger.argmax(1) != expected).any()
+
+    def test_without_it_the_largest_logit_wins(self):
+        logits = torch.tensor(np.random.default_rng(1).normal(0, 2, (2, 5, 6, 7)))
+        assert torch.equal(classify(logits, None), logits.argmax(1))
+
+    def test_the_segmenter_classifies_by_what_it_knows(self):
+        logits = torch.tensor([[1.0, 1.0, 1.5]]).reshape(1, 3, 1, 1)
+        for unknown, expected in (("sigmoid", 0), ("softmax", 0), (None, 2)):
+            segmenter = Segmenter(Photograph(), Linear(), [2], unknown)
+            assert segmenter.classify(logits).item() == expected
+
+
+class TestHeld:
+    def test_what_is_held_stays_in_evaluation_mode(self):
+        segmenter = new_segmenter([2]).train()
+        norms = [m for m in segmenter.modules() if isinstance(m, nn.BatchNorm2d)]
+        held, free = norms[:2], norms[2:]
+        segmenter.hold(held)
+        for _ in range(2):
+            assert not any(norm.training for norm in held)
+            assert all(norm.training for norm in free)
+            assert segmenter.training
+            segmenter.eval()
+            assert not any(norm.training for norm in norms)
+            segmenter.train()
+        before = [norm.running_mean.clone() for norm in norms]
+        segmenter(images(2, 16, 16))
+        moved = [not torch.equal(a, n.running_mean) for a, n in zip(before, norms, strict=True)]
+        assert moved == [norm in free for norm in norms]
+
+    def test_to_hold_more_lets_nothing_go(self):
+        segmenter = new_segmenter([2])
+        first, second, *_ = (m for m in segmenter.modules() if isinstance(m, nn.BatchNorm2d))
+        for norm in (first, second):
+            segmenter.hold([norm])
+        copied = copy.deepcopy(segmenter).train()
+        norms = [m for m in copied.modules() if isinstance(m, nn.BatchNorm2d)]
+        assert [norm.training for norm in norms[:3]] == [False, False, True]
+
+
+class TestConvHead:
+    def test_every_group_has_layers_of_its_own(self):
+        segmenter = Segmenter(Photograph(), Conv(), [3, 2], "sigmoid").eval()
+        assert sizes(segmenter) == [1, 1, 2, 2]
+        photographs = images(1, 16, 16)
+        before = segmenter(photographs).small
+        with torch.no_grad():
+            for weight in segmenter.groups[2].parameters():
+                weight.normal_()
+        changed = (segmenter(photographs).small != before).any((0, 2, 3))
+        assert changed.tolist() == [False, False, True, True, False, False]
+
+    def test_logits_are_those_of_the_formula(self):
+        head = Conv().build(3, 2).eval()
+        with torch.no_grad():
+            head.norm.running_mean.normal_()
+            head.norm.running_var.uniform_(0.5, 2)
+        features = images(2, 5, 6)
+        spread = F.conv2d(features, head.convolution.weight, padding=1)
+        shift, scale = head.norm.running_mean, (head.norm.running_var + head.norm.eps).rsqrt()
+        normed = (spread - shift[:, None, None]) * scale[:, None, None]
+        layer = head.classifier
+        expected = torch.einsum("oc,bchw->bohw", layer.weight[:, :, 0, 0], normed.clamp(min=0))
+        assert torch.allclose(head(features), expected + layer.bias[:, None, None], atol=1e-5)
+
+
+def check_features(trunk, photographs, strides):
+    """Checks what features promise of any trunk."""
+    features = trunk(photographs)
+    assert [photographs.shape[-1] // tap.shape[-1] for tap in features.taps] == strides
+    for tap in features.taps:  # none of them spoiled by an activation in place
+        assert (tap < 0).any()
+        assert (tap > 0).any()
+    assert torch.equal(features.body, features.taps[-1].clamp(min=0))
+    assert features.body.shape[1] == trunk.body_channels
+    assert features.top.shape[1] == trunk.channels
+    total = sum(tap.square().mean() for tap in features.taps) + features.top.square().mean()
+    total.backward()
+    assert all(p.grad is not None for p in trunk.parameters())
 
 
 class TestSmall:
     @pytest.mark.parametrize(("h", "w"), [(16, 16), (17, 23), (33, 40)])
     def test_any_size_gives_logits_of_that_size(self, h, w):
-        segmenter = checkpoint.new_segmenter(MODEL, [3, 2]).eval()
-        assert segmenter(images(1, h, w)).shape == (1, 5, h, w)
+        segmenter = new_segmenter([3, 2]).eval()
+        assert segmenter(images(1, h, w)).logits.shape == (1, 5, h, w)
 
     def test_output_stride_and_depth(self):
         trunk = architecture(**MODEL).trunk()
         assert trunk.channels == MODEL["depth"]
-        assert trunk(images(2, 64, 48)).shape == (2, MODEL["depth"], 8, 6)
+        assert trunk(images(2, 64, 48)).top.shape == (2, MODEL["depth"], 8, 6)
+
+    def test_features(self):
+        trunk = architecture(**MODEL).trunk()
+        inputs = []
+        for block in trunk.backbone.blocks:
+            block.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+        check_features(trunk, images(2, 64, 64), [4, 8, 8])
+        taps = trunk(images(2, 64, 64)).taps
+        for tap, following in zip(taps, inputs[4:], strict=False):  # of the second pass
+            assert torch.equal(following, tap.clamp(min=0))
 
     def reach(self, trunk, size, at):
         """Tells which pixels the features at a place depend on."""
         photographs = images(1, size, size).requires_grad_()
-        (grad,) = torch.autograd.grad(trunk(photographs)[0, :, at, at].sum(), photographs)
+        (grad,) = torch.autograd.grad(trunk(photographs).top[0, :, at, at].sum(), photographs)
         return (grad != 0).any(1)[0]
 
     def trunk(self, **changed):
@@ -110,8 +247,14 @@ def state_dict_file(tmp_path_factory):
     from torchvision import models
 
     torch.manual_seed(0)
+    network = models.resnet50(weights=None)
+    for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
+        for value in (norm.weight.data, norm.running_var):
+            value.uniform_(0.5, 1)
+        for value in (norm.bias.data, norm.running_mean):
+            value.normal_(0, 0.1)
     path = tmp_path_factory.mktemp("weights") / "resnet50.pth"
-    torch.save(models.resnet50(weights=None).state_dict(), path)
+    torch.save(network.state_dict(), path)
     return path
 
 
@@ -121,13 +264,11 @@ class TestDeepLab:
     def test_feature_stride_and_one_iteration_of_training(self, stride, side):
         torch.manual_seed(0)
         recipe = RESNET | {"output_stride": stride, "depth": 32}
-        segmenter = checkpoint.new_segmenter(recipe, [4, 1])
+        segmenter = new_segmenter([4, 1], model=recipe)
         photographs = images(2, 65, 65)
-        shapes = []
-        hook = segmenter.trunk.register_forward_hook(lambda *args: shapes.append(args[2].shape))
-        logits = segmenter(photographs)
-        hook.remove()
-        assert shapes == [(2, 32, side, side)]
+        outputs = segmenter(photographs)
+        logits = outputs.logits
+        assert outputs.features.top.shape == (2, 32, side, side)
         assert logits.shape == (2, 5, 65, 65)
 
         labels = torch.full((2, 65, 65), 4)
@@ -135,11 +276,38 @@ class TestDeepLab:
         loss.backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in segmenter.parameters())
         torch.optim.SGD(segmenter.parameters(), lr=0.01).step()
-        assert F.cross_entropy(segmenter(photographs), labels) < loss
+        assert F.cross_entropy(segmenter(photographs).logits, labels) < loss
+
+    def test_features(self):
+        torch.manual_seed(0)
+        trunk = architecture(**RESNET | {"depth": 8}).trunk()
+        check_features(trunk, images(2, 64, 64), [4, 8, 16, 16])
+
+    @pytest.mark.parametrize("stride", [16, 8])
+    def test_stages_are_torchvision_s_but_for_the_last_activation(self, state_dict_file, stride):
+        from torchvision import models
+
+        recipe = RESNET | {"weights": str(state_dict_file), "output_stride": stride}
+        dilate = [False, stride == 8, True]
+        theirs = models.resnet50(weights=None, replace_stride_with_dilation=dilate).eval()
+        theirs.load_state_dict(torch.load(state_dict_file, weights_only=True))
+        given = []
+        for layer in (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4):
+            layer.register_forward_hook(lambda *told: given.append(told[2]))
+        photographs = images(2, 65, 49)
+        with torch.no_grad():
+            theirs(photographs)
+            features = architecture(**recipe | {"depth": 8}).trunk().eval()(photographs)
+        assert len(features.taps) == len(given) == 4
+        for tap, expected in zip(features.taps, given, strict=True):
+            assert torch.allclose(tap.clamp(min=0), expected, rtol=1e-4, atol=1e-5)
+            assert (expected > 0).any()
+            assert (tap < 0).any()
+        assert torch.equal(features.body, features.taps[-1].clamp(min=0))
 
     def test_one_image_a_batch_is_tested_but_not_trained(self):
-        segmenter = Segmenter(architecture(**RESNET).trunk(), [2])
-        assert segmenter.eval()(images(1, 65, 65)).shape == (1, 2, 65, 65)
+        segmenter = new_segmenter([2], model=RESNET)
+        assert segmenter.eval()(images(1, 65, 65)).logits.shape == (1, 2, 65, 65)
         with pytest.raises(InputError, match=r"`optimizer\.batch_size` to 2 or more"):
             segmenter.train()(images(1, 65, 65))
 
@@ -209,13 +377,14 @@ class TestDeepLab:
         start = tmp_path / "start.pth"
         start.write_bytes(state_dict_file.read_bytes())
         recipe = RESNET | {"weights": str(start), "depth": 8}
-        segmenter = checkpoint.new_segmenter(recipe, [2]).eval()
-        model = checkpoint.Model("step0", recipe, [["background", "a"]], [[0, 1]])
-        checkpoint.save(tmp_path / "model.safetensors", segmenter, model)
+        segmenter = new_segmenter([2], model=recipe).eval()
+        model = checkpoint.Model("step0", recipe, LINEAR, None, [["background", "a"]], [[0, 1]])
+        checkpoint.save(tmp_path / "model.safetensors", segmenter, model, {})
         start.unlink()
-        loaded, known = checkpoint.load(tmp_path / "model.safetensors", torch.device("cpu"))
-        assert torch.equal(loaded(images(1, 33, 33)), segmenter(images(1, 33, 33)))
-        assert known == model
+        loaded = checkpoint.load(tmp_path / "model.safetensors", CPU)
+        photograph = images(1, 33, 33)
+        assert torch.equal(loaded.segmenter(photograph).logits, segmenter(photograph).logits)
+        assert loaded.model == model
 
     @pytest.mark.parametrize(
         ("wrong", "message"),

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from cssegcore.data.shapes import make_dataset
+from tests.scenes import BEFORE_STEP, BEFORE_TRAINING
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.dvc
@@ -105,7 +106,8 @@ def increments(*steps: int) -> set[str]:
 
 
 BASE = {"train@step0", "evaluate@step0"}
-EMPTY = {f"{stage}@step{i}" for i in (1, 2) for stage in ("pseudo_label", "memory", "synthesize")}
+EMPTY = {f"{stage}@step{i}" for i in (1, 2) for stage in BEFORE_STEP}
+"""With nothing to do in most methods."""
 
 
 def test_which_stages_run(project: Project) -> None:
@@ -115,7 +117,7 @@ def test_which_stages_run(project: Project) -> None:
         table[change] = project.repro(*overrides)
         return table[change]
 
-    everything = {"check", "index", "split", "report"} | BASE | EMPTY | increments(1, 2)
+    everything = {*BEFORE_TRAINING, "report"} | BASE | EMPTY | increments(1, 2)
     assert step("first run (mib)", "method=mib") == everything
     mib = project.metrics()
     assert step("nothing", "method=mib") == set()
@@ -133,6 +135,12 @@ def test_which_stages_run(project: Project) -> None:
     assert again == {"check", "report"} | increments(2)
 
     assert step("method: joint after mib", "method=joint") - EMPTY == swapped
+
+    other_base = {"check", "saliency", "report"} | BASE | EMPTY | increments(1, 2)
+    assert step("method: ssul, with an unknown class", "method=ssul") == other_base
+
+    kept = step("method: ssul_m after ssul", "method=ssul_m", "+method.replay.size=4")
+    assert kept == {"check", "report"} | EMPTY | increments(1, 2), "base and saliency are shared"
 
     longer = step("scenario: 4-1 after 4-2", "method=mib", "scenario=shapes/4-1")
     assert {"check", "split", "report"} <= longer

@@ -193,6 +193,57 @@ def test_the_page_stands_alone_and_holds_the_numbers(written, evaluation):
     assert page.count('class="photo"') == 2
 
 
+GUESSES = {
+    "step0": {},
+    "step1": {
+        "background": 400,
+        "classes": [
+            {"class": "background", "threshold": None, "predicted": 300, "accepted": 300},
+            {"class": "disc", "threshold": 0.001234567, "predicted": 100, "accepted": 30},
+        ],
+    },
+    "step2": {
+        "background": 800,
+        "classes": [
+            {"class": "background", "threshold": None, "predicted": 0, "accepted": 0},
+            {"class": "disc", "threshold": 0.7, "predicted": 600, "accepted": 1},
+            {"class": "star", "threshold": 0.7, "predicted": 2, "accepted": 2},
+        ],
+    },
+}
+
+
+def test_pseudo_labels_are_told_by_step_and_class(tmp_path):
+    evaluation = write_evaluation(tmp_path / "evaluation")
+    for step, content in GUESSES.items():
+        (evaluation / step / "pseudo_labels.json").write_text(json.dumps(content))
+    write_report(evaluation, tmp_path / "report", title="x", protocol=PROTOCOL)
+    page = (tmp_path / "report" / "report.html").read_text()
+    table = page[page.index("<h2>Pseudo-labels</h2>") :]
+    table = table[: table.index("</table>")]
+    rows = [
+        [re.sub(r"<[^>]*>", "", cell).strip() for cell in re.findall(r"<t[hd].*?</t[hd]>", row)]
+        for row in re.findall(r"<tr.*?</tr>", table, re.DOTALL)
+    ]
+    assert rows == [
+        ["step", "class", "threshold", "predicted, %", "accepted, %"],
+        ["step1", "background", "–", "75.0", "100.0"],
+        ["step1", "disc", "0.001235", "25.0", "30.0"],
+        ["step2", "background", "–", "0.0", "0.0"],
+        ["step2", "disc", "0.7", "75.0", "0.2"],
+        ["step2", "star", "0.7", "0.2", "100.0"],
+    ]
+    assert table.count('class="starts"') == 1
+
+
+def test_without_pseudo_labels_there_is_no_table_of_them(written, tmp_path):
+    assert "Pseudo-labels" not in (written[0] / "report.html").read_text()
+    evaluation = write_evaluation(tmp_path / "evaluation", trained=False, panels=False)
+    (evaluation / "step1" / "pseudo_labels.json").write_text("{}")
+    write_report(evaluation, tmp_path / "report", title="x", protocol=PROTOCOL)
+    assert "Pseudo-labels" not in (tmp_path / "report" / "report.html").read_text()
+
+
 def test_nothing_trained_and_no_photographs_still_make_a_report(tmp_path):
     evaluation = write_evaluation(tmp_path / "evaluation", trained=False, panels=False)
     out = tmp_path / "report"

@@ -32,8 +32,9 @@ def told(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(os, "environ", environment)
-        before = [f"{stage}@step1" for stage in ("pseudo_label", "memory", "synthesize")]
-        assert project.run("check", "index", "split", "train@step0", *before).status == 0
+        before = [f"{stage}@step1" for stage in ("memory", "synthesize", "pseudo_label")]
+        first = (*scenes.BEFORE_TRAINING, "train@step0")
+        assert project.run(*first, *before).status == 0
     code = "from tests.kills import main; main()"
     subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, check=True)
     return json.loads((folder / "told.json").read_text())
@@ -61,7 +62,7 @@ class TestKilled:
 def kept(project, monkeypatch):
     """A project whose trainings leave their state behind, as if killed at the very end."""
     monkeypatch.setattr(ResumeFile, "remove", lambda self: None)
-    assert project.run("check", "index", "split").status == 0
+    assert project.run(*scenes.BEFORE_TRAINING).status == 0
     return project
 
 
@@ -140,7 +141,7 @@ class TestStage:
         assert b"1,0.01,7" in curve or b",7," in curve
 
     def test_success_leaves_nothing_behind(self, project):
-        assert project.run("check", "index", "split", "train@step0").status == 0
+        assert project.run(*scenes.BEFORE_TRAINING, "train@step0").status == 0
         assert list((project.folder / kills.RESUME).iterdir()) == []
 
 

@@ -7,14 +7,25 @@ from typing import Any
 import torch
 import yaml
 
+from cssegcore import checkpoint
 from cssegcore.data.dataset import Dataset, open_dataset
 from cssegcore.data.index import build_index
 from cssegcore.data.splits import write_splits
-from cssegcore.engine import Hooks, Row
-from cssegcore.job import Job, Plan, prepare
-from cssegcore.networks import Segmenter
+from cssegcore.engine import Hooks, Job, Row, Trained
+from cssegcore.heads.linear import Linear
+from cssegcore.job import Plan, Sources, prepare
+from cssegcore.method import SLOTS
+from cssegcore.networks import Architecture, Segmenter
+from cssegcore.parts import make_part
+from cssegcore.pseudo_labels import PseudoLabels
+from cssegcore.pseudo_labels import Task as Labelling
+from cssegcore.replay import Replay
+from cssegcore.replay import Task as Remembering
 from cssegcore.resume import ResumeFile
+from cssegcore.saliency.maps import write_maps
 from cssegcore.scenarios import Scenario, StepList
+from cssegcore.types import Scores
+from cssegcore.unknown import Unknown
 from tests import scenes
 
 torch.set_num_threads(1)
@@ -30,14 +41,16 @@ OPTIMIZER = {
     "clip": 0,
     "amp": True,
 }
+LINEAR = {"part": "linear"}
 VIEWS = {"part": "random_resized_crop", "size": 16, "area": [0.5, 1], "aspect": [1, 1], "flip": 0.5}
 STEPS = {"step0": ("red", "green"), "step1": ("blue",), "step2": ("yellow",)}
-OUTPUTS = {"step0": [3], "step1": [3, 1], "step2": [3, 1, 1]}
+CLASSES = {"step0": 3, "step1": 4, "step2": 5}
+"""How many are told apart after a step, the background included."""
 
 
 def method_section(name: str) -> dict[str, Any]:
     """Returns the section `method` of a recipe in conf/."""
-    return yaml.safe_load(scenes.composed(f"method={name}"))["method"]
+    return yaml.safe_load(scenes.composed(f"method={name}", "published=none"))["method"]
 
 
 def plan(method: str = "mib", epochs: int = 2, **changed: Any) -> Plan:
@@ -70,10 +83,55 @@ class Lists:
         """Reads a list: `train`, `seen` or `test`."""
         return StepList.read(self.folder / step / f"{kind}.json")
 
-    def prepare(self, how: Plan, step: str, previous: Path | None = None) -> Job:
+    def prepare(
+        self, how: Plan, step: str, previous: Path | None = None, sources: Sources | None = None
+    ) -> Job:
         """Prepares the training of a step on the list its method asks for."""
         kind = how.method["images"] if previous else "train"
-        return prepare(how, self.dataset, self.of(step, kind), previous, CPU)
+        chosen = self.of(step, kind)
+        return prepare(how, self.dataset, chosen, previous, CPU, sources or Sources())
+
+    def sources(self, how: Plan, step: str, previous: Path | None, folder: Path) -> Sources:
+        """Has every part leave below `folder` what its stage would leave for a training."""
+        saliency = self._saliency(how.method["base"]["unknown"])
+        if previous is None:
+            return Sources(saliency=saliency)
+        before = list(STEPS)[list(STEPS).index(step) - 1]
+        kept = folder / before / "memory" / "list.json"
+        memory, pseudo_labels = (folder / step / kind for kind in ("memory", "pseudo_labels"))
+        task = Remembering(
+            dataset=self.dataset,
+            current=self.of(step),
+            finished=self.of(before),
+            kept=StepList.read(kept) if kept.exists() else None,
+            model=previous,
+            seed=how.seed,
+            progress=whole,
+        )
+        replay = how.method["replay"]
+        make_part(SLOTS["replay"], Replay, replay, "method.replay").remember(memory, task)
+        lists = {"train": self.of(step)}
+        if (memory / "list.json").exists():
+            lists["memory"] = StepList.read(memory / "list.json")
+        rule, where = how.method["pseudo_labels"], "method.pseudo_labels"
+        make_part(SLOTS["pseudo_labels"], PseudoLabels, rule, where).write(
+            pseudo_labels, Labelling(self.dataset, lists, previous, whole)
+        )
+        return Sources(pseudo_labels, memory, saliency)
+
+    def _saliency(self, recipe: dict[str, Any]) -> Path | None:
+        rule = make_part(SLOTS["unknown"], Unknown, recipe, "method.base.unknown")
+        if not rule.by_saliency:
+            return None
+        out = self.folder / "saliency"
+        if not out.exists():
+            write_maps(out, self.dataset, self.dataset.names("train"), rule.maps, whole)
+        return out
+
+
+def whole(items: Any, _: int) -> Any:
+    """Shows no progress."""
+    return items
 
 
 @dataclasses.dataclass
@@ -83,12 +141,20 @@ class Follower:
     rows: list[Row] = dataclasses.field(default_factory=list)
 
     def hooks(self) -> Hooks:
-        return Hooks(epoch=self.rows.append, progress=lambda batches, _: batches)
+        return Hooks(epoch=self.rows.append, progress=whole)
 
 
-def run(job: Job, resume: Path) -> list[Row]:
+def run(job: Job, resume: Path) -> Trained:
     """Trains a job without anybody watching."""
     return job.train(ResumeFile(resume), Follower().hooks())
+
+
+def new_segmenter(
+    outputs: list[int], unknown: Scores | None = None, model: dict[str, Any] = MODEL
+) -> Segmenter:
+    """Returns a network with fresh weights, its heads single convolutions."""
+    trunk = make_part(checkpoint.NETWORKS, Architecture, model, "model").trunk()
+    return Segmenter(trunk, Linear(), outputs, unknown)
 
 
 def state(segmenter: Segmenter) -> dict[str, bytes]:
