@@ -139,7 +139,7 @@ def test_which_stages_run(project: Project) -> None:
     other_base = {"check", "saliency", "report"} | BASE | EMPTY | increments(1, 2)
     assert step("method: ssul, with an unknown class", "method=ssul") == other_base
 
-    kept = step("method: ssul_m after ssul", "method=ssul_m", "+method.replay.size=4")
+    kept = step("method: ssul_m after ssul", "method=ssul_m", "method.replay.size=4")
     assert kept == {"check", "report"} | EMPTY | increments(1, 2), "base and saliency are shared"
 
     longer = step("scenario: 4-1 after 4-2", "method=mib", "scenario=shapes/4-1")
