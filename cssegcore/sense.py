@@ -175,6 +175,47 @@ def _pseudo_labels_fit(whole: Whole) -> Iterator[str]:
                 )
 
 
+def _fresh_weights_are_not_taken_for_old(whole: Whole) -> Iterator[str]:
+    if not whole.increment.from_scratch:
+        return
+    if whole.increment.freeze.holds_trunk:
+        yield (
+            f"`method.freeze: {whole.recipe.freeze['part']}` would hold fresh features, which"
+            " `method.start: scratch` gives: set `method.start: previous`."
+        )
+    init = whole.increment.classifier_init
+    if init.needs_unknown or init.background_first:
+        yield (
+            f"`method.classifier_init: {whole.recipe.classifier_init['part']}` starts a head from"
+            " trained ones, which `method.start: scratch` leaves out: set `method.start: previous`"
+            " or `method.classifier_init` to none."
+        )
+
+
+def _annotated_classes_are_learned(whole: Whole) -> Iterator[str]:
+    if whole.recipe.images != "seen":
+        return
+    for name, term in whole.increment.losses.items():
+        if term.reads_labels and term.background_first:
+            yield (
+                f"`method.losses.{name}` takes old classes for background, which `method.images:"
+                " seen` has annotated: set `method.images: train`, or take `ce`."
+            )
+
+
+def _features_are_gathered_alike(whole: Whole) -> Iterator[str]:
+    for where, method in whole.phases():
+        parts = {**method.statistics, **method.losses}
+        ways = {n: way for n, p in parts.items() if (way := getattr(p, "gather", None))}
+        for name, way in ways.items():
+            first = next(iter(ways))
+            if way != ways[first]:
+                yield (
+                    f"`{where}`: {first!r} gathers features as {ways[first]}, {name!r} as {way}:"
+                    " numbers of neither; set `gather` of all alike."
+                )
+
+
 def _replay_brings_something(whole: Whole) -> Iterator[str]:
     if not whole.increment.replay.size:
         return
@@ -202,6 +243,9 @@ RULES: tuple[Rule, ...] = (
     _unknown_is_where_it_is_expected,
     _frozen_features_are_not_moved,
     _pseudo_labels_fit,
+    _fresh_weights_are_not_taken_for_old,
+    _annotated_classes_are_learned,
+    _features_are_gathered_alike,
     _replay_brings_something,
 )
 """Each yields what it refuses, one line each."""

@@ -1,7 +1,9 @@
 """Checks every parameter before anything runs, and writes down which code each stage depends on."""
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -67,7 +69,7 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     rule = make_part(SLOTS["pseudo_labels"], PseudoLabels, recipe.pseudo_labels, where)
     whole = Whole(recipe, Method.of_base(recipe.base), Method.of(recipe), rule)
     check_recipe(whole)
-    _check_room(whole, dataset)
+    _check_room(params, whole, dataset)
     build(Optimizer, params.optimizer, "optimizer")
     make_part(VIEWS, Augmentation, params.augmentation, "augmentation")
     make_part(NETWORKS, Architecture, params.model, "model").check()
@@ -98,8 +100,8 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     return tables
 
 
-def _check_room(whole: "Whole", dataset: "Dataset") -> None:
-    """Refuses to keep more photographs than there are, and more outputs than labels can name."""
+def _check_room(params: Params, whole: "Whole", dataset: "Dataset") -> None:
+    """Refuses what does not fit dataset, batch or scenario."""
     from cssegcore.errors import InputError
 
     size, photographs = whole.increment.replay.size, len(dataset.names("train"))
@@ -108,11 +110,32 @@ def _check_room(whole: "Whole", dataset: "Dataset") -> None:
             f"`method.replay.size` is {size}, but the dataset has {photographs} training"
             f" photographs in all: keep at most as many, such as {max(1, photographs // 10)}."
         )
+    share, batch = whole.increment.replay.share, params.optimizer["batch_size"]
+    if size and int(batch * share) < 1:
+        raise InputError(
+            f"`method.replay.share` of {share} leaves no place in a batch of {batch}: set"
+            f" `optimizer.batch_size` to {math.ceil(1 / share)} or more."
+        )
+    for where, recipe in _parts_with_a_setting(params.method):
+        if recipe["setting"] != params.scenario.setting:
+            raise InputError(
+                f"`{where}.setting` is {recipe['setting']!r}, but `scenario.setting` is"
+                f" {params.scenario.setting!r}: both say which classes are annotated, so set them"
+                " alike."
+            )
     if whole.increment.unknown.present and len(dataset.classes) > IGNORE - 1:
         raise InputError(
             f"`method.base.unknown` adds an output to {len(dataset.classes)} classes, and label"
             f" images name at most {IGNORE}: set it to none or merge two classes."
         )
+
+
+def _parts_with_a_setting(method: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for where, section in (("method.base", method["base"]), ("method", method)):
+        for slot in ("losses", "statistics"):
+            for name, recipe in section[slot].items():
+                if "setting" in recipe:
+                    yield f"{where}.{slot}.{name}", recipe
 
 
 def _write(out: Path, nothing: Path, first: Path, tables: dict[str, dict[str, str]]) -> None:

@@ -116,6 +116,21 @@ def test_a_base_step_that_compares_with_a_model_before_it_is_refused(project):
     assert_says(project.run("check").refusal(), "`method.base.losses.kd` compares with a previous")
 
 
+def test_replay_that_finds_no_place_in_a_batch_is_refused(project):
+    project.params["method"] = yaml.safe_load(scenes.composed("method=ssul_m"))["method"]
+    project.set("method.replay.size", 3)
+    project.set("optimizer.batch_size", 1)
+    refusal = project.run("check").refusal()
+    assert_says(refusal, "`method.replay.share` of 0.5 leaves no place in a batch of 1: set `opt")
+
+
+def test_a_setting_that_a_part_knows_otherwise_is_refused(project):
+    project.params["method"] = yaml.safe_load(scenes.composed("method=sdr"))["method"]
+    project.set("scenario.setting", "disjoint")
+    refusal = project.run("check").refusal()
+    assert_says(refusal, "`method.base.statistics.prototypes.setting` is 'overlapped', but `scen")
+
+
 @pytest.mark.parametrize(("size", "refused"), [(8, False), (9, True)])
 def test_a_memory_larger_than_the_dataset_is_refused(project, size, refused):
     project.params["method"] = yaml.safe_load(scenes.composed("method=ssul_m"))["method"]

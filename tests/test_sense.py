@@ -40,6 +40,42 @@ def refusal(method, changed):
 
 
 REFUSED = {
+    "_fresh_weights_are_not_taken_for_old": [
+        (
+            "ssul",
+            {"start": "scratch"},
+            "`method.freeze: all_but_newest` would hold fresh features, which `method.start:"
+            " scratch` gives: set `method.start: previous`.",
+        ),
+        (
+            "mib",
+            {"start": "scratch", "losses": CE},
+            "`method.classifier_init: background` starts a head from trained ones, which"
+            " `method.start: scratch` leaves out: set `method.start: previous` or"
+            " `method.classifier_init` to none.",
+        ),
+    ],
+    "_annotated_classes_are_learned": [
+        (
+            "mib",
+            {"images": "seen"},
+            "`method.losses.unbiased_ce` takes old classes for background, which `method.images:"
+            " seen` has annotated: set `method.images: train`, or take `ce`.",
+        ),
+    ],
+    "_features_are_gathered_alike": [
+        (
+            "sdr",
+            {"losses.repulsion": {"part": "repulsion", "gather": "released"}},
+            "`method`: 'prototypes' gathers features as intended, 'repulsion' as released: numbers"
+            " of neither; set `gather` of all alike.",
+        ),
+        (
+            "sdr",
+            {"statistics": {"prototypes": {"part": "prototypes", "gather": "released"}}},
+            "`method`: 'prototypes' gathers features as released, * set `gather` of all alike.",
+        ),
+    ],
     "_terms_compare_with_a_previous_model": [
         (
             "mib",

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cssegcore.errors import InputError
 from cssegcore.losses._base import Loss, Pass
 from cssegcore.precision import wide
 from cssegcore.types import BACKGROUND
@@ -33,7 +34,7 @@ def strip_means(
     strip's piece, its mean over its rows likewise. Both are one product with a small matrix.
 
     Raises:
-        ValueError: The map has fewer pixels than windows along an axis.
+        InputError: The map has fewer pixels than windows along an axis.
     """
     h, w = squared.shape[-2:]
     rows, columns = (_windows(n, tuple(scales), squared.dtype, squared.device) for n in (h, w))
@@ -91,7 +92,7 @@ def local_pod(
         scales: Windows along an axis.
 
     Raises:
-        ValueError: A map is smaller than the largest scale.
+        InputError: A map is smaller than the largest scale.
     """
     merged = merge_new_classes(new_maps[-1], old_maps[-1].shape[1], merge)
     pairs = zip(old_maps, [*new_maps[:-1], merged], factors, strict=True)
@@ -118,9 +119,10 @@ def _windows(
     size: int, scales: tuple[int, ...], dtype: torch.dtype, device: torch.device
 ) -> _Windows:
     if size < max(scales):
-        raise ValueError(
+        raise InputError(
             f"Local POD cuts maps into {max(scales)} windows along each axis, and one has only"
-            f" {size} pixels: leave out the larger `scales` or train on larger crops"
+            f" {size} pixels: leave out the larger of `method.losses.local_pod.scales`, or train on"
+            " larger crops (`augmentation.size`)."
         )
     at, means, inside = torch.arange(size), [], []
     for scale in scales:

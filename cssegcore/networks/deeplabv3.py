@@ -69,7 +69,7 @@ class _DeepLabTrunk(Trunk):
         self.decoder = _Decoder(2048, numbers.depth, RATES[numbers.output_stride])
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Features:
-        if self.training and len(images) == 1:
+        if self.decoder.pooled_norm[0].training and len(images) == 1:
             raise InputError(
                 "deeplabv3 cannot train on one image a batch, whose pooled features have no"
                 " variance: set `optimizer.batch_size` to 2 or more and give the step two images."

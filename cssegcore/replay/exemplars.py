@@ -94,8 +94,8 @@ class Exemplars(Replay):
         batch_size: Photographs at a time.
         labels: `shifted` makes room for the unknown class, as the network expects. `released` does
             not, as the released code: background is trained as unknown, the first class as
-            background, a class as the one before it. (There, pseudo-labels of exemplars were
-            shifted; here they go with the annotation.)
+            background, a class as the one before it, and only pseudo-labels are where they belong.
+            (There, pseudo-labels may replace the first class as well, as it passes for background.)
     """
 
     size: int = 100
