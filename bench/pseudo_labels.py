@@ -5,8 +5,9 @@
 The released code has the previous model label every augmented view; here a stage labels the whole
 photograph, and views are cut out of that label image. This draws the views of some epochs and
 labels them both ways with the same thresholds. Needs the split and the model of the step before
-(`dvc repro`), whatever method made it. The truth is what the list `seen` has annotated: classes to
-come are background there, as everywhere in the field.
+(`dvc repro`), made by any method without an unknown class, which PLOP's rule has no place for. The
+truth is what the list `seen` has annotated: classes to come are background there, as everywhere in
+the field.
 """
 
 import argparse
@@ -97,9 +98,10 @@ class Counts:
 
 
 @torch.inference_mode()
-def measure(setup: Setup, rule: Entropy, epochs: int, device: torch.device) -> None:
+def measure(
+    setup: Setup, segmenter: Segmenter, rule: Entropy, epochs: int, device: torch.device
+) -> None:
     """Prints a line for each way, and how far they agree."""
-    segmenter: Segmenter = checkpoint.load(setup.model, device).segmenter
     known = segmenter.outputs
     unit = entropy_unit(known, sum(map(len, setup.train.classes)), rule.rule)
     whole, view = Counts(known), Counts(known)
@@ -136,12 +138,18 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5, help="views of each photograph")
     given = parser.parse_args()
     setup, device = Setup.of(given.step), choose_device()
+    segmenter = checkpoint.load(setup.model, device).segmenter
+    if segmenter.unknown is not None:
+        raise SystemExit(
+            f"error: {setup.model} has an unknown class, which PLOP's rule would take for the"
+            " background: train a method without one, such as `method=plop`."
+        )
     print(f"{setup.params.scenario.name}, {given.step}: {len(setup.train.images)} photographs,")
     print(f"{given.epochs} views of each; percent of the pixels that the step does not annotate\n")
     print(f"{'':18}   --- all ---        - background -      - old classes -")
     print(f"{'':18}", *[f"{'accepted':>9}", f"{'right':>9}"] * 3)
     for rule in BINS:
-        measure(setup, Entropy(rule=rule), given.epochs, device)
+        measure(setup, segmenter, Entropy(rule=rule), given.epochs, device)
 
 
 if __name__ == "__main__":

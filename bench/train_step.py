@@ -71,10 +71,10 @@ def prepared(method: str, overrides: list[str], folder: Path, device: torch.devi
     dataset = open_dataset(params.dataset)
     lists = split(params, dataset, folder)
     given = sources(params, dataset, folder)
-    base = prepare(plan(params, 1), dataset, lists[0], None, device, given)
+    base = prepare(plan(params), dataset, lists[0], None, device, given)
     trained = base.train(ResumeFile(folder / "resume.pt"), Hooks(lambda _: None, first_only))
     checkpoint.save(folder / "model.safetensors", base.segmenter, base.model, trained.statistics)
-    return prepare(plan(params, 1), dataset, lists[1], folder / "model.safetensors", device, given)
+    return prepare(plan(params), dataset, lists[1], folder / "model.safetensors", device, given)
 
 
 def first_only(batches: Iterable[Batch], _: int) -> Iterator[Batch]:
@@ -100,14 +100,14 @@ def sources(params: Params, dataset: Dataset, folder: Path) -> Sources:
     return Sources(saliency=out)
 
 
-def plan(params: Params, epochs: int) -> Plan:
-    """Returns how to train, with a rate so small that nothing runs away."""
+def plan(params: Params) -> Plan:
+    """Returns how to train an epoch, with a rate so small that nothing runs away."""
     return Plan(
         params.method,
         params.model,
         params.optimizer,
         params.augmentation,
-        epochs=epochs,
+        epochs=1,
         lr=1e-6,
         seed=params.seed,
     )

@@ -19,6 +19,11 @@ def penalty(part, **numbers):
     return make_part("cssegcore.losses", Penalty, {"part": part, **numbers}, "x")
 
 
+def held(term, now, old, saved):
+    """What a penalty says, as the engine asks it."""
+    return term(Weights(now, old, term.importance(saved)))
+
+
 def make_weights(shapes, seed=0):
     rng = np.random.default_rng(seed)
     return {n: Parameter(torch.tensor(rng.standard_normal(s))) for n, s in shapes.items()}
@@ -38,10 +43,9 @@ def make_before(part, shapes=SHAPES, seed=9):
 @pytest.mark.parametrize("part", PENALTIES)
 class TestPenalties:
     def scene(self, part, seed=0):
+        """Weights of a step, those of the step before it, and what that one saved."""
         old = {n: weight.detach() for n, weight in make_weights(SHAPES, seed + 1).items()}
-        return Weights(
-            make_weights(GROWN, seed), old, {PENALTIES[part]: make_before(PENALTIES[part])}
-        )
+        return make_weights(GROWN, seed), old, make_before(PENALTIES[part])
 
     def plain_importance(self, part, importance, name, normalise):
         def scale(x):
@@ -52,36 +56,44 @@ class TestPenalties:
         return scale(importance[name])
 
     def test_against_numpy(self, part, normalise):
-        weights = self.scene(part)
-        importance = values(weights.importance[PENALTIES[part]])
-        now, old = values(weights.now), values(weights.old)
+        now, old, saved = self.scene(part)
+        at, before, importance = values(now), values(old), values(saved)
         omega = {n: self.plain_importance(part, importance, n, normalise) for n in SHAPES}
-        expected = sum((omega[n] * (now[n] - old[n]) ** 2).sum() for n in SHAPES)
-        value = penalty(part, normalise=normalise)(weights)
+        expected = sum((omega[n] * (at[n] - before[n]) ** 2).sum() for n in SHAPES)
+        value = held(penalty(part, normalise=normalise), now, old, saved)
         assert value.item() == pytest.approx(expected, rel=1e-12)
         value.backward()
         for name in SHAPES:
-            gradient = 2 * omega[name] * (now[name] - old[name])
-            np.testing.assert_allclose(weights.now[name].grad.numpy(), gradient, rtol=1e-12)
-        assert weights.now["new"].grad is None
+            gradient = 2 * omega[name] * (at[name] - before[name])
+            np.testing.assert_allclose(now[name].grad.numpy(), gradient, rtol=1e-12)
+        assert now["new"].grad is None
+
+    def test_importance_is_of_the_old_weights_by_their_names(self, part, normalise):
+        _, _, saved = self.scene(part)
+        kept = values(saved)
+        found = penalty(part, normalise=normalise).importance(saved)
+        assert found.keys() == SHAPES.keys()
+        for name, tensor in found.items():
+            expected = self.plain_importance(part, kept, name, normalise)
+            np.testing.assert_allclose(tensor.numpy(), expected, rtol=1e-12)
+        for name, tensor in saved.items():  # the statistic goes on from it
+            assert np.array_equal(tensor.numpy(), kept[name])
 
     def test_gradients_fit_the_values(self, part, normalise):
-        weights, term = self.scene(part), penalty(part, normalise=normalise)
+        (now, old, saved), term = self.scene(part), penalty(part, normalise=normalise)
 
         def value(a):
-            return term(Weights({**weights.now, "a": a}, weights.old, weights.importance))
+            return held(term, {**now, "a": a}, old, saved)
 
-        assert torch.autograd.gradcheck(value, weights.now["a"])
+        assert torch.autograd.gradcheck(value, now["a"])
 
     def test_weights_that_are_frozen_left_out_or_new_are_not_asked_for(self, part, normalise):
-        weights, term = self.scene(part), penalty(part, normalise=normalise)
-        without = {n: w for n, w in weights.now.items() if n != "still"}
-        whole = term(weights).item()
-        assert term(Weights(without, weights.old, weights.importance)).item() < whole
-        saved = weights.importance[PENALTIES[part]]
-        fewer = {PENALTIES[part]: {n: v for n, v in saved.items() if not n.endswith("still")}}
-        partly = term(Weights(weights.now, weights.old, fewer))
-        assert partly.item() == term(Weights(without, weights.old, weights.importance)).item()
+        (now, old, saved), term = self.scene(part), penalty(part, normalise=normalise)
+        without = {n: w for n, w in now.items() if n != "still"}
+        partly = held(term, without, old, saved).item()
+        assert partly < held(term, now, old, saved).item()
+        fewer = {n: v for n, v in saved.items() if not n.endswith("still")}
+        assert held(term, now, old, fewer).item() == partly
 
     @pytest.mark.parametrize("amp", [False, True])
     @pytest.mark.parametrize("fill", [0.0, 1.0, 1e18])
@@ -93,28 +105,24 @@ class TestPenalties:
         old = {n: now[n].detach().clone() for n in SHAPES}
         term = penalty(part, normalise=normalise)
         with torch.autocast("cpu", torch.bfloat16, enabled=amp):
-            value = term(Weights(now, old, {PENALTIES[part]: saved}))
+            value = held(term, now, old, saved)
         value.backward()
         assert value == 0
         assert value.dtype == torch.float32
         assert all((now[n].grad == 0).all() for n in SHAPES)
 
     def test_equal_importances_hold_nothing_once_normalised(self, part, normalise):
-        weights = self.scene(part)
-        saved = {n: torch.full_like(v, 3.0) for n, v in make_before(PENALTIES[part]).items()}
-        value = penalty(part, normalise=normalise)(
-            Weights(weights.now, weights.old, {PENALTIES[part]: saved})
-        )
+        now, old, saved = self.scene(part)
+        equal = {n: torch.full_like(v, 3.0) for n, v in saved.items()}
+        value = held(penalty(part, normalise=normalise), now, old, equal)
         assert (value.item() == 0) == normalise
         value.backward()
-        assert all(weights.now[n].grad.isfinite().all() for n in SHAPES)
+        assert all(now[n].grad.isfinite().all() for n in SHAPES)
 
     def test_nothing_to_hold_is_refused(self, part, normalise):
-        weights = self.scene(part)
+        now, old, _ = self.scene(part)
         with pytest.raises(InputError, match=r"holds no weight.*`method\.base\.statistics`"):
-            penalty(part, normalise=normalise)(
-                Weights(weights.now, weights.old, {PENALTIES[part]: {}})
-            )
+            held(penalty(part, normalise=normalise), now, old, {})
 
 
 def test_each_tensor_has_its_own_scale():

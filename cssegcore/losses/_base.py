@@ -30,7 +30,8 @@ class Pass:
         annotated: The same as annotated for this step, before pseudo-labels.
         num_old: Outputs k of the old model, background included; 1 where there is none, which
             turns every unbiased loss into its plain form.
-        statistics: What the slot `statistics` has gathered so far, this batch included, by part.
+        statistics: What the slot `statistics` has gathered so far, this batch included, by part;
+            those that a loss reads.
     """
 
     new: Outputs
@@ -59,12 +60,12 @@ class Weights:
     Attributes:
         now: The weights in training, by name.
         old: Those of the model of the step before; weights new in this step are not in it.
-        importance: What the slot `statistics` had gathered when the step before ended, by part.
+        importance: What the penalty itself made of its statistic (`Penalty.importance`).
     """
 
     now: Tensors
     old: Tensors
-    importance: Mapping[str, Tensors]
+    importance: Tensors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +110,14 @@ class Penalty(Term, abc.ABC):
     """A term over the weights alone; its gradient is added after `statistics` saw the others'."""
 
     needs_old: ClassVar[bool] = True
+
+    def importance(self, saved: Tensors) -> Tensors:
+        """Computes, once per training, what `Weights.importance` holds; by default it is `saved`.
+
+        Args:
+            saved: What `statistic` had gathered when the step before ended; empty without one.
+        """
+        return saved
 
     @abc.abstractmethod
     def __call__(self, weights: Weights) -> Float[Tensor, ""]:

@@ -1,14 +1,13 @@
 """What the penalties on weights share: importance on one scale, and the pull back."""
 
-from collections.abc import Mapping
+import dataclasses
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from cssegcore.errors import InputError
-
-Tensors = Mapping[str, Tensor]
+from cssegcore.losses._base import Penalty, Tensors, Weights
 
 EPS = 1e-8
 
@@ -47,3 +46,16 @@ def pull(now: Tensors, old: Tensors, importance: Tensors) -> Float[Tensor, ""]:
             " Gather it in `method.base.statistics`, and freeze less."
         )
     return torch.stack(terms).sum()
+
+
+@dataclasses.dataclass(frozen=True)
+class Pull(Penalty):
+    """Holds each weight by its importance, on a scale of each tensor's own if `normalise`."""
+
+    normalise: bool = True
+
+    def importance(self, saved: Tensors) -> Tensors:
+        return normalised(saved) if self.normalise else saved
+
+    def __call__(self, weights: Weights) -> Float[Tensor, ""]:
+        return pull(weights.now, weights.old, weights.importance)

@@ -7,27 +7,16 @@ https://arxiv.org/abs/1703.04200.
 import dataclasses
 from typing import ClassVar, final
 
-from jaxtyping import Float
-from torch import Tensor
-
-from cssegcore.losses._base import Penalty, Weights
-from cssegcore.losses._penalty import normalised, pull
+from cssegcore.losses._penalty import Pull
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class PathIntegral(Penalty):
+class PathIntegral(Pull):
     """Holds each weight by its part in the fall of the loss. The published weight is 500.
 
     Deviation: importance on a scale of each tensor's own unless `normalise` is false, as in the
     released code; the paper takes it as it is.
     """
 
-    normalise: bool = True
-
     statistic: ClassVar[str] = "path"
-
-    def __call__(self, weights: Weights) -> Float[Tensor, ""]:
-        path = weights.importance[self.statistic]
-        importance = normalised(path) if self.normalise else path
-        return pull(weights.now, weights.old, importance)

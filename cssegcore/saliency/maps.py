@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,6 +15,7 @@ from PIL import Image
 
 from cssegcore.data.dataset import Dataset
 from cssegcore.files import digest, replacing, write_json
+from cssegcore.saliency import Origin
 from cssegcore.saliency.detector import saliency_maps, salient, shrink
 from cssegcore.saliency.reading import Source, read_published
 
@@ -38,7 +39,7 @@ def write_maps(
     out: Path,
     dataset: Dataset,
     names: Sequence[str],
-    maps: Literal["auto", "published", "computed"],
+    maps: Origin,
     progress: Callable[[Iterable[Any], int], Iterable[Any]],
 ) -> dict[str, Any]:
     """Computes maps, or checks the published ones, which stay where they are.

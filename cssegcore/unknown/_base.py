@@ -5,14 +5,12 @@ With an unknown class the network's outputs are [unknown, background, classes...
 """
 
 import abc
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-Maps = Literal["auto", "published", "computed"]
-"""Where saliency maps come from: the dataset's own where it has them (`auto`), and nowhere else
-(`published`), or computed in any case."""
+from cssegcore.saliency import Origin
 
 
 class Unknown(abc.ABC):
@@ -26,7 +24,7 @@ class Unknown(abc.ABC):
 
     present: ClassVar[bool]
     by_saliency: ClassVar[bool] = False
-    maps: Maps
+    maps: Origin
 
     @abc.abstractmethod
     def relabel(

@@ -5,11 +5,12 @@ Learning, NeurIPS 2021, https://arxiv.org/abs/2106.11562.
 """
 
 import dataclasses
-from typing import ClassVar, Literal, final
+from typing import ClassVar, final
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from cssegcore.saliency import Origin
 from cssegcore.types import BACKGROUND, IGNORE
 from cssegcore.unknown._base import Unknown
 
@@ -20,11 +21,10 @@ class Salient(Unknown):
     """Salient background is unknown, the rest stays background.
 
     Attributes:
-        maps: Where saliency comes from: maps `published` with the dataset, maps `computed` by our
-            own stage, or `auto`: the published ones where the dataset has them.
+        maps: Where saliency maps come from; see `Origin`.
     """
 
-    maps: Literal["auto", "published", "computed"] = "auto"
+    maps: Origin = "auto"
 
     present: ClassVar[bool] = True
     by_saliency: ClassVar[bool] = True
