@@ -45,11 +45,18 @@ class Segmenter(nn.Module):
         first, *later = outputs
         groups = [first] if unknown is None else [1, 1, first - 1]
         self.heads = nn.ModuleList(kind.build(trunk.channels, n) for n in [*groups, *later])
+        self.auxiliary = nn.ModuleList(
+            nn.ModuleList(kind.build(depth, n) for n in [*groups, *later])
+            for depth in trunk.auxiliary_channels
+        )
 
     def grow(self, outputs: int) -> None:
-        """Adds the head of a new step, with fresh weights."""
-        head = self._kind.build(self.trunk.channels, outputs)
-        self.heads.append(head.to(next(self.parameters()).device))
+        """Adds the head of a new step, with fresh weights, and its auxiliary heads."""
+        device = next(self.parameters()).device
+        self.heads.append(self._kind.build(self.trunk.channels, outputs).to(device))
+        for depth, heads in zip(self.trunk.auxiliary_channels, self.auxiliary, strict=True):
+            assert isinstance(heads, nn.ModuleList)
+            heads.append(self._kind.build(depth, outputs).to(device))
 
     @property
     def groups(self) -> list[Head]:
@@ -80,14 +87,26 @@ class Segmenter(nn.Module):
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Outputs:
         """Computes logits, in float32 also under autocast: losses need the digits."""
         features = self.trunk(images)
-        scored = torch.cat([head(features.top) for head in self.heads], dim=1)
-        small = scored.float().contiguous()  # upsampling is quicker on planes
-        logits = F.interpolate(small, images.shape[-2:], mode="bilinear")
-        return Outputs(logits, small, features)
+        size = images.shape[-2:]
+        small = _scored(self.heads, features.top)
+        auxiliary = [  # a trunk gives nothing to read in evaluation
+            _enlarged(_scored(heads.children(), seen), size)
+            for heads, seen in zip(self.auxiliary, features.auxiliary, strict=False)
+        ]
+        return Outputs(_enlarged(small, size), small, features, tuple(auxiliary))
 
     def classify(self, logits: Float[Tensor, "b c h w"]) -> Int[Tensor, "b h w"]:
         """Returns the class of each pixel: 0 background, 1.. in learning order."""
         return classify(logits, self.unknown)
+
+
+def _scored(heads: Iterable[nn.Module], features: Tensor) -> Float[Tensor, "b c hs ws"]:
+    scored = torch.cat([head(features) for head in heads], dim=1)
+    return scored.float().contiguous()  # upsampling is quicker on planes
+
+
+def _enlarged(small: Tensor, size: Sequence[int]) -> Float[Tensor, "b c h w"]:
+    return F.interpolate(small, tuple(size), mode="bilinear")
 
 
 def classify(logits: Float[Tensor, "b c h w"], unknown: Unknown) -> Int[Tensor, "b h w"]:

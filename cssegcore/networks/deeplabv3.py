@@ -7,9 +7,7 @@ are leaky, and there is no dropout.
 """
 
 import dataclasses
-import textwrap
-from pathlib import Path
-from typing import Any, Literal, final
+from typing import Literal, final
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cssegcore.errors import InputError
-from cssegcore.files import UNREADABLE
 from cssegcore.networks._base import Architecture, Trunk
+from cssegcore.networks._resnet import check_name, check_weights, resnet
 from cssegcore.outputs import Features
 
 LEAK = 0.01
@@ -47,15 +45,10 @@ class DeepLabV3(Architecture):
     def __post_init__(self) -> None:
         if self.depth < 1:
             raise ValueError(f"`depth` must be >= 1, got {self.depth}")
-        if self.weights not in ("none", "imagenet") and not Path(self.weights).is_file():
-            raise ValueError(
-                f"`weights` is {self.weights!r}, and there is no such file: give the path of a"
-                f" torchvision {self.backbone} state dict, `imagenet` or `none`"
-            )
+        check_name(self.backbone, self.weights)
 
     def check(self) -> None:
-        if self.weights != "none":
-            _resnet(self)
+        check_weights(self.backbone, self.weights)
 
     def trunk(self) -> Trunk:
         return _DeepLabTrunk(self)
@@ -65,7 +58,8 @@ class _DeepLabTrunk(Trunk):
     def __init__(self, numbers: DeepLabV3) -> None:
         super().__init__()
         self.channels, self.body_channels = numbers.depth, 2048
-        self.backbone = _resnet(numbers)
+        dilate = (False, numbers.output_stride == 8, True)
+        self.backbone = resnet(numbers.backbone, numbers.weights, dilate)
         self.decoder = _Decoder(2048, numbers.depth, RATES[numbers.output_stride])
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Features:
@@ -74,74 +68,9 @@ class _DeepLabTrunk(Trunk):
                 "deeplabv3 cannot train on one image a batch, whose pooled features have no"
                 " variance: set `optimizer.batch_size` to 2 or more and give the step two images."
             )
-        features, taps = images, []
-        for part in self.backbone.children():
-            features = part(features)
-            if isinstance(part, _Stage):
-                taps.append(features)
-                features = F.relu(features)
-        return Features(tuple(taps), features, self.decoder(features))
-
-
-class _Stage(nn.Sequential):
-    """A stage of torchvision's ResNet that stops before its last activation.
-
-    Same children and so the same keys in a state dict. The sum of the last block is kept for losses
-    that compare it, so its activation must not happen in place.
-    """
-
-    def forward(self, input: Float[Tensor, "b n h w"]) -> Float[Tensor, "b m hs ws"]:
-        blocks: list[Any] = list(self)
-        features, last = input, blocks.pop()
-        for block in blocks:
-            features = block(features)
-        path = last.relu(last.bn1(last.conv1(features)))
-        path = last.relu(last.bn2(last.conv2(path)))
-        shortcut = features if last.downsample is None else last.downsample(features)
-        return last.bn3(last.conv3(path)) + shortcut
-
-
-def _resnet(numbers: DeepLabV3) -> nn.Sequential:
-    from torchvision import models  # slow to import; only real backbones pay for it
-
-    dilate = [False, numbers.output_stride == 8, True]
-    network = models.get_model(numbers.backbone, weights=None, replace_stride_with_dilation=dilate)
-    if numbers.weights == "imagenet":
-        _fill(network, _imagenet(numbers.backbone), numbers.backbone)
-    elif numbers.weights != "none":
-        _fill(network, Path(numbers.weights), numbers.backbone)
-    parts = [m for n, m in network.named_children() if n not in ("avgpool", "fc")]
-    return nn.Sequential(*(_Stage(*p) if isinstance(p, nn.Sequential) else p for p in parts))
-
-
-def _imagenet(backbone: str) -> Path:
-    """Returns where torchvision keeps its weights, fetched if they are not there."""
-    from torchvision import models
-
-    url = models.get_model_weights(backbone)["IMAGENET1K_V1"].url
-    path = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
-    if not path.exists():
-        digest = path.stem.rsplit("-", 1)[-1]
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=digest, progress=False)
-        except (OSError, RuntimeError) as error:  # RuntimeError: the digest differs
-            raise InputError(
-                f"`model.weights` is imagenet, and {path.name} is neither cached nor to be"
-                f" downloaded ({error}): put the file into {path.parent}, or set `model.weights` to"
-                " its path, or to `none` to train from scratch."
-            ) from None
-    return path
-
-
-def _fill(network: nn.Module, path: Path, backbone: str) -> None:
-    try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (*UNREADABLE, TypeError) as error:
-        raise InputError(
-            f"`model.weights`: {path} cannot be used ({textwrap.shorten(str(error), 160)}): it must"
-            f" hold a state dict of torchvision's {backbone}; a damaged download must be deleted."
-        ) from None
+        taps = self.backbone(images)
+        body = F.relu(taps[-1])
+        return Features(taps, body, self.decoder(body))
 
 
 class _Decoder(nn.Module):
