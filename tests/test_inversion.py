@@ -14,8 +14,9 @@ from cssegcore.inversion.feature_statistics import (
     released_factors,
     statistics_distance,
 )
-from cssegcore.inversion.objective import Weights, objective
+from cssegcore.inversion.objective import objective
 from cssegcore.inversion.priors import image_l2, total_variation_l1, total_variation_l2
+from cssegcore.inversion.weights import Weights
 
 PRIORS = [total_variation_l1, total_variation_l2, image_l2]
 SHAPE = (2, 3, 5, 6)

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from cssegcore.inversion.competition import competition
 from cssegcore.inversion.feature_statistics import observed, released_factors
-from cssegcore.inversion.objective import Objective, Weights, objective
+from cssegcore.inversion.objective import Objective, objective
 from cssegcore.inversion.priors import image_l2, total_variation_l1, total_variation_l2
+from cssegcore.inversion.weights import Weights
 from tests.conformance.vectors import Arrays, Checked, cases, compare
 
 PRIORS = {"tv_l1": total_variation_l1, "tv_l2": total_variation_l2, "image_l2": image_l2}

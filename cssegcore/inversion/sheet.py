@@ -1,0 +1,49 @@
+"""A contact sheet: what the made images of each class look like, and their labels."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw
+
+from cssegcore.files import replacing
+from cssegcore.inversion.store import Made
+from cssegcore.palette import palette
+
+COLUMNS = 8
+SIDE = 96
+"""Pixels of an image on the sheet; smaller ones are enlarged."""
+MARGIN, TITLE = 4, 14
+
+
+def save(path: Path, rows: Mapping[str, Sequence[Made]]) -> None:
+    """Writes a PNG with three lines a class: images, layouts if there are any, labels."""
+    lines = [line for title, made in rows.items() for line in _lines(title, made[:COLUMNS])]
+    width = MARGIN + COLUMNS * (SIDE + MARGIN)
+    height = sum(TITLE * bool(title) + SIDE + MARGIN for title, _ in lines) + MARGIN
+    sheet = Image.new("RGB", (width, height), "white")
+    pen, top = ImageDraw.Draw(sheet), MARGIN
+    for title, tiles in lines:
+        if title:
+            pen.text((MARGIN, top), title, fill="black")
+            top += TITLE
+        for at, tile in enumerate(tiles):
+            sheet.paste(tile, (MARGIN + at * (SIDE + MARGIN), top))
+        top += SIDE + MARGIN
+    with replacing(path) as temporary:
+        sheet.save(temporary, format="PNG")
+
+
+def _lines(title: str, made: Sequence[Made]) -> list[tuple[str, list[Image.Image]]]:
+    if not made:
+        return []
+    photographs = [_tile(one.image) for one in made]
+    asked = [_tile(palette()[one.layout]) for one in made if (one.layout != 255).any()]
+    labels = [_tile(palette()[one.labels]) for one in made]
+    below = [("", asked)] if asked else []
+    return [(f"{title}: images, what was asked for, labels", photographs), *below, ("", labels)]
+
+
+def _tile(image: UInt8[np.ndarray, "s s 3"]) -> Image.Image:
+    return Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.NEAREST)

@@ -1,0 +1,96 @@
+"""Made images on disk: what is written beside each, and how a step reads them back."""
+
+import dataclasses
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from cssegcore.data.dataset import Dataset
+from cssegcore.data.layouts import Layout
+from cssegcore.data.layouts._base import Part
+from cssegcore.files import digest, replacing
+from cssegcore.palette import save_labels
+from cssegcore.scenarios import StepList
+
+KINDS = ("images", "labels", "confidence", "layouts")
+LIST = "list.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """One made image.
+
+    Attributes:
+        name: Of its files.
+        image: Photograph values.
+        labels: Network classes as the inverted model sees them, 255 where it is not sure.
+        confidence: The largest probability, 255 standing for 1.
+        layout: What was asked for; 255 everywhere if only a class was.
+    """
+
+    name: str
+    image: UInt8[np.ndarray, "s s 3"]
+    labels: UInt8[np.ndarray, "s s"]
+    confidence: UInt8[np.ndarray, "s s"]
+    layout: UInt8[np.ndarray, "s s"]
+
+
+def file_name(name: str) -> str:
+    """Returns a name for files, in which what a path or a shell may take amiss is a dash."""
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
+
+
+def write(folder: Path, made: Made) -> list[str]:
+    """Writes `KIND/NAME.png` for each kind; returns the name and a digest of image and labels."""
+    for kind in KINDS:
+        with replacing(folder / kind / f"{made.name}.png") as path:
+            if kind in ("labels", "layouts"):
+                save_labels(path, made.labels if kind == "labels" else made.layout)
+            else:
+                values = made.image if kind == "images" else made.confidence
+                Image.fromarray(values).save(path, format="PNG")
+    return [made.name, digest(made.image.tobytes(), made.labels.tobytes())]
+
+
+def listed(current: StepList, known: int, images: list[list[str]]) -> StepList:
+    """Returns the list of made images for a step whose previous model knows `known` classes.
+
+    Labels are network classes, so a class is its own raw label.
+    """
+    sizes = [len(names) for names in current.classes]
+    starts = np.cumsum([0, *sizes]).tolist()
+    raw = [list(range(at, at + size)) for at, size in zip(starts, sizes, strict=False)]
+    return dataclasses.replace(current, raw=raw, visible=list(range(1, known)), images=images)
+
+
+def opened(folder: Path) -> tuple[Dataset, StepList] | None:
+    """Returns the made images as a dataset and a list of it; nothing if there are none.
+
+    Raises:
+        InputError: The list is damaged.
+    """
+    path = folder / LIST
+    if not path.exists():
+        return None
+    chosen = StepList.read(path)
+    classes = tuple(name for step in chosen.classes for name in step)
+    return Dataset("made images", folder, _Files(), classes), chosen
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class _Files(Layout):
+    """`images/NAME.png` and `labels/NAME.png`."""
+
+    def names(self, root: Path, part: Part) -> list[str]:
+        del part
+        return StepList.read(root / LIST).names
+
+    def photograph(self, root: Path, name: str) -> Path:
+        return root / "images" / f"{name}.png"
+
+    def label(self, root: Path, name: str) -> Path:
+        return root / "labels" / f"{name}.png"
