@@ -18,8 +18,8 @@ from torch.nn import Parameter
 from cssegcore.checkpoint import Model, Statistics
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import Batch, Images, Replayed
-from cssegcore.losses import Pass, Weights
-from cssegcore.method import Method
+from cssegcore.losses import Loss, Pass, Weights
+from cssegcore.method import AUXILIARY, Method
 from cssegcore.networks import Segmenter
 from cssegcore.outputs import Outputs
 from cssegcore.resume import ResumeFile
@@ -186,11 +186,8 @@ class Job:
             if name.startswith("trunk.backbone."):
                 factor *= self.optimizer.backbone_lr
             groups.setdefault(factor, []).append(weight)
-        sgd = Sgd(
-            groups,
-            momentum=self.optimizer.momentum,
-            weight_decay=self.optimizer.weight_decay,
-        )
+        how = self.optimizer
+        sgd = Sgd(groups, momentum=how.momentum, weight_decay=how.weight_decay)
         gatherings = {
             name: statistic.begin(
                 Scene(
@@ -204,9 +201,12 @@ class Job:
             )
             for name, statistic in self.method.statistics.items()
         }
-        old = dict(self.old.named_parameters()) if self.old and self.method.penalties else {}
-        importance = {name: gathering.before for name, gathering in gatherings.items()}
-        return _Running(sgd, gatherings, Weights(weights, old, importance))
+        old = dict(self.old.named_parameters()) if self.old else {}
+        held = {
+            name: Weights(weights, old, term.importance(self.gathered.get(term.statistic, {})))
+            for name, term in self.method.penalties.items()
+        }
+        return _Running(sgd, gatherings, held)
 
     def _restore(self, running: "_Running", resume: ResumeFile) -> list[Row]:
         state: Mapping[str, Any] | None = resume.load(self.device)
@@ -245,25 +245,49 @@ class Job:
 
     def _backward(self, running: "_Running", batch: Batch) -> dict[str, Tensor]:
         """Fills the gradients of one batch and returns the weighted terms, detached."""
-        method = self.method
-        new, old = self._forward(batch)
-        for gathering in running.gatherings.values():
+        method, gatherings = self.method, running.gatherings
+        new, old = self._forward(batch, method.losses)
+        for gathering in gatherings.values():
             gathering.see_batch(new, batch.annotated)
-        statistics = {name: gathering.state for name, gathering in running.gatherings.items()}
+        statistics = {s: gatherings[s].state for t in method.losses.values() if (s := t.statistic)}
         seen = Pass(new, old, batch.labels, batch.annotated, self.task.num_old, statistics)
         terms = {name: loss.weight * loss(seen) for name, loss in method.losses.items()}
+        terms |= self._auxiliary(seen) | self._replayed(batch)
         torch.stack(list(terms.values())).sum().backward()
-        for gathering in running.gatherings.values():
+        for gathering in gatherings.values():
             gathering.see_gradients()
-        penalties = {n: p.weight * p(running.weights) for n, p in method.penalties.items()}
+        penalties = {n: p.weight * p(running.held[n]) for n, p in method.penalties.items()}
         if penalties:
             torch.stack(list(penalties.values())).sum().backward()
         return {name: value.detach() for name, value in {**terms, **penalties}.items()}
 
-    def _forward(self, batch: Batch) -> tuple[Outputs, Outputs | None]:
+    def _auxiliary(self, seen: Pass) -> dict[str, Tensor]:
+        """Teaches the annotated classes to auxiliary classifiers as to the main one."""
+        weight = self.segmenter.trunk.auxiliary_weight
+        passes = [
+            dataclasses.replace(seen, new=dataclasses.replace(seen.new, logits=logits))
+            for logits in seen.new.auxiliary
+            if logits.requires_grad
+        ]
+        if not passes:
+            return {}
+        losses = [loss for loss in self.method.losses.values() if loss.reads_labels]
+        terms = [weight * loss.weight * loss(at) for loss in losses for at in passes]
+        return {AUXILIARY: torch.stack(terms).sum()}
+
+    def _replayed(self, batch: Batch) -> dict[str, Tensor]:
+        """Runs the replayed batch, if there is one, through the network on its own."""
+        replayed, losses = batch.replayed, self.method.replayed
+        if replayed is None:
+            return {}
+        new, old = self._forward(replayed, losses)
+        seen = Pass(new, old, replayed.labels, replayed.annotated, self.task.num_old)
+        return {name: loss.weight * loss(seen) for name, loss in losses.items()}
+
+    def _forward(self, batch: Batch, losses: Mapping[str, Loss]) -> tuple[Outputs, Outputs | None]:
         kind, old = self.device.type, None
         with torch.autocast(kind, torch.bfloat16, enabled=self.optimizer.amp and kind == "cuda"):
-            if self.old is not None and any(t.needs_old for t in self.method.losses.values()):
+            if self.old is not None and any(t.needs_old for t in losses.values()):
                 with torch.no_grad():
                     old = self.old(batch.images)
             return self.segmenter(batch.images), old
@@ -275,7 +299,7 @@ class _Running:
 
     sgd: Sgd
     gatherings: Mapping[str, Gathering]
-    weights: Weights
+    held: Mapping[str, Weights]
 
     @property
     def state(self) -> dict[str, Any]:

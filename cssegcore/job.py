@@ -16,6 +16,7 @@ from cssegcore.data.dataset import Dataset, read_labels
 from cssegcore.engine import Job, Optimizer, Task
 from cssegcore.errors import InputError
 from cssegcore.files import read_manifest
+from cssegcore.inversion import store
 from cssegcore.method import Method, Recipe
 from cssegcore.networks import Segmenter
 from cssegcore.parts import make_part
@@ -58,11 +59,13 @@ class Sources:
         pseudo_labels: Folder of the step's label images and their manifest.
         memory: Folder of the exemplar list and its manifest.
         saliency: Folder of the saliency maps and their manifest.
+        synthesis: Folder of made images and their list.
     """
 
     pseudo_labels: Path | None = None
     memory: Path | None = None
     saliency: Path | None = None
+    synthesis: Path | None = None
 
 
 def prepare(
@@ -91,12 +94,12 @@ def prepare(
     optimizer = build(Optimizer, plan.optimizer, "optimizer")
     views = make_part(VIEWS, Augmentation, plan.augmentation, "augmentation")
     model = checkpoint.Model(
-        chosen.step,
-        dict(plan.model),
-        method.head_recipe,
-        method.unknown_scores,
-        chosen.classes,
-        chosen.raw,
+        step=chosen.step,
+        network=dict(plan.model),
+        head=method.head_recipe,
+        unknown=method.unknown_scores,
+        classes=chosen.classes,
+        raw=chosen.raw,
     )
     with torch.random.fork_rng():
         # fresh weights depend on seed and step alone, not on what ran before in this process
@@ -116,16 +119,16 @@ def prepare(
         num_old=networks.num_old,
     )
     return Job(
-        networks.segmenter.to(device).to(memory_format=torch.channels_last),
-        model,
-        networks.old,
-        networks.gathered,
-        rates,
-        task,
-        method,
-        optimizer,
-        views,
-        device,
+        segmenter=networks.segmenter.to(device).to(memory_format=torch.channels_last),
+        model=model,
+        old=networks.old,
+        gathered=networks.gathered,
+        rates=rates,
+        task=task,
+        method=method,
+        optimizer=optimizer,
+        augmentation=views,
+        device=device,
     )
 
 
@@ -144,18 +147,19 @@ def _networks(
         return _Networks(model.segmenter(), None, {}, 1)
     loaded = checkpoint.load(previous, device)
     segmenter, known = loaded.segmenter, loaded.model
-    if (known.classes, known.head, known.unknown) != (
-        model.classes[:-1],
-        model.head,
-        model.unknown,
-    ):
+    parts = {
+        "classes": (known.classes, model.classes[:-1]),
+        "head": (known.head, model.head),
+        "unknown": (known.unknown, model.unknown),
+    }
+    differing = [f"{n} {had}, not {due}" for n, (had, due) in parts.items() if had != due]
+    if differing:
         raise InputError(
-            f"the model {previous} knows {known.classes} with heads {known.head}, but {model.step}"
-            f" starts from {model.classes[:-1]} with heads {model.head}: run `dvc repro` so that"
-            " the steps fit each other."
+            f"the model {previous} does not fit {model.step}, which starts from it: it has"
+            f" {'; '.join(differing)}. Run `dvc repro` so that the steps fit each other."
         )
     num_old, old = segmenter.outputs, None
-    if any(term.needs_old for term in method.terms.values()):
+    if any(term.needs_old for term in (*method.terms.values(), *method.replayed.values())):
         old = copy.deepcopy(segmenter).requires_grad_(False)
         old = old.to(memory_format=torch.channels_last)
     segmenter.grow(len(model.classes[-1]))
@@ -164,15 +168,27 @@ def _networks(
 
 
 def _replayed(dataset: Dataset, method: Method, sources: Sources) -> Replayed | None:
-    """Reads the exemplars, if the recipe replays any and the step has some."""
-    if sources.memory is None or not method.replay.size:
+    """Reads the samples of earlier steps, if the recipe replays any and the step has some."""
+    images = _remembered(dataset, method, sources) or _made(method, sources)
+    if not images:
+        return None
+    return Replayed(images, method.replay.share, apart=bool(method.replayed))
+
+
+def _remembered(dataset: Dataset, method: Method, sources: Sources) -> Images | None:
+    if sources.memory is None or not method.replay.remembers:
         return None
     path = sources.memory / "list.json"
     if not path.exists():
         return None
-    kept = StepList.read(path)
-    reading = reader(dataset, method, sources, "memory")
-    return Replayed(Images(dataset, kept, reading), method.replay.share) if kept.images else None
+    return Images(dataset, StepList.read(path), reader(dataset, method, sources, "memory"))
+
+
+def _made(method: Method, sources: Sources) -> Images | None:
+    if sources.synthesis is None or not method.replay.synthesizes:
+        return None
+    found = store.opened(sources.synthesis)
+    return Images(*found) if found else None
 
 
 def reader(dataset: Dataset, method: Method, sources: Sources, kind: str) -> Revise | None:

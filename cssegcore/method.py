@@ -1,7 +1,7 @@
 """A method is a recipe: parts named in data, put together here, and nowhere compared by name."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from cssegcore.classifier_init import ClassifierInit
@@ -34,7 +34,10 @@ NOTHING: PartRecipe = {"part": "none"}
 LATER = ("classifier_init", "freeze", "replay")
 """Slots that act on what the step before left; the base step has none."""
 
-COLUMNS = ("epoch", "lr", "loss")
+AUXILIARY = "auxiliary"
+"""The column of a curve for what auxiliary classifiers are taught."""
+
+COLUMNS = ("epoch", "lr", "loss", AUXILIARY)
 """What the curve of a training says beside its terms."""
 
 
@@ -116,6 +119,7 @@ class Method:
         classifier_init: How the new head starts.
         freeze: Which weights stand still.
         replay: How earlier steps are seen again.
+        replayed: Terms over batches of replayed samples, if those are batches of their own.
         from_scratch: Whether the step leaves the previous model aside.
     """
 
@@ -127,6 +131,7 @@ class Method:
     classifier_init: ClassifierInit
     freeze: Freeze
     replay: Replay
+    replayed: Mapping[str, Loss]
     from_scratch: bool
 
     @classmethod
@@ -178,7 +183,8 @@ def _assembled(
     *,
     from_scratch: bool,
 ) -> Method:
-    terms = _terms(losses, f"{where}.losses")
+    replay = make_part(SLOTS["replay"], Replay, slots["replay"], f"{where}.replay")
+    terms = _terms(losses, f"{where}.losses", (*COLUMNS, *replay.terms))
     gathered = {
         name: make_part(SLOTS["statistics"], Statistic, recipe, f"{where}.statistics.{name}")
         for name, recipe in statistics.items()
@@ -203,15 +209,21 @@ def _assembled(
             f"{where}.classifier_init",
         ),
         freeze=make_part(SLOTS["freeze"], Freeze, slots["freeze"], f"{where}.freeze"),
-        replay=make_part(SLOTS["replay"], Replay, slots["replay"], f"{where}.replay"),
+        replay=replay,
+        replayed={
+            name: make_part(SLOTS["losses"], Loss, recipe, f"{where}.replay")
+            for name, recipe in replay.terms.items()
+        },
         from_scratch=from_scratch,
     )
 
 
-def _terms(recipes: Mapping[str, PartRecipe], where: str) -> dict[str, Term]:
+def _terms(
+    recipes: Mapping[str, PartRecipe], where: str, columns: Sequence[str]
+) -> dict[str, Term]:
     if not recipes:
         raise InputError(f"`{where}` is empty: name at least one term, such as `ce: {{part: ce}}`.")
-    if taken := [name for name in recipes if name in COLUMNS]:
+    if taken := [name for name in recipes if name in columns]:
         raise InputError(
             f"`{where}.{taken[0]}`: {taken[0]!r} is a column of the curve already; give the term"
             " another name."
@@ -237,9 +249,11 @@ def base_modules(recipe: BaseRecipe) -> list[str]:
 
 def recipe_modules(recipe: Recipe) -> list[str]:
     """Lists the modules of the parts that the training of an incremental step uses."""
+    replay = make_part(SLOTS["replay"], Replay, recipe.replay, "method.replay")
     return _modules(
         {
             **_named("losses", recipe.losses, "method"),
+            **_named("losses", replay.terms, "method.replay"),
             **_named("statistics", recipe.statistics, "method"),
             "method.base.head": ("head", recipe.base.head),
             "method.base.unknown": ("unknown", recipe.base.unknown),

@@ -217,7 +217,8 @@ def _features_are_gathered_alike(whole: Whole) -> Iterator[str]:
 
 
 def _replay_brings_something(whole: Whole) -> Iterator[str]:
-    if not whole.increment.replay.size:
+    replay = whole.increment.replay
+    if not (replay.remembers or replay.synthesizes):
         return
     part = whole.recipe.replay["part"]
     if whole.recipe.images == "seen":
@@ -225,7 +226,24 @@ def _replay_brings_something(whole: Whole) -> Iterator[str]:
             f"`method.replay: {part}` brings back what `method.images: seen` trains on already: set"
             " `method.replay` to none."
         )
-    scores, model = whole.increment.replay.scores, whole.increment.scores
+    if whole.increment.from_scratch and any(t.needs_old for t in whole.increment.replayed.values()):
+        yield (
+            f"`method.replay: {part}` asks the previous model about its samples, which"
+            " `method.start: scratch` leaves out: set `method.start: previous`, or"
+            " `method.replay.labels` to hard."
+        )
+    if replay.synthesizes and whole.increment.unknown.present:
+        yield (
+            f"`method.replay: {part}` draws classes out of a model, and `method.base.unknown:"
+            f" {whole.recipe.base.unknown['part']}` is none that a layout can show: set"
+            " `method.base.unknown` to none, or `method.replay` to exemplars."
+        )
+    if replay.synthesizes and whole.increment.freeze.holds_trunk:
+        yield (
+            f"`method.replay: {part}` rehearses old classes, which `method.freeze:"
+            f" {whole.recipe.freeze['part']}` holds anyway: set one of the two to none."
+        )
+    scores, model = replay.scores, whole.increment.scores
     if scores and model and scores != model:
         yield (
             f"`method.replay: {part}` reads the previous model's logits as {scores}, but its losses"

@@ -55,6 +55,7 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     from cssegcore.data.augmentation import Augmentation
     from cssegcore.data.dataset import LAYOUTS
     from cssegcore.engine import Optimizer
+    from cssegcore.inversion.feature_statistics import batch_norms
     from cssegcore.job import VIEWS
     from cssegcore.method import SLOTS, Method, Recipe, base_modules, recipe_modules
     from cssegcore.networks import Architecture
@@ -72,7 +73,8 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     _check_room(params, whole, dataset)
     build(Optimizer, params.optimizer, "optimizer")
     make_part(VIEWS, Augmentation, params.augmentation, "augmentation")
-    make_part(NETWORKS, Architecture, params.model, "model").check()
+    architecture = make_part(NETWORKS, Architecture, params.model, "model")
+    architecture.check()
 
     layout = part_module(LAYOUTS, params.dataset["layout"], "dataset.layout")
     network = part_module(NETWORKS, params.model, "model")
@@ -92,8 +94,13 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     }
     if not rule.scores:
         extra["pseudo_label"] = [guess, layout]
-    if not whole.increment.replay.size:
-        extra["memory"], extra["synthesize"] = [replay, layout], [replay]
+    if not whole.increment.replay.remembers:
+        extra["memory"] = [replay, layout]
+    if not whole.increment.replay.synthesizes:
+        extra["synthesize"] = [replay, layout]
+    else:
+        extra["synthesize"] += [views]
+        batch_norms(architecture.trunk())  # refuses what has no statistics to draw from
     tables = {name: closure([f"stages.{name}", *extra.get(name, [])]) for name in STAGES}
     tables["method.base"] = closure(["stages.train", views, *model, *base_modules(recipe.base)])
     tables["method"] = closure(["stages.train", views, *model, *recipe_modules(recipe)])

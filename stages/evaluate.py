@@ -16,6 +16,7 @@ def main(
     images: Annotated[Path, typer.Option(help="The cumulative test list.")],
     epochs: Annotated[Path, typer.Option(help="The training's curve, kept with the results.")],
     pseudo_labels: Annotated[Path, typer.Option(help="Folder of the step's pseudo-labels.")],
+    synthesis: Annotated[Path, typer.Option(help="Folder of the images made for the step.")],
     previous: Annotated[Path, typer.Option(help="The evaluation of the step before.")],
     code: Annotated[Path, typer.Option(help="Table of the code behind this stage.")],
     out: Annotated[Path, typer.Option(help="Folder to write: all steps so far.")],
@@ -56,6 +57,10 @@ def main(
     shutil.copy(epochs, out / step / "epochs.csv")
     guesses = read_manifest(pseudo_labels)
     write_json(out / step / "pseudo_labels.json", {k: guesses[k] for k in guesses if k != "images"})
+    made = read_manifest(synthesis).get("steps", [])
+    write_json(out / step / "synthesis.json", made[-1] if made else {})
+    if made:
+        shutil.copy(synthesis / "sheets" / f"{made[-1]['step']}.png", out / step / "sheet.png")
     panels.write(out / step / "panels", tests, shown, kept)
 
     numbers = step_metrics(confusion, future=params.evaluation.future)

@@ -5,19 +5,43 @@ from typing import Annotated
 
 import typer
 
-from stages._cli import run
+from stages._cli import bar, run, say
 from stages._params import read_params
+from stages._places import resume_path
 
 
 def main(
-    out: Annotated[Path, typer.Argument(help="Folder for manifest.json and what it lists.")],
+    step: Annotated[str, typer.Argument(help="Name of the step in params.yaml, e.g. step1.")],
+    images: Annotated[Path, typer.Option(help="The list of images that the step trains on.")],
+    previous: Annotated[Path, typer.Option(help="The model of the step before.")],
+    kept: Annotated[Path, typer.Option(help="Folder of the images made for the step before.")],
+    out: Annotated[Path, typer.Option(help="Folder for manifest.json and what it lists.")],
 ) -> None:
-    """Make images of the classes that the previous model knows, as `method.replay` says."""
-    from cssegcore.parts import make_part
-    from cssegcore.replay import Replay
+    """Make images of the classes that the previous model knows, as `method.replay` says.
 
-    recipe = read_params().method["replay"]
-    make_part("cssegcore.replay", Replay, recipe, "method.replay").synthesize(out)
+    Killed and started again, it goes on from its last finished batch.
+    """
+    from cssegcore.data.dataset import open_dataset
+    from cssegcore.parts import make_part
+    from cssegcore.replay import Replay, Synthesis
+    from cssegcore.scenarios import StepList
+
+    params = read_params()
+    recipe = params.method["replay"]
+    way = make_part("cssegcore.replay", Replay, recipe, "method.replay")
+    sections = [recipe, params.augmentation, params.seed]
+    task = Synthesis(
+        dataset=open_dataset(params.dataset),
+        current=StepList.read(images),
+        augmentation=params.augmentation,
+        kept=kept,
+        model=previous,
+        seed=params.seed,
+        resume=resume_path(f"{step}-synthesis", sections, [images, previous, kept]),
+        progress=bar("iterations", f"invert for {step}"),
+        tell=say,
+    )
+    way.synthesize(out, task)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Trains one step."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,7 +44,7 @@ def main(
     chosen = StepList.read(images)
     before = None if numbers.prev == "none" else previous
     dataset, device = open_dataset(params.dataset), choose_device()
-    sources = Sources(pseudo_labels, memory, saliency)
+    sources = Sources(pseudo_labels, memory, saliency, synthesis)
     job = prepare(_plan(params, numbers), dataset, chosen, before, device, sources)
     inputs = [images, previous, pseudo_labels, memory, synthesis, saliency, code]
     resume = _resume_file(params, step, inputs)
@@ -80,25 +79,19 @@ def _plan(params: Params, numbers: StepParams) -> "Plan":
 
 
 def _resume_file(params: Params, step: str, inputs: list[Path]) -> "ResumeFile":
-    """Names the resume file by everything that determines the step's result."""
-    from cssegcore.files import digest
     from cssegcore.resume import ResumeFile
-    from stages._places import scratch
+    from stages._places import resume_path
 
-    files = sorted(f for i in inputs for f in ([i] if i.is_file() else i.rglob("*")) if f.is_file())
     numbers = params.step(step)
-    recipe = params.method["base"] if numbers.prev == "none" else params.method
     sections = [
-        recipe,
+        params.method["base"] if numbers.prev == "none" else params.method,
         params.model,
         params.optimizer,
         params.augmentation,
         dataclasses.asdict(numbers),
         params.seed,
     ]
-    text = json.dumps(sections, sort_keys=True)
-    key = digest(text.encode(), *(f.read_bytes() for f in files))
-    return ResumeFile(scratch() / "resume" / f"{step}-{key}.pt")
+    return ResumeFile(resume_path(step, sections, inputs))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from PIL import Image
 from tests import scenes
 from tests.scenes import BEFORE_TRAINING, disk_full_beyond, run_module
 
+MADE = {"part": "deepinversion"}
+
 
 @pytest.mark.parametrize(
     ("key", "words"),
@@ -96,6 +98,27 @@ def test_an_unknown_part_is_named_and_the_known_ones_listed(project, key, value,
         ("method.losses.bce", {"part": "bce"}, "`method.losses`: 'unbiased_ce' reads logits as"),
         ("method.freeze.part", "all_but_newest", "`method.freeze: all_but_newest` works on the un"),
         ("method.base.replay", {"part": "exemplars"}, "`method.base.replay`: the base step has no"),
+        (
+            "method.replay",
+            MADE | {"share": 0},
+            "`method.replay`: `share` must lie in (0, 1), got 0",
+        ),
+        (
+            "method.replay",
+            MADE | {"share": 1},
+            "`method.replay`: `share` must lie in (0, 1), got 1",
+        ),
+        (
+            "method.replay",
+            MADE | {"inversion": {"weights": {"competition": 0.2}}},
+            "`inversion.weights.competition` is 0.2, and there is nobody *: set `student` to the",
+        ),
+        (
+            "method.replay",
+            MADE | {"inversion": {"phases": [[0, 9]]}},
+            "`method.replay.inversion`: `phases` must hold pairs",
+        ),
+        ("method.replay", MADE | {"inversion": {"jiter": 0}}, "inversion.jiter` * mean `jitter`?"),
         ("optimizer.warmup", 2, "`optimizer`: `warmup` is a share of the iterations in [0, 1], go"),
         ("optimizer.floor", -1, "`optimizer`: `floor` must be >= 0, got -1"),
         ("method.start", "fresh", "`method.start` must be one of previous, scratch; got 'fresh'."),

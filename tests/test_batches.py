@@ -342,6 +342,71 @@ class TestReplay:
         assert [n for shown, _ in with_replay_of_none for n in shown] == order
 
 
+class TestReplayApart:
+    @pytest.fixture
+    def earlier(self, images, dataset_root):
+        """The labels of t0 to t4 are 200."""
+        dataset = open_dataset(
+            {"name": "tiny", "root": str(dataset_root), "layout": {"part": "voc"}}
+        )
+        return Images(dataset, a_list(5), lambda _, annotated: (np.full_like(annotated, 200),) * 2)
+
+    def epoch(self, chosen, earlier, share, batch_size=4, seed=1, views=WHOLE):
+        replayed = Replayed(earlier, share, apart=True)
+        rng = np.random.default_rng(seed)
+        return list(chosen.epoch(views, batch_size, rng, CPU, replayed))
+
+    @pytest.mark.parametrize(
+        ("batch_size", "share", "beside"),
+        [(4, 0.5, 4), (4, 0.2, 1), (4, 0.01, 1), (2, 0.75, 6), (8, 0.484, 8), (3, 0.4, 2)],
+    )
+    def test_the_step_s_batches_stay_whole(self, images, earlier, batch_size, share, beside):
+        chosen = images(8)
+        order = np.random.default_rng(1).permutation(8).tolist()
+        epoch = self.epoch(chosen, earlier, share, batch_size)
+        assert len(epoch) == chosen.iterations(batch_size)
+        shown = [place for batch in epoch for place in which(batch)]
+        assert shown == order[: len(shown)]
+        for batch in epoch:
+            assert (batch.labels != 200).all()
+            assert len(batch.images) == batch_size
+            assert len(batch.replayed.images) == len(batch.replayed.labels) == beside
+            assert (batch.replayed.labels == 200).all()
+            assert (batch.replayed.annotated == 200).all()
+            assert batch.replayed.replayed is None
+
+    def test_a_list_shorter_than_a_batch_sets_how_many_are_beside(self, images, earlier):
+        (batch,) = self.epoch(images(2), earlier, 0.5, 8)
+        assert (len(batch.images), len(batch.replayed.images)) == (2, 2)
+
+    def test_all_come_once_before_any_comes_twice(self, images, earlier):
+        for seed in range(5):
+            epoch = self.epoch(images(8), earlier, 0.5, 2, seed)
+            drawn = [place for batch in epoch for place in which(batch.replayed)]
+            assert len(drawn) == 8
+            assert sorted(drawn[:5]) == list(range(5))
+            assert len(set(drawn[5:])) == 3
+
+    def test_views_are_drawn_for_each(self, images, earlier):
+        batch, *_ = self.epoch(images(8), earlier, 0.8, 2, views=VIEWS)
+        assert batch.images.shape[2:] == batch.replayed.images.shape[2:] == (16, 16)
+        assert batch.replayed.images.shape[0] == 8
+
+    def test_the_generator_alone_decides(self, images, earlier):
+        one, again, other = (
+            [b.replayed.images for b in self.epoch(images(8), earlier, 0.5, 4, s, VIEWS)]
+            for s in (1, 1, 2)
+        )
+        assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
+        assert not all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+    def test_in_the_batch_nothing_is_beside(self, images, earlier):
+        replayed = Replayed(earlier, 0.5)
+        assert replayed.beside(8) == 0
+        rng = np.random.default_rng(1)
+        assert all(b.replayed is None for b in images(8).epoch(WHOLE, 4, rng, CPU, replayed))
+
+
 def test_images_of_other_sizes_are_padded_without_trace(dataset_root):
     dataset = open_dataset({"name": "tiny", "root": str(dataset_root), "layout": {"part": "voc"}})
     for name, size in {"t0": (10, 30), "t1": (30, 10), "t2": (24, 24)}.items():

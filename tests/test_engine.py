@@ -13,9 +13,13 @@ from cssegcore.device import choose_device
 from cssegcore.engine import Optimizer
 from cssegcore.errors import InputError
 from cssegcore.files import write_json
+from cssegcore.heads.linear import Linear
+from cssegcore.inversion import store
 from cssegcore.job import Sources
 from cssegcore.losses import Loss, Penalty
 from cssegcore.losses.ce import CrossEntropy, cross_entropy
+from cssegcore.losses.unbiased_ce import unbiased_cross_entropy
+from cssegcore.networks import Segmenter, Trunk
 from cssegcore.palette import save_labels
 from cssegcore.parts import make_part
 from cssegcore.resume import ResumeFile
@@ -234,6 +238,8 @@ class TestStatisticsAndPenalties:
         told = []
 
         class Reader(Loss):
+            statistic = "watched"
+
             def __call__(self, batch):
                 told.append(batch.statistics["watched"]["batches"].item())
                 return cross_entropy(batch.logits, batch.labels)
@@ -241,18 +247,40 @@ class TestStatisticsAndPenalties:
         run(job := self.job(lists, base, {"r": Reader()}), tmp_path / "r")
         assert told == list(range(1, 2 * job.task.images.iterations(2) + 1))
 
-    def test_a_penalty_sees_what_the_step_before_saved(self, lists, base, tmp_path):
-        told = []
+    def test_what_no_loss_reads_is_not_asked_for(self, lists, base, tmp_path, monkeypatch):
+        asked = []
+        whole = property(lambda watching: asked.append(watching) or {"batches": watching.batches})
+        monkeypatch.setattr(Watching, "state", whole)
+        job = self.job(lists, base)
+        run(job, tmp_path / "r")
+        assert len(asked) == job.task.epochs + 1  # after each epoch, and as the result
+
+    def test_a_penalty_sees_what_it_made_once_of_what_the_step_before_saved(
+        self, lists, base, tmp_path
+    ):
+        asked, told = [], []
 
         class Reader(Pull):
+            statistic = "watched"
+
+            def importance(self, saved):
+                asked.append(saved)
+                return {"made": saved["n"] + 1}
+
             def __call__(self, weights):
                 told.append(weights)
                 return super().__call__(weights)
 
+        class Other(Pull):
+            def __call__(self, weights):
+                assert weights.importance == {}  # it reads no statistic
+                return super().__call__(weights)
+
         job = self.job(lists, base)
-        method = dataclasses.replace(job.method, penalties={"p": Reader()})
+        method = dataclasses.replace(job.method, penalties={"p": Reader(), "o": Other()})
         run(dataclasses.replace(job, method=method), tmp_path / "r")
-        assert told[0].importance == {"watched": {"n": torch.ones(1)}}
+        assert asked == [{"n": torch.ones(1)}]
+        assert all(weights.importance == {"made": torch.full((1,), 2.0)} for weights in told)
         old = checkpoint.load(base, CPU).segmenter
         assert state(old).keys() >= told[0].old.keys()
         for name, weight in old.named_parameters():
@@ -281,6 +309,186 @@ class TestStatisticsAndPenalties:
             assert torch.equal(gathered, annotated)
             assert torch.equal(labels, torch.where(annotated == 0, 1, annotated))
             assert (annotated == 0).any()
+
+
+@pytest.fixture(scope="module")
+def made(lists, tmp_path_factory):
+    """A folder of random images whose labels are classes of the base step, or void."""
+    folder, rng, images = tmp_path_factory.mktemp("made"), np.random.default_rng(0), []
+    for at in range(5):
+        labels = rng.choice([0, 1, 2, 255], (24, 24)).astype(np.uint8)
+        image = rng.integers(0, 256, (24, 24, 3), np.uint8)
+        images.append(store.write(folder, store.Made(f"m{at}", image, labels, labels, labels)))
+    store.listed(lists.of("step1"), 3, images).write(folder / store.LIST)
+    return folder
+
+
+class TestReplayedBatches:
+    """Made images beside the step's, in batches of their own."""
+
+    WEIGHT = 3.0
+
+    def job(self, lists, base, made, labels, epochs=2):
+        how = plan("ft", epochs)
+        how.method["replay"] = {
+            "part": "deepinversion",
+            "labels": labels,
+            "weight": self.WEIGHT,
+            "share": 0.6,
+        }
+        return lists.prepare(how, "step1", base, Sources(synthesis=made))
+
+    @staticmethod
+    def term(labels, new, old, batch):
+        """The term over a replayed batch, from formulas."""
+        if labels == "hard":
+            scores, at = new.log_softmax(1), batch.labels != 255
+            target = batch.labels.where(at, 0)[:, None]
+            return -scores.gather(1, target)[:, 0][at].mean()
+        if labels == "logits":
+            return (new[:, :3] - old).square().mean()
+        merged = torch.cat([(new[:, :1].exp() + new[:, 3:].exp()).log(), new[:, 1:3]], 1)
+        return -(old.softmax(1) * merged.log_softmax(1)).mean()
+
+    @pytest.mark.parametrize("labels", ["hard", "soft", "logits"])
+    def test_weights_move_as_the_formulas_say(self, lists, base, made, tmp_path, labels):
+        job = self.job(lists, base, made, labels)
+        network = copy.deepcopy(job.segmenter).train()
+        old = checkpoint.load(base, CPU).segmenter
+        velocity = [torch.zeros_like(p) for p in network.parameters()]
+        n, told = job.task.images.iterations(2), []
+        for i in range(2 * n):
+            if i % n == 0:
+                rng = np.random.default_rng([1, 1, i // n])
+                batches = job.task.images.epoch(views(), 2, rng, CPU, job.task.replayed)
+            batch = next(batches)
+            assert (len(batch.images), len(batch.replayed.images)) == (2, 3)
+            own = cross_entropy(network(batch.images).logits, batch.labels)
+            images = batch.replayed.images
+            with torch.no_grad():
+                known = old(images).logits
+            theirs = self.term(labels, network(images).logits, known, batch.replayed)
+            told.append([own.item(), self.WEIGHT * theirs.item()])
+            loss = own + self.WEIGHT * theirs
+            grads = torch.autograd.grad(loss, list(network.parameters()))
+            with torch.no_grad():
+                for p, v, g in zip(network.parameters(), velocity, grads, strict=True):
+                    g = g + 1e-4 * p
+                    v.mul_(0.9).add_(g)
+                    p -= 0.1 * (1 - i / (2 * n)) ** 0.9 * (g + 0.9 * v)
+        rows = run(job, tmp_path / "r").rows
+        for got, want in zip(job.segmenter.parameters(), network.parameters(), strict=True):
+            assert torch.allclose(got, want, rtol=1e-3, atol=1e-4)
+        for epoch, row in enumerate(rows):
+            assert list(row) == ["epoch", "lr", "loss", "ce", "replayed"]
+            means = np.mean(told[epoch * n : (epoch + 1) * n], 0)
+            assert [row["ce"], row["replayed"]] == pytest.approx(means, rel=1e-3)
+            assert row["loss"] == pytest.approx(row["ce"] + row["replayed"])
+        assert (job.old is None) == (labels == "hard")
+
+    def test_no_statistic_sees_them_and_no_other_loss_does(self, lists, base, made, tmp_path):
+        own, theirs = [], []
+
+        class Reader(Loss):
+            def __init__(self, told, statistic):
+                super().__init__()
+                object.__setattr__(self, "statistic", statistic)
+                object.__setattr__(self, "told", told)
+
+            def __call__(self, batch):
+                self.told.append((batch.labels, batch.annotated, batch.statistics, batch.num_old))
+                return cross_entropy(batch.logits, batch.labels)
+
+        job = self.job(lists, base, made, "hard")
+        method = dataclasses.replace(
+            job.method,
+            losses={"own": Reader(own, "watched")},
+            replayed={"theirs": Reader(theirs, "")},
+            statistics={"watched": Watched()},
+        )
+        seen.clear()
+        run(dataclasses.replace(job, method=method), tmp_path / "r")
+        (watching,) = seen
+        iterations = 2 * job.task.images.iterations(2)
+        assert len(own) == len(theirs) == len(watching.labels) == iterations
+        for labels, (mine, *_), (made_ones, annotated, statistics, num_old) in zip(
+            watching.labels, own, theirs, strict=True
+        ):
+            assert torch.equal(labels, mine)
+            assert (len(mine), len(made_ones)) == (2, 3)
+            assert torch.equal(annotated, made_ones)
+            assert (statistics, num_old) == ({}, 3)
+            assert not (made_ones == 3).any()
+
+    def test_same_seed_same_bytes_also_after_a_kill(self, lists, base, made, tmp_path):
+        first, second, cut = (self.job(lists, base, made, "soft") for _ in range(3))
+        rows = run(first, tmp_path / "1").rows
+        assert run(second, tmp_path / "2").rows == rows
+        assert state(first.segmenter) == state(second.segmenter)
+
+        class KilledError(Exception):
+            pass
+
+        def stop(row):
+            raise KilledError
+
+        resume, hooks = ResumeFile(tmp_path / "3"), Follower().hooks()
+        with pytest.raises(KilledError):
+            cut.train(resume, dataclasses.replace(hooks, epoch=stop))
+        mended = self.job(lists, base, made, "soft")
+        assert run(mended, tmp_path / "3").rows == rows
+        assert state(mended.segmenter) == state(first.segmenter)
+
+
+class Branched(Trunk):
+    """A trunk whose first two taps have auxiliary classifiers."""
+
+    auxiliary_weight = 0.4
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.backbone = inner, inner.backbone
+        self.channels, self.body_channels = inner.channels, inner.body_channels
+        self.auxiliary_channels = tuple(MODEL["widths"][:2])
+
+    def forward(self, images):
+        features = self.inner(images)
+        return dataclasses.replace(features, auxiliary=features.taps[:2])
+
+
+class TestAuxiliary:
+    def test_auxiliary_classifiers_learn_what_is_annotated(self, lists, base, made, tmp_path):
+        how = plan("mib", 1, lr=1e-9)  # so that every iteration meets the same weights
+        how.method["losses"]["unbiased_ce"]["weight"] = 2.0
+        how.method["replay"] = {"part": "deepinversion", "labels": "hard"}
+        job = lists.prepare(how, "step1", base, Sources(synthesis=made))
+        torch.manual_seed(0)
+        network = Segmenter(Branched(job.segmenter.trunk), Linear(), [3, 1])
+        job = dataclasses.replace(job, segmenter=network)
+        copied, n = copy.deepcopy(network).train(), job.task.images.iterations(2)
+        rng = np.random.default_rng([1, 1, 0])
+        expected = 0.0
+        for batch in job.task.images.epoch(views(), 2, rng, CPU, job.task.replayed):
+            outputs = copied(batch.images)
+            assert len(outputs.auxiliary) == 2
+            for logits in outputs.auxiliary:
+                expected += 0.4 * 2.0 * unbiased_cross_entropy(logits, batch.labels, 3).item() / n
+            copied(batch.replayed.images)
+        heads = {k: v for k, v in state(network).items() if k.startswith("auxiliary")}
+        (row,) = run(job, tmp_path / "r").rows
+        terms = ["unbiased_ce", "unbiased_kd", "auxiliary", "replayed"]
+        assert list(row) == ["epoch", "lr", "loss", *terms]
+        assert row["auxiliary"] == pytest.approx(expected, rel=1e-4)
+        assert row["loss"] == pytest.approx(sum(row[name] for name in terms), rel=1e-5)
+        assert len(heads) == 2 * 2 * 2
+        moved = dataclasses.replace(job, task=dataclasses.replace(job.task, lr=0.1))
+        run(moved, tmp_path / "r2")
+        after = state(network)
+        assert all(after[name] != before for name, before in heads.items())
+
+    def test_without_them_there_is_no_such_column(self, lists, base, tmp_path):
+        (row,) = run(lists.prepare(plan("mib", 1), "step1", base), tmp_path / "r").rows
+        assert "auxiliary" not in row
 
 
 class TestRates:
@@ -412,8 +620,26 @@ class TestOldModel:
         assert len(jobs[0].task.images) > len(lists.of("step1").images)
 
     def test_a_model_that_does_not_fit_the_step(self, lists, base):
-        with pytest.raises(InputError, match=r"knows .*'red', 'green'.*step2 starts from.*'blue'"):
+        with pytest.raises(InputError) as refused:
             lists.prepare(plan("mib"), "step2", base)
+        has, due = [["background", "red", "green"]], [["background", "red", "green"], ["blue"]]
+        assert str(refused.value) == (
+            f"the model {base} does not fit step2, which starts from it: it has classes {has}, not"
+            f" {due}. Run `dvc repro` so that the steps fit each other."
+        )
+
+    @pytest.mark.parametrize(
+        ("base_slot", "said"),
+        [
+            ({"unknown": {"part": "everything"}}, "unknown None, not softmax"),
+            ({"head": {"part": "conv"}}, r"head \{'part': 'linear'\}, not \{'part': 'conv'\}"),
+        ],
+    )
+    def test_a_model_of_another_kind(self, lists, base, base_slot, said):
+        how = plan("mib")
+        method = {**how.method, "base": how.method["base"] | base_slot}
+        with pytest.raises(InputError, match=rf"it has {said}\. Run `dvc repro`"):
+            lists.prepare(dataclasses.replace(how, method=method), "step1", base)
 
 
 class TestNotFinite:

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -279,10 +281,13 @@ class TestAfterALaterStep:
 
 
 class TestPart:
-    def test_nothing_is_made(self, tmp_path):
-        part().synthesize(tmp_path)
-        assert json.loads((tmp_path / "manifest.json").read_text()) == {"images": []}
-        assert [file.name for file in tmp_path.iterdir()] == ["manifest.json"]
+    def test_what_reads_no_model_pays_for_no_torch(self):
+        code = "import sys, cssegcore.replay.exemplars; sys.exit('torch' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+    def test_photographs_are_kept_and_none_is_made(self):
+        made = part()
+        assert (made.remembers, made.synthesizes, dict(made.terms)) == (True, False, {})
 
     def test_published_numbers(self):
         made = part()

@@ -8,6 +8,7 @@ from PIL import Image
 from cssegcore import checkpoint
 from cssegcore.errors import InputError
 from cssegcore.files import write_json
+from cssegcore.inversion import store
 from cssegcore.job import Sources, reader
 from cssegcore.method import Method, Recipe
 from cssegcore.palette import save_labels
@@ -187,7 +188,7 @@ class TestPrepare:
         }
 
     def test_a_model_with_other_heads_is_refused(self, lists, model):
-        with pytest.raises(InputError, match=r"with heads .*conv.*linear.*run `dvc repro`") as no:
+        with pytest.raises(InputError, match=r"head .*conv.*, not .*linear.*Run `dvc repro`") as no:
             lists.prepare(plan("ft"), "step1", model)
         assert "\n" not in str(no.value)
 
@@ -196,3 +197,61 @@ class TestPrepare:
         given = lists.sources(how, "step1", model, tmp_path)
         without = dataclasses.replace(given, memory=tmp_path / "nothing")
         assert lists.prepare(how, "step1", model, without).task.replayed is None
+
+
+class TestMadeImages:
+    @pytest.fixture
+    def base(self, lists, tmp_path):
+        """The file of an untrained base step."""
+        path = tmp_path / "model.safetensors"
+        job = lists.prepare(plan("ft"), "step0")
+        checkpoint.save(path, job.segmenter, job.model, {})
+        return path
+
+    @pytest.fixture
+    def made(self, tmp_path):
+        """Three made images of red and green, the rest void."""
+        images = []
+        for at in range(3):
+            labels = np.full((16, 16), VOID, np.uint8)
+            labels[:4], labels[4:8], labels[8:10] = 0, 1, 2
+            image = np.full((16, 16, 3), 50 * at, np.uint8)
+            images.append(
+                store.write(tmp_path, store.Made(f"m{at}", image, labels, labels, labels))
+            )
+        return tmp_path, images
+
+    def prepared(self, lists, base, folder, step="step1", **replay):
+        how = plan("deepinversion")
+        how.method["replay"].update(replay)
+        return lists.prepare(how, step, base, Sources(synthesis=folder))
+
+    @pytest.mark.parametrize("labels", ["hard", "soft", "logits"])
+    def test_they_are_read_with_their_labels(self, lists, base, made, labels):
+        folder, images = made
+        store.listed(lists.of("step1"), 3, images).write(folder / "list.json")
+        job = self.prepared(lists, base, folder, share=0.25, labels=labels)
+        replayed = job.task.replayed
+        assert (replayed.share, replayed.apart) == (0.25, True)
+        found = {name: (image, labels) for name, image, labels in replayed.images.decoded()}
+        assert list(found) == ["m0", "m1", "m2"]
+        for at in range(3):
+            image, labels = found[f"m{at}"]
+            assert (image == 50 * at).all()
+            assert labels[::2, 0].tolist() == [0, 0, 1, 1, 2, *[VOID] * 3]
+
+    @pytest.mark.parametrize(("labels", "asked"), [("hard", 0), ("soft", 1), ("logits", 1)])
+    def test_the_old_model_is_there_for_those_terms_too(self, lists, base, tmp_path, labels, asked):
+        how = plan("ft")
+        how.method["replay"] = {"part": "deepinversion", "labels": labels}
+        job = lists.prepare(how, "step1", base, Sources(synthesis=tmp_path))
+        assert (job.old is not None) == asked
+
+    def test_what_is_not_there_is_not_replayed(self, lists, base, made):
+        folder, images = made  # images without a list
+        for given in (folder, folder / "nothing", None):
+            assert self.prepared(lists, base, given).task.replayed is None
+        store.listed(lists.of("step1"), 3, images).write(folder / "list.json")
+        assert lists.prepare(plan("deepinversion"), "step0").task.replayed is None
+        plain = lists.prepare(plan("ft"), "step1", base, Sources(synthesis=folder))
+        assert plain.task.replayed is None

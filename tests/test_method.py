@@ -10,9 +10,11 @@ from cssegcore.freeze.all_but_newest import AllButNewest
 from cssegcore.freeze.none import Nothing as NothingFrozen
 from cssegcore.losses.ce import CrossEntropy
 from cssegcore.losses.ewc import ElasticWeights
+from cssegcore.losses.logit_mse import LogitMse
 from cssegcore.losses.unbiased_ce import UnbiasedCrossEntropy
 from cssegcore.losses.unbiased_kd import UnbiasedDistillation
 from cssegcore.method import SLOTS, Method, Recipe, base_modules, recipe_modules
+from cssegcore.replay.deepinversion import DeepInversion
 from cssegcore.replay.exemplars import Exemplars
 from cssegcore.replay.none import Nothing as NothingReplayed
 from cssegcore.statistics.fisher import Fisher
@@ -68,6 +70,22 @@ class TestRecipe:
         assert method.replay == Exemplars()
         assert base.freeze == NothingFrozen()
         assert base.replay == NothingReplayed()
+
+    def test_terms_over_replayed_samples_are_kept_apart(self):
+        method = Method.of(named("deepinversion"))
+        assert isinstance(method.replay, DeepInversion)
+        assert method.replayed == {"replayed": LogitMse(weight=1.0)}
+        assert list(method.terms) == ["unbiased_ce", "unbiased_kd"]
+        assert Method.of_base(named("deepinversion").base).replayed == {}
+        replay = {"part": "deepinversion", "labels": "hard", "weight": 2}
+        assert Method.of(recipe(replay=replay)).replayed == {
+            "replayed": CrossEntropy("labelled", weight=2.0)
+        }
+        replay = {"part": "deepinversion", "labels": "soft", "weight": 10}
+        assert Method.of(recipe(replay=replay)).replayed == {
+            "replayed": UnbiasedDistillation(weight=10.0)
+        }
+        assert Method.of(named("ssul_m")).replayed == {}
 
     @pytest.mark.parametrize(
         ("losses", "scores", "unknown"),
@@ -126,6 +144,16 @@ class TestRecipe:
             "cssegcore.losses.bce",
             "cssegcore.replay.exemplars",
             "cssegcore.unknown.salient",
+        ]
+        assert sorted(recipe_modules(named("deepinversion"))) == [
+            "cssegcore.classifier_init.background",
+            "cssegcore.freeze.none",
+            "cssegcore.heads.linear",
+            "cssegcore.losses.logit_mse",
+            "cssegcore.losses.unbiased_ce",
+            "cssegcore.losses.unbiased_kd",
+            "cssegcore.replay.deepinversion",
+            "cssegcore.unknown.none",
         ]
         assert "cssegcore.statistics.walk" in recipe_modules(named("rw"))
         assert "cssegcore.statistics.walk" in base_modules(named("rw").base)
@@ -193,10 +221,17 @@ class TestRefusals:
         with pytest.raises(InputError, match=message):
             Method.of(made)
 
-    @pytest.mark.parametrize("taken", ["epoch", "lr", "loss"])
+    @pytest.mark.parametrize("taken", ["epoch", "lr", "loss", "auxiliary"])
     def test_a_term_that_would_overwrite_a_column_of_the_curve(self, taken):
         made = recipe(losses={taken: {"part": "ce"}})
         with pytest.raises(InputError, match=rf"`method\.losses\.{taken}`.*column.*another name"):
+            Method.of(made)
+
+    def test_a_term_that_would_hide_one_of_the_replay(self):
+        losses = {"replayed": {"part": "ce"}}
+        assert list(Method.of(recipe(losses=losses)).losses) == ["replayed"]
+        made = recipe(losses=losses, replay={"part": "deepinversion"})
+        with pytest.raises(InputError, match=r"`method\.losses\.replayed`.*column.*another name"):
             Method.of(made)
 
     @pytest.mark.parametrize(

@@ -17,11 +17,13 @@ from cssegcore.data.dataset import open_dataset
 from cssegcore.data.index import build_index
 from cssegcore.engine import Optimizer
 from cssegcore.errors import InputError
+from cssegcore.inversion.weights import Weights
 from cssegcore.job import VIEWS
 from cssegcore.method import SLOTS, Method, Recipe
 from cssegcore.networks import Architecture
 from cssegcore.parts import make_part
 from cssegcore.pseudo_labels import PseudoLabels
+from cssegcore.replay.deepinversion import DeepInversion
 from cssegcore.scenarios import Scenario
 from cssegcore.sense import Whole, check_recipe
 from cssegcore.strict import build
@@ -59,6 +61,8 @@ class Settings:
     pseudo_labels: dict[str, Any] = dataclasses.field(default_factory=lambda: {"part": "none"})
     unknown: str = "none"
     memory: int = 0
+    weight_decay: float = 1e-4
+    made: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 FEATURES = {"prototype_matching": 0.01, "attraction": 1e-3, "repulsion": 1e-3}
@@ -92,6 +96,28 @@ SSUL = Settings(
     pseudo_labels={"part": "sigmoid", "threshold": 0.7},
     unknown="salient",
 )
+DEEPINVERSION = dataclasses.replace(
+    MIB,
+    epochs=(20, 20),
+    lr=(0.01, 0.01),
+    batch=16,
+    weight_decay=0,
+    made={
+        "per_class": 32,
+        "beside": 15,
+        "terms": {"replayed": {"part": "logit_mse", "weight": 1}},
+        "least": (0, 0),
+        "extra": 0,
+        "target": "presence",
+        "phases": ((1, 2000), (1, 8000)),
+        "lr": 0.2,
+        "betas": (0.5, 0.9),
+        "jitter": 30,
+        "flip": 0.5,
+        "stem_factor": 10,
+        "weights": Weights(features=0.05, total_variation_l2=1e-4, image_l2=1e-5),
+    },
+)
 changed = dataclasses.replace
 USUAL = {"epochs": (30, 30), "lr": (0.01, 0.001), "batch": 24, "crop": 512}
 USUAL |= {"backbone_lr": 1, "floor": 0}
@@ -121,6 +147,7 @@ TABLE = {
         for method, settings in {
             **{"ft": FT, "lwf": LWF, "lwf_mc": LWF_MC, "ilt": ILT},
             **{"ewc": EWC, "pi": PI, "rw": RW, "joint": JOINT, "mib": MIB},
+            "deepinversion": DEEPINVERSION,
         }.items()
     },
     **{f"voc/{name}/plop": PLOP for name in ("19-1", "15-5", "15-1")},
@@ -238,7 +265,29 @@ def settings_of(params: Params, whole: Whole) -> Settings:
         pseudo_labels=whole.recipe.pseudo_labels,
         unknown=whole.recipe.base.unknown["part"],  # type: ignore[arg-type]
         memory=method.replay.size,
+        weight_decay=optimizer.weight_decay,
+        made=made_of(method.replay, optimizer.batch_size) if method.replay.synthesizes else {},
     )
+
+
+def made_of(replay: DeepInversion, batch: int) -> dict[str, Any]:
+    """Reads how images are made and rehearsed; the largest shift in pixels of 256."""
+    how = replay.inversion
+    return {
+        "per_class": replay.per_class,
+        "beside": round(batch * replay.share / (1 - replay.share)),
+        "terms": replay.terms,
+        "least": (replay.confidence, replay.agreement),
+        "extra": replay.extra,
+        "target": how.target,
+        "phases": how.phases,
+        "lr": how.lr,
+        "betas": how.betas,
+        "jitter": round(256 * how.jitter),
+        "flip": how.flip,
+        "stem_factor": how.stem_factor,
+        "weights": how.weights,
+    }
 
 
 @pytest.mark.parametrize("pair", TABLE)
@@ -246,7 +295,6 @@ def test_a_pair_is_trained_as_published(conf, pair):
     params, whole = checked(composed(conf, pair))
     assert settings_of(params, whole) == TABLE[pair]
     assert params.optimizer["momentum"] == 0.9
-    assert params.optimizer["weight_decay"] == 1e-4
     assert params.optimizer["power"] == 0.9
     if not pair.startswith(("shapes", "camvid")):
         assert params.model["backbone"] == "resnet101"

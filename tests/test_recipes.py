@@ -89,7 +89,9 @@ class TestEveryRecipe:
         rows = learned[step].trained.rows
         assert [row["epoch"] for row in rows] == list(range(1, EPOCHS[step] + 1))
         assert all(math.isfinite(value) for row in rows for value in row.values())
-        assert list(rows[0]) == ["epoch", "lr", "loss", *learned[step].job.method.terms]
+        method = learned[step].job.method
+        terms = [*method.losses, *method.replayed, *method.penalties]
+        assert list(rows[0]) == ["epoch", "lr", "loss", *terms]
         assert learned[step].after < 0.99 * learned[step].before
 
     def test_outputs_are_the_classes_seen(self, learned, step):

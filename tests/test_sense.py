@@ -13,6 +13,7 @@ from tests.tiny import METHODS, method_section
 
 BCE, CE = {"bce": {"part": "bce"}}, {"ce": {"part": "ce"}}
 FISHER = {"fisher": {"part": "fisher"}}
+MADE = {"part": "deepinversion"}
 
 
 def whole(method, changed):
@@ -244,6 +245,34 @@ REFUSED = {
             "`method.replay: exemplars` reads the previous model's logits as sigmoid, but its"
             " losses made them softmax: set `method.replay` to none, or take losses of that kind.",
         ),
+        (
+            "joint",
+            {"replay": MADE},
+            "`method.replay: deepinversion` brings back what `method.images: seen` trains on",
+        ),
+        *(
+            (
+                "ft",
+                {"start": "scratch", "replay": MADE | {"labels": labels}},
+                "`method.replay: deepinversion` asks the previous model about its samples, which"
+                " `method.start: scratch` leaves out: set `method.start: previous`, or"
+                " `method.replay.labels` to hard.",
+            )
+            for labels in ("soft", "logits")
+        ),
+        (
+            "lwf_mc",
+            {"replay": MADE},
+            "`method.replay: deepinversion` reads the previous model's logits as softmax, but its"
+            " losses made them sigmoid:",
+        ),
+        (
+            "ssul",
+            {"replay": MADE},
+            "`method.replay: deepinversion` draws classes out of a model, and"
+            " `method.base.unknown: salient` is none that a layout can show: set"
+            " `method.base.unknown` to none, or `method.replay` to exemplars.",
+        ),
     ],
 }
 CASES = [(rule, *case) for rule, cases in REFUSED.items() for case in cases]
@@ -256,6 +285,15 @@ def test_what_does_not_go_together_is_refused_with_the_way_out(rule, method, cha
     # by the rule it is told of, and by none before
     refusing = [r.__name__ for r in sense.RULES if list(r(whole(method, changed)))]
     assert refusing[0] == rule
+
+
+def test_images_of_what_is_frozen_are_refused():
+    """Told after what else is wrong: so far, only what has an unknown class freezes a trunk."""
+    (_, frozen, _) = sense._replay_brings_something(whole("ssul", {"replay": MADE}))
+    assert frozen == (
+        "`method.replay: deepinversion` rehearses old classes, which `method.freeze:"
+        " all_but_newest` holds anyway: set one of the two to none."
+    )
 
 
 def test_every_rule_is_told_of():
@@ -276,6 +314,9 @@ def test_every_recipe_makes_sense(method):
         ("ssul", {"pseudo_labels": {"part": "none"}, "classifier_init": {"part": "none"}}),
         ("ft", {"pseudo_labels": {"part": "entropy"}}),
         ("lwf_mc", {"replay": {"part": "exemplars"}}),
+        ("ft", {"replay": MADE}),
+        ("plop", {"replay": MADE | {"labels": "logits", "weight": 1}}),
+        ("ft", {"start": "scratch", "replay": MADE | {"labels": "hard"}}),
         ("mib", {"losses": {"a": {"part": "unbiased_ce"}, "m": {"part": "feature_mse"}}}),
         ("ewc", {"base.statistics": FISHER | {"walk": {"part": "walk"}}}),
     ],

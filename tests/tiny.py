@@ -12,6 +12,7 @@ from cssegcore.data.dataset import Dataset, open_dataset
 from cssegcore.data.index import build_index
 from cssegcore.data.splits import write_splits
 from cssegcore.engine import Hooks, Job, Row, Trained
+from cssegcore.files import write_json
 from cssegcore.heads.linear import Linear
 from cssegcore.job import Plan, Sources, prepare
 from cssegcore.method import SLOTS
@@ -19,7 +20,7 @@ from cssegcore.networks import Architecture, Segmenter
 from cssegcore.parts import make_part
 from cssegcore.pseudo_labels import PseudoLabels
 from cssegcore.pseudo_labels import Task as Labelling
-from cssegcore.replay import Replay
+from cssegcore.replay import Replay, Synthesis
 from cssegcore.replay import Task as Remembering
 from cssegcore.resume import ResumeFile
 from cssegcore.saliency.maps import write_maps
@@ -48,9 +49,17 @@ CLASSES = {"step0": 3, "step1": 4, "step2": 5}
 """How many are told apart after a step, the background included."""
 
 
+QUICK = {"phases": [[1, 2]], "batch_size": 4, "border": 0}
+"""Of an inversion that only has to run."""
+
+
 def method_section(name: str) -> dict[str, Any]:
-    """Returns the section `method` of a recipe in conf/."""
-    return yaml.safe_load(scenes.composed(f"method={name}", "published=none"))["method"]
+    """Returns the section `method` of a recipe in conf/; images are made in no time."""
+    section = yaml.safe_load(scenes.composed(f"method={name}", "published=none"))["method"]
+    if section["replay"]["part"] == "deepinversion":
+        section["replay"] |= {"per_class": 1, "agreement": 0, "confidence": 0}
+        section["replay"]["inversion"] |= QUICK
+    return section
 
 
 def plan(method: str = "mib", epochs: int = 2, **changed: Any) -> Plan:
@@ -108,8 +117,10 @@ class Lists:
             seed=how.seed,
             progress=whole,
         )
-        replay = how.method["replay"]
-        make_part(SLOTS["replay"], Replay, replay, "method.replay").remember(memory, task)
+        replay = make_part(SLOTS["replay"], Replay, how.method["replay"], "method.replay")
+        replay.remember(memory, task)
+        synthesis = folder / step / "synthesis"
+        replay.synthesize(synthesis, self.synthesis(how, step, previous, folder))
         lists = {"train": self.of(step)}
         if (memory / "list.json").exists():
             lists["memory"] = StepList.read(memory / "list.json")
@@ -117,7 +128,24 @@ class Lists:
         make_part(SLOTS["pseudo_labels"], PseudoLabels, rule, where).write(
             pseudo_labels, Labelling(self.dataset, lists, previous, whole)
         )
-        return Sources(pseudo_labels, memory, saliency)
+        return Sources(pseudo_labels, memory, saliency, synthesis)
+
+    def synthesis(self, how: Plan, step: str, previous: Path, folder: Path) -> Synthesis:
+        """Returns the moment before a step when images are made, from a model file."""
+        kept = folder / list(STEPS)[list(STEPS).index(step) - 1] / "synthesis"
+        if not kept.exists():
+            write_json(kept / "manifest.json", {"images": []})
+        return Synthesis(
+            dataset=self.dataset,
+            current=self.of(step),
+            augmentation=how.augmentation,
+            kept=kept,
+            model=previous,
+            seed=how.seed,
+            resume=folder / f"{step}-synthesis.pt",
+            progress=whole,
+            tell=lambda _: None,
+        )
 
     def _saliency(self, recipe: dict[str, Any]) -> Path | None:
         rule = make_part(SLOTS["unknown"], Unknown, recipe, "method.base.unknown")

@@ -1,9 +1,10 @@
 """A step's images in memory, and batches of them."""
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,11 +30,13 @@ class Batch:
     """Network input and labels (network outputs, 255 void) of b images, on the device.
 
     `labels` are to be trained on; `annotated` leaves out what is no annotation but a guess.
+    `replayed` is a batch of earlier steps beside this one.
     """
 
     images: Float[Tensor, "b 3 h w"]
     labels: Int[Tensor, "b h w"]
     annotated: Int[Tensor, "b h w"]
+    replayed: "Batch | None" = None
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,22 @@ class Sample:
 
 @dataclass(frozen=True)
 class Replayed:
-    """Images of earlier steps, and the share of every batch that they take."""
+    """Images of earlier steps.
+
+    Attributes:
+        images: Which.
+        share: Of the images of an iteration.
+        apart: Whether they form batches of their own beside the step's, which stay whole; if not,
+            they take places in the step's batches.
+    """
 
     images: "Images"
     share: float
+    apart: bool = False
+
+    def beside(self, size: int) -> int:
+        """Returns how many of them an iteration sees beside `size` images of the step."""
+        return max(1, round(size * self.share / (1 - self.share))) if self.apart else 0
 
 
 class Images:
@@ -103,21 +118,22 @@ class Images:
         """Yields every image once in random order; an incomplete last batch is left out.
 
         A list shorter than a batch makes one batch of all it has. With `replayed`, random places
-        of every batch go to those images instead; what stood there is not seen in this epoch.
+        of every batch go to those images instead, and what stood there is not seen in this epoch;
+        or, if they stay apart, every batch brings one of those along.
         """
         order = rng.permutation(len(self))
         size = min(batch_size, len(self))
         others = _endless(replayed.images, rng) if replayed else iter(())
         for start in range(0, len(self) - size + 1, size):
             samples = [self._samples[i] for i in order[start : start + size]]
-            if replayed:
+            if replayed and not replayed.apart:
                 for place in rng.permutation(size)[: int(size * replayed.share)]:
                     samples[place] = next(others)
-            sizes = np.array([sample.size for sample in samples], np.int64)
-            views = augmentation.draw(sizes, rng)
-            where = torch.from_numpy(sizes).to(device)
-            images, maps = cut(*_stack(samples, device), where, views, augmentation.size)
-            yield Batch(images, maps[0], maps[-1])
+            batch = _view(samples, augmentation, rng, device)
+            if replayed and replayed.apart:
+                beside = list(itertools.islice(others, replayed.beside(size)))
+                batch = replace(batch, replayed=_view(beside, augmentation, rng, device))
+            yield batch
 
     def iterations(self, batch_size: int) -> int:
         """Returns how many batches `epoch` yields."""
@@ -138,6 +154,20 @@ class Images:
                 Batch(normalise(photographs), labels[0], labels[-1]),
             )
             start = stop
+
+
+def _view(
+    samples: Sequence[Sample],
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+    device: torch.device,
+) -> Batch:
+    """Cuts a random view out of each sample."""
+    sizes = np.array([sample.size for sample in samples], np.int64)
+    views = augmentation.draw(sizes, rng)
+    where = torch.from_numpy(sizes).to(device)
+    images, maps = cut(*_stack(samples, device), where, views, augmentation.size)
+    return Batch(images, maps[0], maps[-1])
 
 
 def _endless(images: Images, rng: np.random.Generator) -> Iterator[Sample]:

@@ -1,14 +1,17 @@
 """What a way of replaying earlier steps does. No torch here: most methods replay nothing."""
 
-import abc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from cssegcore.data.dataset import Dataset
+from cssegcore.files import write_json
 from cssegcore.scenarios import StepList
 from cssegcore.types import Scores
+
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+"""Wraps an iterable (second argument: how many)."""
 
 
 @dataclass(frozen=True)
@@ -31,25 +34,64 @@ class Task:
     kept: StepList | None
     model: Path
     seed: int
-    progress: Callable[[Iterable[Any], int], Iterable[Any]]
+    progress: Progress
 
 
-class Replay(abc.ABC):
-    """Brings samples of earlier steps into a step: kept photographs, made ones, or none.
+@dataclass(frozen=True)
+class Synthesis:
+    """The moment before a step, when images are made.
 
     Attributes:
-        scores: How it reads the previous model's logits; None if it reads none.
-        share: Share of a batch that is replayed.
-        size: Number of samples it keeps.
-        shifted: Whether replayed labels go through the rule for the unknown class like all others.
+        dataset: Where photographs and annotations lie.
+        current: Training list of the step to come.
+        augmentation: The section `augmentation`: images are made at the size of its views.
+        kept: Folder of the images made before the steps before.
+        model: File of the model of the step before.
+        seed: Of the whole run.
+        resume: File for what is finished, should the process be killed.
+        progress: Wraps the iterable of iterations.
+        tell: Called with a line about each finished batch.
     """
 
-    scores: ClassVar[Scores | None] = None
-    share: float
-    size: int
-    shifted: bool
+    dataset: Dataset
+    current: StepList
+    augmentation: Mapping[str, object]
+    kept: Path
+    model: Path
+    seed: int
+    resume: Path
+    progress: Progress
+    tell: Callable[[str], None]
 
-    @abc.abstractmethod
+
+class Replay:
+    """Brings samples of earlier steps into a step: kept photographs, made ones, or none.
+
+    Samples take places in the step's own batches; or, if a part names `terms`, they form batches
+    of their own, and those terms are all that is asked of them.
+
+    Attributes:
+        remembers: Whether it keeps photographs of the dataset.
+        synthesizes: Whether it makes images.
+        scores: How it reads the previous model's logits; None if it reads none.
+        share: Share of the images of an iteration that are replayed.
+        size: Number of the dataset's photographs it keeps.
+        shifted: Whether replayed labels go through the rule for the unknown class like all others.
+        terms: Recipes of losses over batches of replayed samples, by name.
+    """
+
+    remembers: ClassVar[bool] = False
+    synthesizes: ClassVar[bool] = False
+    scores: ClassVar[Scores | None] = None
+    share: float = 0.0
+    size: int = 0
+    shifted: bool = True
+
+    @property
+    def terms(self) -> Mapping[str, dict[str, object]]:
+        """No terms of their own, so that samples join the step's batches."""
+        return {}
+
     def remember(self, out: Path, task: Task) -> None:
         """Writes `manifest.json` below `out` and, if it keeps photographs, `list.json`.
 
@@ -57,7 +99,10 @@ class Replay(abc.ABC):
         seen so far, the new ones included, in `visible`. The manifest has the names (`images`) and,
         if any are kept, how many were chosen for each class (`classes`).
         """
+        del task
+        write_json(out / "manifest.json", {"images": []})
 
-    @abc.abstractmethod
-    def synthesize(self, out: Path) -> None:
-        """Writes `manifest.json` below `out`, and the images and labels that it lists."""
+    def synthesize(self, out: Path, task: Synthesis) -> None:
+        """Writes `manifest.json` below `out` and, if it makes images, those and `list.json`."""
+        del task
+        write_json(out / "manifest.json", {"images": []})

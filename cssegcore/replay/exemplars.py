@@ -12,13 +12,8 @@ from pathlib import Path
 from typing import ClassVar, Literal, final
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Int, UInt8
 
-from cssegcore.checkpoint import load
-from cssegcore.confidence import check_threshold, completed
-from cssegcore.data.batches import Images
-from cssegcore.device import choose_device
 from cssegcore.files import write_json
 from cssegcore.replay._base import Replay, Task
 from cssegcore.scenarios import StepList
@@ -105,6 +100,7 @@ class Exemplars(Replay):
     labels: Literal["shifted", "released"] = "shifted"
     shifted: bool = dataclasses.field(init=False)
 
+    remembers: ClassVar[bool] = True
     scores: ClassVar[Scores | None] = "sigmoid"
 
     def __post_init__(self) -> None:
@@ -113,7 +109,8 @@ class Exemplars(Replay):
                 raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}")
         if not 0 < self.share < 1:
             raise ValueError(f"`share` must lie in (0, 1), got {self.share}")
-        check_threshold(self.threshold)
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"`threshold` must lie in [0, 1], got {self.threshold}")
         object.__setattr__(self, "shifted", self.labels == "shifted")
 
     def remember(self, out: Path, task: Task) -> None:
@@ -138,12 +135,17 @@ class Exemplars(Replay):
         manifest = {"images": memory.names, "wanted": self.size, "classes": counts}
         write_json(out / "manifest.json", manifest)
 
-    def synthesize(self, out: Path) -> None:
-        write_json(out / "manifest.json", {"images": []})
-
     def _completed(
         self, task: Task, chosen: StepList, known: int
     ) -> Iterator[Bool[np.ndarray, " c"]]:
+        # here, not above: all else reads no model and pays for no torch
+        import torch
+
+        from cssegcore.checkpoint import load
+        from cssegcore.confidence import completed
+        from cssegcore.data.batches import Images
+        from cssegcore.device import choose_device
+
         device = choose_device()
         segmenter = load(task.model, device).segmenter
         background = 0 if segmenter.unknown is None else 1

@@ -38,6 +38,21 @@ class Guesses:
 
 
 @dataclass(frozen=True)
+class Synthesised:
+    """What the images made before a step are like.
+
+    Attributes:
+        step: Name of the step that trains on them.
+        statistics: What the synthesis says of them.
+        sheet: The contact sheet.
+    """
+
+    step: str
+    statistics: dict[str, Any]
+    sheet: Path
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What the steps left, in the order of learning.
 
@@ -47,12 +62,14 @@ class Evaluation:
             `running_epoch` (from 1, over all steps) and `step` (its index).
         panels: The photographs of the last step.
         guesses: The pseudo-labels of each step that had any.
+        made: The images made before each step that had any.
     """
 
     records: list[Evaluated]
     epochs: list[dict[str, str]]
     panels: list[Panel]
     guesses: list[Guesses]
+    made: list[Synthesised]
 
 
 def read_evaluation(folder: Path) -> Evaluation:
@@ -76,7 +93,7 @@ def read_evaluation(folder: Path) -> Evaluation:
                 " or other classes); delete the folder of the one that does not belong."
             )
     epochs, panels = _read_epochs(records, folders), _find_panels(folders)
-    return Evaluation(records, epochs, panels, _read_guesses(folders))
+    return Evaluation(records, epochs, panels, _read_guesses(folders), _read_made(folders))
 
 
 def _read_confusion(path: Path) -> Evaluated:
@@ -106,6 +123,16 @@ def _read_guesses(folders: list[Path]) -> list[Guesses]:
         content = json.loads(path.read_bytes()) if path.is_file() else {}
         if content.get("classes"):
             found.append(Guesses(folder.name, content["background"], content["classes"]))
+    return found
+
+
+def _read_made(folders: list[Path]) -> list[Synthesised]:
+    found = []
+    for folder in folders:
+        path = folder / "synthesis.json"
+        content = json.loads(path.read_bytes()) if path.is_file() else {}
+        if content.get("classes"):
+            found.append(Synthesised(folder.name, content, folder / "sheet.png"))
     return found
 
 

@@ -15,7 +15,7 @@ from cssegcore.metrics.continual import (
     points,
 )
 from cssegcore.palette import palette
-from cssegcore.report.evaluation import Evaluation
+from cssegcore.report.evaluation import Evaluation, Synthesised
 from cssegcore.report.figures import DPI
 from cssegcore.report.theme import DARK, LIGHT, STRONGEST
 from cssegcore.types import IGNORE
@@ -92,6 +92,7 @@ def render_page(
         pictures=pictures,
         panels=evaluation.panels,
         guesses=_guesses(evaluation),
+        made=[_made(step) for step in evaluation.made],
         void=_colour(IGNORE),
         light=LIGHT,
         dark=DARK,
@@ -151,6 +152,23 @@ def _guesses(evaluation: Evaluation) -> list[dict[str, Any]]:
         for step in evaluation.guesses
         for row in step.classes
     ]
+
+
+def _made(step: Synthesised) -> dict[str, Any]:
+    """Returns the step, the sheet, how many images were kept, and agreements in percent."""
+    numbers = step.statistics
+    return {
+        "step": step.step,
+        "model": numbers["step"],
+        "sheet": step.sheet,
+        "kept": sum(row["kept"] for row in numbers["classes"]),
+        "wanted": sum(row["wanted"] for row in numbers["classes"]),
+        "agreement": {
+            who: {key: points(row[key]) for key in ("target_pixels", "miou")}
+            for who, row in numbers["agreement"].items()
+        },
+        "distance": numbers["distance"],
+    }
 
 
 def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
