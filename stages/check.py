@@ -1,5 +1,6 @@
 """Checks every parameter before anything runs, and writes down which code each stage depends on."""
 
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,6 +103,9 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
         extra["synthesize"] += [views]
         batch_norms(architecture.trunk())  # refuses what has no statistics to draw from
     tables = {name: closure([f"stages.{name}", *extra.get(name, [])]) for name in STAGES}
+    making = whole.increment.replay.making(recipe.replay)
+    for stage in ("memory", "synthesize"):  # what only a training reads does not run them again
+        tables[stage]["method.replay"] = json.dumps(making, sort_keys=True)
     tables["method.base"] = closure(["stages.train", views, *model, *base_modules(recipe.base)])
     tables["method"] = closure(["stages.train", views, *model, *recipe_modules(recipe)])
     return tables

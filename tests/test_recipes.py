@@ -64,6 +64,8 @@ def learned(request, lists, tmp_path_factory):
             augmentation=WHOLE,
             optimizer=CALM,
         )
+        if "inversion" in how.method["replay"]:  # rehearsed noise would outweigh all labels
+            how.method["replay"]["inversion"]["phases"] = [[1, 40]]
         sources = lists.sources(how, step, previous, folder)
         job = lists.prepare(how, step, previous, sources)
         before = distance(job)

@@ -77,12 +77,14 @@ class Replay:
         share: Share of the images of an iteration that are replayed.
         size: Number of the dataset's photographs it keeps.
         shifted: Whether replayed labels go through the rule for the unknown class like all others.
+        rehearsal: Numbers that a training reads and neither `remember` nor `synthesize`.
         terms: Recipes of losses over batches of replayed samples, by name.
     """
 
     remembers: ClassVar[bool] = False
     synthesizes: ClassVar[bool] = False
     scores: ClassVar[Scores | None] = None
+    rehearsal: ClassVar[tuple[str, ...]] = ()
     share: float = 0.0
     size: int = 0
     shifted: bool = True
@@ -91,6 +93,14 @@ class Replay:
     def terms(self) -> Mapping[str, dict[str, object]]:
         """No terms of their own, so that samples join the step's batches."""
         return {}
+
+    def making(self, recipe: Mapping[str, object]) -> dict[str, object]:
+        """Returns what of the part's recipe determines what its stages leave.
+
+        Raises:
+            InputError: It names a file that cannot be read.
+        """
+        return {key: value for key, value in recipe.items() if key not in self.rehearsal}
 
     def remember(self, out: Path, task: Task) -> None:
         """Writes `manifest.json` below `out` and, if it keeps photographs, `list.json`.

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, final
 
+from cssegcore.errors import InputError
+from cssegcore.files import digest
 from cssegcore.inversion.settings import Settings
 from cssegcore.replay._base import Replay, Synthesis
 from cssegcore.types import Scores
@@ -54,6 +56,7 @@ class DeepInversion(Replay):
     inversion: Settings = dataclasses.field(default_factory=Settings)
 
     synthesizes: ClassVar[bool] = True
+    rehearsal: ClassVar[tuple[str, ...]] = ("share", "labels", "weight")
     scores: ClassVar[Scores | None] = "softmax"
 
     def __post_init__(self) -> None:
@@ -84,7 +87,22 @@ class DeepInversion(Replay):
         }
         return {"replayed": recipes[self.labels] | {"weight": self.weight}}
 
+    def making(self, recipe: Mapping[str, object]) -> dict[str, object]:
+        files = {f"method.replay.{role}": getattr(self, role) for role in ("student", "verifier")}
+        found = {key: _digest(key, Path(name)) for key, name in files.items() if name}
+        return super().making(recipe) | found
+
     def synthesize(self, out: Path, task: Synthesis) -> None:
         from cssegcore.replay._synthesis import synthesize  # slow: torch
 
         synthesize(out, self, task)
+
+
+def _digest(key: str, path: Path) -> str:
+    try:
+        return digest(path.expanduser().read_bytes())
+    except OSError as error:
+        raise InputError(
+            f"`{key}` is {str(path)!r}, which cannot be read ({error.strerror}): give the path of a"
+            " model file, such as a copy of work/step0/model.safetensors of another run."
+        ) from None

@@ -101,6 +101,7 @@ class Exemplars(Replay):
     shifted: bool = dataclasses.field(init=False)
 
     remembers: ClassVar[bool] = True
+    rehearsal: ClassVar[tuple[str, ...]] = ("share", "labels")
     scores: ClassVar[Scores | None] = "sigmoid"
 
     def __post_init__(self) -> None:
