@@ -7,11 +7,12 @@ step and the epoch alone, so that a training that goes on after a kill sees what
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -138,6 +139,7 @@ class Job:
         optimizer: How weights move.
         augmentation: How images are seen.
         device: Where it runs.
+        makers: The models that made the replayed images, if terms ask what they say of them.
     """
 
     segmenter: Segmenter
@@ -150,6 +152,7 @@ class Job:
     optimizer: Optimizer
     augmentation: Augmentation
     device: torch.device
+    makers: Sequence[Segmenter] = ()
 
     def train(self, resume: ResumeFile, hooks: Hooks) -> Trained:
         """Trains `segmenter` in place.
@@ -280,13 +283,36 @@ class Job:
         replayed, losses = batch.replayed, self.method.replayed
         if replayed is None:
             return {}
-        new, old = self._forward(replayed, losses)
-        seen = Pass(new, old, replayed.labels, replayed.annotated, self.task.num_old)
+        new, _ = self._forward(replayed, {})
+        taught = self._taught(replayed) if self.makers else None
+        labels, num_old = replayed.labels, self.task.num_old
+        seen = Pass(new, None, labels, labels, num_old, taught=taught)
         return {name: loss.weight * loss(seen) for name, loss in losses.items()}
 
+    @torch.no_grad()
+    def _taught(self, replayed: Batch) -> Float[Tensor, "b k h w"]:
+        """Has each image's maker score it; classes that it does not know score -inf."""
+        images = replayed.images
+        known = max(maker.outputs for maker in self.makers)
+        size = (len(images), known, *images.shape[-2:])
+        taught = torch.full(size, -math.inf, device=self.device)
+        assert replayed.sources is not None
+        for at, maker in enumerate(self.makers):
+            mine = torch.from_numpy(np.flatnonzero(replayed.sources == at)).to(self.device)
+            if len(mine):
+                with self._precision():
+                    scores = maker(images[mine]).logits
+                taught[mine, : scores.shape[1]] = scores
+        return taught
+
+    def _precision(self) -> torch.autocast:
+        kind = self.device.type
+        on = self.optimizer.amp and kind == "cuda"
+        return torch.autocast(kind, torch.bfloat16, enabled=on)
+
     def _forward(self, batch: Batch, losses: Mapping[str, Loss]) -> tuple[Outputs, Outputs | None]:
-        kind, old = self.device.type, None
-        with torch.autocast(kind, torch.bfloat16, enabled=self.optimizer.amp and kind == "cuda"):
+        old = None
+        with self._precision():
             if self.old is not None and any(t.needs_old for t in losses.values()):
                 with torch.no_grad():
                     old = self.old(batch.images)

@@ -129,6 +129,7 @@ def prepare(
         optimizer=optimizer,
         augmentation=views,
         device=device,
+        makers=_makers(method, sources, device),
     )
 
 
@@ -159,7 +160,7 @@ def _networks(
             f" {'; '.join(differing)}. Run `dvc repro` so that the steps fit each other."
         )
     num_old, old = segmenter.outputs, None
-    if any(term.needs_old for term in (*method.terms.values(), *method.replayed.values())):
+    if any(term.needs_old for term in method.terms.values()):
         old = copy.deepcopy(segmenter).requires_grad_(False)
         old = old.to(memory_format=torch.channels_last)
     segmenter.grow(len(model.classes[-1]))
@@ -169,26 +170,30 @@ def _networks(
 
 def _replayed(dataset: Dataset, method: Method, sources: Sources) -> Replayed | None:
     """Reads the samples of earlier steps, if the recipe replays any and the step has some."""
-    images = _remembered(dataset, method, sources) or _made(method, sources)
-    if not images:
-        return None
-    return Replayed(images, method.replay.share, apart=bool(method.replayed))
-
-
-def _remembered(dataset: Dataset, method: Method, sources: Sources) -> Images | None:
+    share, apart = method.replay.share, bool(method.replayed)
+    if made := _made(method, sources):
+        return Replayed(Images(made.dataset, made.chosen), share, apart, made.sources)
     if sources.memory is None or not method.replay.remembers:
         return None
     path = sources.memory / "list.json"
-    if not path.exists():
+    kept = StepList.read(path) if path.exists() else None
+    if not kept or not kept.images:
         return None
-    return Images(dataset, StepList.read(path), reader(dataset, method, sources, "memory"))
+    return Replayed(Images(dataset, kept, reader(dataset, method, sources, "memory")), share, apart)
 
 
-def _made(method: Method, sources: Sources) -> Images | None:
-    if sources.synthesis is None or not method.replay.synthesizes:
-        return None
-    found = store.opened(sources.synthesis)
-    return Images(*found) if found else None
+def _made(method: Method, sources: Sources) -> store.Opened | None:
+    made = sources.synthesis is not None and method.replay.synthesizes
+    return store.opened(sources.synthesis) if made and sources.synthesis else None
+
+
+def _makers(method: Method, sources: Sources, device: torch.device) -> list[Segmenter]:
+    """Loads the models that made images, if the recipe asks what they say of them."""
+    made = _made(method, sources)
+    if not made or not any(term.needs_makers for term in method.replayed.values()):
+        return []
+    loaded = [checkpoint.load(path, device).segmenter for path in made.makers]
+    return [m.requires_grad_(False).to(memory_format=torch.channels_last) for m in loaded]
 
 
 def reader(dataset: Dataset, method: Method, sources: Sources, kind: str) -> Revise | None:

@@ -203,6 +203,17 @@ def _annotated_classes_are_learned(whole: Whole) -> Iterator[str]:
             )
 
 
+def _makers_are_there(whole: Whole) -> Iterator[str]:
+    for where, method in whole.phases():
+        for name, term in method.losses.items():
+            if term.needs_makers:
+                yield (
+                    f"`{where}.losses.{name}` asks models about the images that they made, and a"
+                    " step's own photographs have no such model: drop the term; `method.replay:"
+                    " deepinversion` brings it along."
+                )
+
+
 def _features_are_gathered_alike(whole: Whole) -> Iterator[str]:
     for where, method in whole.phases():
         parts = {**method.statistics, **method.losses}
@@ -225,12 +236,6 @@ def _replay_brings_something(whole: Whole) -> Iterator[str]:
         yield (
             f"`method.replay: {part}` brings back what `method.images: seen` trains on already: set"
             " `method.replay` to none."
-        )
-    if whole.increment.from_scratch and any(t.needs_old for t in whole.increment.replayed.values()):
-        yield (
-            f"`method.replay: {part}` asks the previous model about its samples, which"
-            " `method.start: scratch` leaves out: set `method.start: previous`, or"
-            " `method.replay.labels` to hard."
         )
     if replay.synthesizes and whole.increment.unknown.present:
         yield (
@@ -265,5 +270,6 @@ RULES: tuple[Rule, ...] = (
     _annotated_classes_are_learned,
     _features_are_gathered_alike,
     _replay_brings_something,
+    _makers_are_there,
 )
 """Each yields what it refuses, one line each."""

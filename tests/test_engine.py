@@ -1,6 +1,7 @@
 import copy
 import dataclasses
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -312,7 +313,7 @@ class TestStatisticsAndPenalties:
 
 
 @pytest.fixture(scope="module")
-def made(lists, tmp_path_factory):
+def made(lists, base, tmp_path_factory):
     """A folder of random images whose labels are classes of the base step, or void."""
     folder, rng, images = tmp_path_factory.mktemp("made"), np.random.default_rng(0), []
     for at in range(5):
@@ -320,6 +321,10 @@ def made(lists, tmp_path_factory):
         image = rng.integers(0, 256, (24, 24, 3), np.uint8)
         images.append(store.write(folder, store.Made(f"m{at}", image, labels, labels, labels)))
     store.listed(lists.of("step1"), 3, images).write(folder / store.LIST)
+    steps = [{"step": "step0", "images": [name for name, _ in images]}]
+    write_json(folder / "manifest.json", {"images": [], "steps": steps})
+    store.maker(folder, "step0").parent.mkdir()
+    shutil.copy(base, store.maker(folder, "step0"))
     return folder
 
 
@@ -384,7 +389,48 @@ class TestReplayedBatches:
             means = np.mean(told[epoch * n : (epoch + 1) * n], 0)
             assert [row["ce"], row["replayed"]] == pytest.approx(means, rel=1e-3)
             assert row["loss"] == pytest.approx(row["ce"] + row["replayed"])
-        assert (job.old is None) == (labels == "hard")
+        assert job.old is None
+
+    def test_every_image_is_shown_to_its_own_maker(self, lists, base, made, tmp_path):
+        told = []
+
+        class Asking(Loss):
+            needs_makers = True
+
+            def __call__(self, batch):
+                told.append(batch.taught)
+                return batch.logits.mean()
+
+        later = lists.prepare(plan("ft"), "step1", base)
+        model = tmp_path / "model.safetensors"
+        checkpoint.save(model, later.segmenter, later.model, {})
+        folder = tmp_path / "made"
+        shutil.copytree(made, folder)
+        names = [["m0", "m3"], ["m1", "m2", "m4"]]
+        steps = [{"step": f"step{i}", "images": mine} for i, mine in enumerate(names)]
+        write_json(folder / "manifest.json", {"images": [], "steps": steps})
+        shutil.copy(model, store.maker(folder, "step1"))
+        how = plan("ft", 1)
+        how.method["replay"] = {"part": "deepinversion", "share": 0.6}
+        job = lists.prepare(how, "step2", model, Sources(synthesis=folder))
+        job = dataclasses.replace(
+            job, method=dataclasses.replace(job.method, replayed={"replayed": Asking()})
+        )
+        makers = [checkpoint.load(path, CPU).segmenter for path in (base, model)]
+        rng = np.random.default_rng([1, 2, 0])
+        batches = list(job.task.images.epoch(views(), 2, rng, CPU, job.task.replayed))
+        run(job, tmp_path / "r")
+        assert len(told) == len(batches)
+        for taught, batch in zip(told, batches, strict=True):
+            images, sources = batch.replayed.images, batch.replayed.sources
+            assert taught.shape[:2] == (3, 4)
+            for one, image, source in zip(taught, images, sources, strict=True):
+                with torch.no_grad():
+                    said = makers[source](image[None]).logits[0]
+                assert torch.allclose(one[: len(said)], said, atol=1e-5)
+                assert (one[len(said) :] == -math.inf).all()
+                assert len(said) == (3, 4)[source]
+        assert {int(s) for batch in batches for s in batch.replayed.sources} == {0, 1}
 
     def test_no_statistic_sees_them_and_no_other_loss_does(self, lists, base, made, tmp_path):
         own, theirs = [], []

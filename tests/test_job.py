@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from cssegcore.inversion import store
 from cssegcore.job import Sources, reader
 from cssegcore.method import Method, Recipe
 from cssegcore.palette import save_labels
-from tests.tiny import Lists, method_section, plan
+from tests.tiny import CPU, Lists, method_section, plan, state
 
 VOID = 255
 RNG = np.random.default_rng(0)
@@ -209,7 +210,7 @@ class TestMadeImages:
         return path
 
     @pytest.fixture
-    def made(self, tmp_path):
+    def made(self, base, tmp_path):
         """Three made images of red and green, the rest void."""
         images = []
         for at in range(3):
@@ -219,6 +220,10 @@ class TestMadeImages:
             images.append(
                 store.write(tmp_path, store.Made(f"m{at}", image, labels, labels, labels))
             )
+        steps = [{"step": "step0", "images": ["m0", "m1", "m2"]}]
+        write_json(tmp_path / "manifest.json", {"steps": steps})
+        (tmp_path / "models").mkdir()
+        shutil.copy(base, store.maker(tmp_path, "step0"))
         return tmp_path, images
 
     def prepared(self, lists, base, folder, step="step1", **replay):
@@ -241,11 +246,18 @@ class TestMadeImages:
             assert labels[::2, 0].tolist() == [0, 0, 1, 1, 2, *[VOID] * 3]
 
     @pytest.mark.parametrize(("labels", "asked"), [("hard", 0), ("soft", 1), ("logits", 1)])
-    def test_the_old_model_is_there_for_those_terms_too(self, lists, base, tmp_path, labels, asked):
+    def test_makers_are_there_for_terms_that_ask_them(self, lists, base, made, labels, asked):
+        folder, images = made
+        store.listed(lists.of("step1"), 3, images).write(folder / "list.json")
         how = plan("ft")
         how.method["replay"] = {"part": "deepinversion", "labels": labels}
-        job = lists.prepare(how, "step1", base, Sources(synthesis=tmp_path))
-        assert (job.old is not None) == asked
+        job = lists.prepare(how, "step1", base, Sources(synthesis=folder))
+        assert (len(job.makers), job.old) == (asked, None)
+        assert job.task.replayed.sources.tolist() == [0, 0, 0]
+        for maker in job.makers:
+            assert state(maker) == state(checkpoint.load(base, CPU).segmenter)
+            assert not any(weight.requires_grad for weight in maker.parameters())
+            assert not maker.training
 
     def test_what_is_not_there_is_not_replayed(self, lists, base, made):
         folder, images = made  # images without a list

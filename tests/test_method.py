@@ -10,7 +10,8 @@ from cssegcore.freeze.all_but_newest import AllButNewest
 from cssegcore.freeze.none import Nothing as NothingFrozen
 from cssegcore.losses.ce import CrossEntropy
 from cssegcore.losses.ewc import ElasticWeights
-from cssegcore.losses.logit_mse import LogitMse
+from cssegcore.losses.maker_kd import MakerDistillation
+from cssegcore.losses.maker_mse import MakerMse
 from cssegcore.losses.unbiased_ce import UnbiasedCrossEntropy
 from cssegcore.losses.unbiased_kd import UnbiasedDistillation
 from cssegcore.method import SLOTS, Method, Recipe, base_modules, recipe_modules
@@ -74,7 +75,7 @@ class TestRecipe:
     def test_terms_over_replayed_samples_are_kept_apart(self):
         method = Method.of(named("deepinversion"))
         assert isinstance(method.replay, DeepInversion)
-        assert method.replayed == {"replayed": LogitMse(weight=1.0)}
+        assert method.replayed == {"replayed": MakerMse(weight=1.0)}
         assert list(method.terms) == ["unbiased_ce", "unbiased_kd"]
         assert Method.of_base(named("deepinversion").base).replayed == {}
         replay = {"part": "deepinversion", "labels": "hard", "weight": 2}
@@ -83,7 +84,7 @@ class TestRecipe:
         }
         replay = {"part": "deepinversion", "labels": "soft", "weight": 10}
         assert Method.of(recipe(replay=replay)).replayed == {
-            "replayed": UnbiasedDistillation(weight=10.0)
+            "replayed": MakerDistillation(weight=10.0)
         }
         assert Method.of(named("ssul_m")).replayed == {}
 
@@ -149,7 +150,7 @@ class TestRecipe:
             "cssegcore.classifier_init.background",
             "cssegcore.freeze.none",
             "cssegcore.heads.linear",
-            "cssegcore.losses.logit_mse",
+            "cssegcore.losses.maker_mse",
             "cssegcore.losses.unbiased_ce",
             "cssegcore.losses.unbiased_kd",
             "cssegcore.replay.deepinversion",

@@ -105,7 +105,7 @@ DEEPINVERSION = dataclasses.replace(
     made={
         "per_class": 32,
         "beside": 15,
-        "terms": {"replayed": {"part": "logit_mse", "weight": 1}},
+        "terms": {"replayed": {"part": "maker_mse", "weight": 1}},
         "least": (0, 0),
         "extra": 0,
         "target": "presence",
@@ -487,3 +487,18 @@ class TestAde:
     def test_the_root_is_asked_for(self, tmp_path):
         with pytest.raises(InputError, match=r"no such folder.*Set ADE_ROOT"):
             open_dataset(ade_settings(tmp_path / "nowhere"))
+
+
+def test_a_replay_has_numbers_of_its_own_for_some_methods():
+    for path in (CONF / "paired").glob("*/*.yaml"):
+        assert (CONF / "method" / "replay" / f"{path.parent.name}.yaml").exists()
+        assert path.stem in METHODS
+
+    def replay(*asked):
+        return yaml.safe_load(scenes.composed(*asked))["method"]["replay"]
+
+    on = "method/replay=deepinversion"
+    assert (replay("method=mib", on)["labels"], replay("method=mib", on)["weight"]) == ("hard", 1)
+    fine_tuned = replay("method=ft", on, "method.replay.weight=2")
+    assert (fine_tuned["labels"], fine_tuned["weight"]) == ("logits", 2)
+    assert replay("method=ft") == {"part": "none"}

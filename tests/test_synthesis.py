@@ -15,14 +15,13 @@ from cssegcore import checkpoint
 from cssegcore.data.batches import Images
 from cssegcore.data.sampling import MEAN, STD, normalise
 from cssegcore.errors import InputError
-from cssegcore.files import digest
+from cssegcore.files import digest, write_json
 from cssegcore.heads.linear import Linear
 from cssegcore.inversion import judging, sheet, store
 from cssegcore.inversion.invert import Wanted, factors, invert
 from cssegcore.inversion.settings import Settings
 from cssegcore.inversion.store import Made
 from cssegcore.inversion.weights import Weights
-from cssegcore.losses.logit_mse import LogitMse, logit_mse
 from cssegcore.metrics.continual import points
 from cssegcore.networks import Segmenter, Trunk
 from cssegcore.outputs import Features
@@ -198,6 +197,10 @@ class TestInvert:
         assert made.images.dtype == np.uint8
         assert made.images.shape == (2, 16, 16, 3)
         assert {0, 255} <= set(made.images.ravel().tolist())
+        # and all the way: no value is left to come back from
+        farthest = np.maximum(np.array(MEAN), 1 - np.array(MEAN)) / np.array(STD)
+        longest = math.sqrt(16 * 16 * np.square(farthest).sum())
+        assert max(row["image_l2"] for row in made.rows[1:]) <= longest * 1.0001
 
     def test_the_generator_alone_decides(self):
         segmenter, wanted = telling(GREY, RED, BLUE), lopsided()
@@ -445,7 +448,12 @@ class TestStore:
         made = [some_made(f"m{i}", i) for i in range(3)]
         current, rows = lists.of(step), [store.write(tmp_path, one) for one in made]
         store.listed(current, 3, rows).write(tmp_path / store.LIST)
-        dataset, chosen = store.opened(tmp_path)
+        steps = [{"step": "a", "images": ["m1"]}, {"step": "b", "images": ["m0", "m2"]}]
+        write_json(tmp_path / "manifest.json", {"steps": steps})
+        opened = store.opened(tmp_path)
+        assert opened.sources.tolist() == [1, 0, 1]
+        assert opened.makers == [tmp_path / "models" / f"{n}.safetensors" for n in "ab"]
+        dataset, chosen = opened.dataset, opened.chosen
         assert chosen.classes == current.classes
         assert chosen.images == rows
         assert dataset.names("train") == ["m0", "m1", "m2"]
@@ -463,7 +471,10 @@ class TestStore:
         store.listed(lists.of("step2"), 3, [store.write(tmp_path, made)]).write(
             tmp_path / store.LIST
         )
-        ((_, _, labels),) = Images(*store.opened(tmp_path)).decoded()
+        steps = [{"step": "a", "images": [made.name]}]
+        write_json(tmp_path / "manifest.json", {"steps": steps})
+        opened = store.opened(tmp_path)
+        ((_, _, labels),) = Images(opened.dataset, opened.chosen).decoded()
         assert (labels == 0).all()
 
     def test_nothing_is_there(self, tmp_path):
@@ -541,6 +552,9 @@ class TestSynthesize:
         assert early["images"] == own
         assert late["images"] == listed.names == [*own, "step1_blue_0000", "step1_blue_0001"]
         assert early["steps"] == late["steps"][:1]
+        assert [s["images"] for s in late["steps"]] == [own, listed.names[4:]]
+        for step in ("step0", "step1"):
+            assert store.maker(second, step).read_bytes() == models[step].read_bytes()
         assert [[row["class"] for row in s["classes"]] for s in late["steps"]] == [
             ["red", "green"],
             ["blue"],
@@ -586,6 +600,7 @@ class TestSynthesize:
             assert told == digest(image.tobytes(), labels.tobytes())
             primary = {"red": 1, "green": 2}[name.split("_")[1]]
             assert (layout == primary).any()
+        assert len({told for _, told in listed.images}) == 8  # of two batches
         labels = np.stack([picture(out / "labels" / f"{name}.png") for name in listed.names])
         share = manifest["steps"][0]["labelled"]
         assert share == pytest.approx((labels != VOID).mean())
@@ -788,8 +803,8 @@ class TestPart:
         ("labels", "recipe"),
         [
             ("hard", {"part": "ce", "average": "labelled"}),
-            ("soft", {"part": "unbiased_kd"}),
-            ("logits", {"part": "logit_mse"}),
+            ("soft", {"part": "maker_kd"}),
+            ("logits", {"part": "maker_mse"}),
         ],
     )
     def test_terms(self, labels, recipe):
@@ -816,35 +831,3 @@ class TestPart:
     def test_refusals(self, wrong, message):
         with pytest.raises(InputError, match=rf"`method\.replay.*{message}"):
             part(**wrong)
-
-
-class TestLogitMse:
-    def test_against_plain_loops(self):
-        rng = np.random.default_rng(0)
-        new, old = rng.standard_normal((2, 5, 3, 4)), rng.standard_normal((2, 3, 3, 4))
-        total, count = 0.0, 0
-        for at in np.ndindex(old.shape):
-            total += (new[at] - old[at]) ** 2
-            count += 1
-        found = logit_mse(torch.from_numpy(new), torch.from_numpy(old))
-        assert found.item() == pytest.approx(total / count, rel=1e-12)
-
-    def test_gradient_leaves_new_outputs_alone(self):
-        torch.manual_seed(0)
-        new = torch.randn(1, 4, 2, 2, dtype=torch.double, requires_grad=True)
-        old = torch.randn(1, 3, 2, 2, dtype=torch.double)
-        assert torch.autograd.gradcheck(lambda z: logit_mse(z, old), new)
-        (gradient,) = torch.autograd.grad(logit_mse(new, old), new)
-        assert not gradient[:, 3:].any()
-        assert gradient[:, :3].all()
-
-    def test_halves_are_averaged_in_float32(self):
-        new, old = torch.full((1, 2, 9, 9), 300.0), torch.zeros(1, 2, 9, 9)
-        assert logit_mse(new.half(), old.half()).item() == 90_000
-
-    def test_what_it_needs(self):
-        assert (LogitMse.needs_old, LogitMse.scores, LogitMse.reads_labels) == (
-            True,
-            "softmax",
-            False,
-        )

@@ -30,13 +30,15 @@ class Batch:
     """Network input and labels (network outputs, 255 void) of b images, on the device.
 
     `labels` are to be trained on; `annotated` leaves out what is no annotation but a guess.
-    `replayed` is a batch of earlier steps beside this one.
+    `replayed` is a batch of earlier steps beside this one, `sources` what `Replayed.sources` says
+    of its images.
     """
 
     images: Float[Tensor, "b 3 h w"]
     labels: Int[Tensor, "b h w"]
     annotated: Int[Tensor, "b h w"]
     replayed: "Batch | None" = None
+    sources: Int[np.ndarray, " b"] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,13 @@ class Replayed:
         share: Of the images of an iteration.
         apart: Whether they form batches of their own beside the step's, which stay whole; if not,
             they take places in the step's batches.
+        sources: Where each image is from, as whoever reads it numbers such places.
     """
 
     images: "Images"
     share: float
     apart: bool = False
+    sources: Int[np.ndarray, " n"] | None = None
 
     def beside(self, size: int) -> int:
         """Returns how many of them an iteration sees beside `size` images of the step."""
@@ -123,16 +127,19 @@ class Images:
         """
         order = rng.permutation(len(self))
         size = min(batch_size, len(self))
-        others = _endless(replayed.images, rng) if replayed else iter(())
+        others = _endless(len(replayed.images), rng) if replayed else iter(())
         for start in range(0, len(self) - size + 1, size):
             samples = [self._samples[i] for i in order[start : start + size]]
             if replayed and not replayed.apart:
                 for place in rng.permutation(size)[: int(size * replayed.share)]:
-                    samples[place] = next(others)
+                    samples[place] = replayed.images._samples[next(others)]  # noqa: SLF001
             batch = _view(samples, augmentation, rng, device)
             if replayed and replayed.apart:
-                beside = list(itertools.islice(others, replayed.beside(size)))
-                batch = replace(batch, replayed=_view(beside, augmentation, rng, device))
+                places = list(itertools.islice(others, replayed.beside(size)))
+                beside = [replayed.images._samples[at] for at in places]  # noqa: SLF001
+                sources = None if replayed.sources is None else replayed.sources[places]
+                seen = replace(_view(beside, augmentation, rng, device), sources=sources)
+                batch = replace(batch, replayed=seen)
             yield batch
 
     def iterations(self, batch_size: int) -> int:
@@ -170,10 +177,10 @@ def _view(
     return Batch(images, maps[0], maps[-1])
 
 
-def _endless(images: Images, rng: np.random.Generator) -> Iterator[Sample]:
-    """Yields all samples in random order, again and again."""
+def _endless(count: int, rng: np.random.Generator) -> Iterator[int]:
+    """Yields all numbers below `count` in random order, again and again."""
     while True:
-        yield from (images._samples[i] for i in rng.permutation(len(images)))  # noqa: SLF001
+        yield from rng.permutation(count)
 
 
 def _stack(

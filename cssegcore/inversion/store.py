@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import final
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from PIL import Image
 
 from cssegcore.data.dataset import Dataset
 from cssegcore.data.layouts import Layout
 from cssegcore.data.layouts._base import Part
-from cssegcore.files import digest, replacing
+from cssegcore.files import digest, read_manifest, replacing
 from cssegcore.palette import save_labels
 from cssegcore.scenarios import StepList
 
@@ -43,6 +43,23 @@ def file_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
 
 
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """Made images as a dataset.
+
+    Attributes:
+        dataset: Its photographs and labels.
+        chosen: The list of all of them.
+        makers: Files of the models that made them, oldest first.
+        sources: Which of these made each image of the list.
+    """
+
+    dataset: Dataset
+    chosen: StepList
+    makers: list[Path]
+    sources: Int[np.ndarray, " n"]
+
+
 def write(folder: Path, made: Made) -> list[str]:
     """Writes `KIND/NAME.png` for each kind; returns the name and a digest of image and labels."""
     for kind in KINDS:
@@ -66,18 +83,29 @@ def listed(current: StepList, known: int, images: list[list[str]]) -> StepList:
     return dataclasses.replace(current, raw=raw, visible=list(range(1, known)), images=images)
 
 
-def opened(folder: Path) -> tuple[Dataset, StepList] | None:
-    """Returns the made images as a dataset and a list of it; nothing if there are none.
+def opened(folder: Path) -> Opened | None:
+    """Returns the made images; nothing if there are none.
 
     Raises:
-        InputError: The list is damaged.
+        InputError: The list or the manifest is damaged.
     """
     path = folder / LIST
     if not path.exists():
         return None
-    chosen = StepList.read(path)
+    chosen, steps = StepList.read(path), read_manifest(folder)["steps"]
     classes = tuple(name for step in chosen.classes for name in step)
-    return Dataset("made images", folder, _Files(), classes), chosen
+    by_name = {name: at for at, step in enumerate(steps) for name in step["images"]}
+    return Opened(
+        dataset=Dataset("made images", folder, _Files(), classes),
+        chosen=chosen,
+        makers=[maker(folder, step["step"]) for step in steps],
+        sources=np.array([by_name[name] for name in chosen.names]),
+    )
+
+
+def maker(folder: Path, step: str) -> Path:
+    """Returns where the model that made images lies: beside them, as it was."""
+    return folder / "models" / f"{step}.safetensors"
 
 
 @final

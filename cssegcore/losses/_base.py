@@ -32,6 +32,8 @@ class Pass:
             turns every unbiased loss into its plain form.
         statistics: What the slot `statistics` has gathered so far, this batch included, by part;
             those that a loss reads.
+        taught: Of made images, what the model that made each says of it: full-size scores of the
+            old outputs, -inf for those it does not know.
     """
 
     new: Outputs
@@ -40,6 +42,7 @@ class Pass:
     annotated: Int[Tensor, "b h w"]
     num_old: int
     statistics: Mapping[str, Tensors] = dataclasses.field(default_factory=dict)
+    taught: Float[Tensor, "b k h w"] | None = None
 
     @property
     def logits(self) -> Float[Tensor, "b c h w"]:
@@ -51,6 +54,12 @@ class Pass:
         """What the old model says, for terms with `needs_old`."""
         assert self.old is not None, "the engine runs the old model for terms that need it"
         return self.old
+
+    @property
+    def makers_scores(self) -> Float[Tensor, "b k h w"]:
+        """What makers say, for terms with `needs_makers`."""
+        assert self.taught is not None, "the engine runs the makers for terms that need them"
+        return self.taught
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +84,7 @@ class Term:
     Class attributes say what a term needs, so that a senseless recipe is refused at once:
 
     needs_old: the old model's forward pass (of a penalty: its weights).
+    needs_makers: what the models that made the images say of them.
     statistic: the part of the slot `statistics` that it reads, "" for none.
     scores: how it reads logits; None if it does not.
     reads_labels: whether it teaches the classes that are annotated.
@@ -86,6 +96,7 @@ class Term:
     weight: float = dataclasses.field(default=1.0, kw_only=True)
 
     needs_old: ClassVar[bool] = False
+    needs_makers: ClassVar[bool] = False
     statistic: ClassVar[str] = ""
     scores: ClassVar[Scores | None] = None
     reads_labels: ClassVar[bool] = False

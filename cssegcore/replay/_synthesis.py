@@ -49,7 +49,10 @@ def synthesize(out: Path, how: "DeepInversion", task: Synthesis) -> None:
     shutil.copytree(task.kept, out, dirs_exist_ok=True)
     before = read_manifest(task.kept)
     had = store.opened(task.kept)
-    images = [*(had[1].images if had else []), *(store.write(out, one) for one in made.images)]
+    images = [*(had.chosen.images if had else []), *(store.write(out, one) for one in made.images)]
+    model = store.maker(out, session.step)
+    model.parent.mkdir(exist_ok=True)
+    shutil.copy(task.model, model)  # DVC's cache holds it once
     known = session.segmenter.outputs
     store.listed(task.current, known, images).write(out / store.LIST)
     write_rows(out / "curves" / f"{session.step}.csv", made.rows)
@@ -194,6 +197,7 @@ class _Session:
         outputs = len(self._names)
         return {
             "step": self.step,
+            "images": [one.name for one in images],
             "batches": len(batches),
             "classes": [
                 {

@@ -29,9 +29,9 @@ class DeepInversion(Replay):
     Attributes:
         per_class: Images kept of each class.
         share: Of the images of an iteration that are made ones; the step's batches stay whole.
-        labels: What is asked of a made image: what the previous model says of it (`soft`: unbiased
-            distillation), the raw scores that model gives it (`logits`, published), or its stored
-            labels (`hard`).
+        labels: What is asked of a made image: what the model that made it says of it (`soft`:
+            unbiased distillation), the raw scores that model gives it (`logits`, published), or its
+            stored labels (`hard`). Later models have forgotten some of it.
         weight: Of that term; 1 is published for `logits`, 10 for distillation.
         confidence: Least probability of a label; pixels below it carry none.
         agreement: Least intersection over union of a kept image's primary class, between the layout
@@ -46,8 +46,8 @@ class DeepInversion(Replay):
 
     per_class: int = 16
     share: float = 0.5
-    labels: Literal["hard", "soft", "logits"] = "soft"
-    weight: float = 10.0
+    labels: Literal["hard", "soft", "logits"] = "hard"
+    weight: float = 1.0
     confidence: float = 0.7
     agreement: float = 0.5
     extra: int = 1
@@ -82,8 +82,8 @@ class DeepInversion(Replay):
     def terms(self) -> Mapping[str, dict[str, object]]:
         recipes: dict[str, dict[str, object]] = {
             "hard": {"part": "ce", "average": "labelled"},
-            "soft": {"part": "unbiased_kd"},
-            "logits": {"part": "logit_mse"},
+            "soft": {"part": "maker_kd"},
+            "logits": {"part": "maker_mse"},
         }
         return {"replayed": recipes[self.labels] | {"weight": self.weight}}
 
