@@ -73,7 +73,8 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     check_recipe(whole)
     _check_room(params, whole, dataset)
     build(Optimizer, params.optimizer, "optimizer")
-    make_part(VIEWS, Augmentation, params.augmentation, "augmentation")
+    size = make_part(VIEWS, Augmentation, params.augmentation, "augmentation").size
+    whole.increment.replay.check_size(size)
     architecture = make_part(NETWORKS, Architecture, params.model, "model")
     architecture.check()
 

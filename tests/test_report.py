@@ -1,3 +1,4 @@
+import base64
 import csv
 import json
 import re
@@ -242,6 +243,36 @@ def test_without_pseudo_labels_there_is_no_table_of_them(written, tmp_path):
     (evaluation / "step1" / "pseudo_labels.json").write_text("{}")
     write_report(evaluation, tmp_path / "report", title="x", protocol=PROTOCOL)
     assert "Pseudo-labels" not in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_made_images_are_shown_with_what_networks_see_in_them(written, tmp_path):
+    evaluation = write_evaluation(tmp_path / "evaluation")
+    made = {
+        "step": "step0",
+        "classes": [{"class": "disc", "wanted": 4, "kept": 3, "made": 8}],
+        "agreement": {
+            "inverted": {"target_pixels": 0.875, "miou": 0.5, "by_class": [1, 0.875]},
+            "independent": {"target_pixels": None, "miou": 0.25, "by_class": [1, None]},
+        },
+        "distance": {"made": 2.71828, "real": 12.3456},
+    }
+    (evaluation / "step1" / "synthesis.json").write_text(json.dumps(made))
+    (evaluation / "step2" / "synthesis.json").write_text("{}")
+    (evaluation / "step1" / "sheet.png").write_bytes(b"a sheet")
+    write_report(evaluation, tmp_path / "report", title="x", protocol=PROTOCOL)
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert page.count("<h2>Images made before") == 1
+    section = page[page.index("<h2>Images made before step1</h2>") :]
+    section = section[: section.index("</section>")]
+    for words in (
+        "the model of step0: 3 of 4 images",
+        "inverted model sees 87.5 % of the pixels of a class as asked for (mIoU 50.0)",
+        "independent model sees – % of the pixels of a class as asked for (mIoU 25.0)",
+        "running ones: 2.72; of photographs, 12.3",
+        base64.b64encode(b"a sheet").decode(),
+    ):
+        assert words in section
+    assert "Images made before" not in (written[0] / "report.html").read_text()
 
 
 def test_nothing_trained_and_no_photographs_still_make_a_report(tmp_path):

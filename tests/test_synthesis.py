@@ -22,7 +22,6 @@ from cssegcore.inversion.invert import Wanted, factors, invert
 from cssegcore.inversion.settings import Settings
 from cssegcore.inversion.store import Made
 from cssegcore.inversion.weights import Weights
-from cssegcore.metrics.continual import points
 from cssegcore.networks import Segmenter, Trunk
 from cssegcore.outputs import Features
 from cssegcore.parts import make_part
@@ -383,11 +382,11 @@ class TestJudging:
         assert found["target_pixels"] == pytest.approx(sum(target) / len(target))
         assert found["miou"] == pytest.approx(sum(ious) / len(ious), abs=1e-5)
 
-    def test_where_nothing_was_asked_for_a_report_has_a_dash(self):
+    def test_where_nothing_was_asked_for_there_is_no_number(self):
         nothing, seen = np.full((1, 4, 4), VOID, np.uint8), np.zeros((1, 4, 4), np.uint8)
         found = judging.agreement(nothing, seen, 3)
-        assert [points(found[key]) for key in ("target_pixels", "miou")] == [None, None]
-        assert points(judging.agreement(seen, seen, 3)["target_pixels"]) is None
+        assert (found["target_pixels"], found["miou"]) == (None, None)
+        assert judging.agreement(seen, seen, 3)["target_pixels"] is None
 
     def test_a_network_that_met_just_these_images_is_no_distance_away(self):
         segmenter = telling(GREY, RED)
@@ -481,7 +480,9 @@ class TestStore:
         assert store.opened(tmp_path) is None
 
     def test_names_of_files(self):
-        assert store.file_name("step0_dining table/été_0001") == "step0_dining-table-été_0001"
+        names = ["a_dining table/été", "a_dog", "a_dining-table/été", "a_dining table-été"]
+        stems = ["a_dining-table-été", "a_dog", "a_dining-table-été-2", "a_dining-table-été-3"]
+        assert store.file_stems(names) == stems
 
 
 def test_a_sheet_shows_each_class_with_its_name(tmp_path):

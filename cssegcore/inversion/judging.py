@@ -1,6 +1,5 @@
 """What networks see in made images: labels, agreement with what was asked for, statistics."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -69,8 +68,8 @@ def agreement(asked: Labels, classes: Labels, outputs: int) -> dict[str, Any]:
 
     Returns:
         target_pixels: Share of the pixels of a class, not of the background, that it sees as asked;
-            NaN if there is none.
-        miou: Mean intersection over union, background included; NaN if nothing was asked for.
+            None if there is none.
+        miou: Mean intersection over union, background included; None if nothing was asked for.
         by_class: That share for each class, background included; None if nobody asked for it.
     """
     matrix = confusion_matrix(asked, classes, outputs)
@@ -78,8 +77,8 @@ def agreement(asked: Labels, classes: Labels, outputs: int) -> dict[str, Any]:
     shares = [h / n if n else None for h, n in zip(hits.tolist(), wanted.tolist(), strict=True)]
     total = int(wanted[1:].sum())
     return {
-        "target_pixels": float(hits[1:].sum() / total) if total else math.nan,
-        "miou": mean_defined(iou(matrix)),
+        "target_pixels": float(hits[1:].sum() / total) if total else None,
+        "miou": mean_defined(iou(matrix)) if wanted.any() else None,
         "by_class": shares,
     }
 

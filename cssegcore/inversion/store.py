@@ -1,6 +1,7 @@
 """Made images on disk: what is written beside each, and how a step reads them back."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
@@ -38,9 +39,10 @@ class Made:
     layout: UInt8[np.ndarray, "s s"]
 
 
-def file_name(name: str) -> str:
-    """Returns a name for files, in which what a path or a shell may take amiss is a dash."""
-    return "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
+def file_stems(names: Sequence[str]) -> list[str]:
+    """Returns different names for files: what a path or a shell may take amiss is a dash."""
+    plain = ["".join(c if c.isalnum() or c in "-_" else "-" for c in name) for name in names]
+    return [f"{stem}-{at}" if stem in plain[:at] else stem for at, stem in enumerate(plain)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -94,6 +94,14 @@ class Replay:
         """No terms of their own, so that samples join the step's batches."""
         return {}
 
+    def check_size(self, size: int) -> None:
+        """Makes sure that samples of `size` pixels a side can be made; by default none is made.
+
+        Raises:
+            InputError: They cannot.
+        """
+        return
+
     def making(self, recipe: Mapping[str, object]) -> dict[str, object]:
         """Returns what of the part's recipe determines what its stages leave.
 

@@ -88,6 +88,7 @@ class _Session:
         self.segmenter, self.step = loaded.segmenter, loaded.model.step
         self.segmenter.to(memory_format=torch.channels_last)
         self._names = [name for names in loaded.model.classes for name in names]
+        self._stems = store.file_stems([f"{self.step}_{name}" for name in self._names])
         newest = len(loaded.model.classes[-1])
         self._new = list(range(max(1, len(self._names) - newest), len(self._names)))
         self._student = self._other(how.student, "student")
@@ -96,12 +97,7 @@ class _Session:
             "cssegcore.data.augmentation", Augmentation, task.augmentation, "augmentation"
         )
         self._views, self._size = views, views.size
-        least = max(layouts.SMALLEST, *(reduction for reduction, _ in how.inversion.phases))
-        if self._size < least:
-            raise InputError(
-                f"`augmentation.size` is {self._size}, and images of {least} pixels on a side are"
-                " the smallest that `method.replay.inversion` can draw: set it to that or more."
-            )
+        how.check_size(self._size)
         self._shapes = self._outlines()
 
     def run(self) -> _Result:
@@ -177,10 +173,9 @@ class _Session:
         for at, primary in enumerate(batch.wanted.primaries.tolist()):
             if need[primary] and score[at] >= self._how.agreement:
                 need[primary] -= 1
-                name = f"{self.step}_{self._names[primary]}_{len(kept[primary]):04d}"
                 kept[primary].append(
                     Made(
-                        store.file_name(name),
+                        f"{self._stems[primary]}_{len(kept[primary]):04d}",
                         batch.inverted.images[at],
                         labels[at],
                         batch.confidence[at],

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal, final
 
 from cssegcore.errors import InputError
 from cssegcore.files import digest
+from cssegcore.inversion.layouts import SMALLEST
 from cssegcore.inversion.settings import Settings
 from cssegcore.replay._base import Replay, Synthesis
 from cssegcore.types import Scores
@@ -86,6 +87,14 @@ class DeepInversion(Replay):
             "logits": {"part": "maker_mse"},
         }
         return {"replayed": recipes[self.labels] | {"weight": self.weight}}
+
+    def check_size(self, size: int) -> None:
+        least = max(SMALLEST, *(reduction for reduction, _ in self.inversion.phases))
+        if size < least:
+            raise InputError(
+                f"`augmentation.size` is {size}, and images of {least} pixels on a side are the"
+                " smallest that `method.replay.inversion` can draw: set it to that or more."
+            )
 
     def making(self, recipe: Mapping[str, object]) -> dict[str, object]:
         files = {f"method.replay.{role}": getattr(self, role) for role in ("student", "verifier")}

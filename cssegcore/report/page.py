@@ -164,7 +164,10 @@ def _made(step: Synthesised) -> dict[str, Any]:
         "kept": sum(row["kept"] for row in numbers["classes"]),
         "wanted": sum(row["wanted"] for row in numbers["classes"]),
         "agreement": {
-            who: {key: points(row[key]) for key in ("target_pixels", "miou")}
+            who: {
+                key: None if row[key] is None else points(row[key])
+                for key in ("target_pixels", "miou")
+            }
             for who, row in numbers["agreement"].items()
         },
         "distance": numbers["distance"],
