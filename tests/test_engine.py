@@ -411,7 +411,7 @@ class TestReplayedBatches:
         write_json(folder / "manifest.json", {"images": [], "steps": steps})
         shutil.copy(model, store.maker(folder, "step1"))
         how = plan("ft", 1)
-        how.method["replay"] = {"part": "deepinversion", "share": 0.6}
+        how.method["replay"] = {"part": "deepinversion", "share": 0.6, "labels": "soft"}
         job = lists.prepare(how, "step2", model, Sources(synthesis=folder))
         job = dataclasses.replace(
             job, method=dataclasses.replace(job.method, replayed={"replayed": Asking()})
