@@ -22,6 +22,7 @@ from cssegcore.data.batches import Batch, Images, Replayed
 from cssegcore.losses import Loss, Pass, Weights
 from cssegcore.method import AUXILIARY, Method
 from cssegcore.networks import Segmenter
+from cssegcore.optimizer import Optimizer
 from cssegcore.outputs import Outputs
 from cssegcore.resume import ResumeFile
 from cssegcore.sgd import Sgd
@@ -29,53 +30,6 @@ from cssegcore.statistics import Gathering, Scene
 
 Row = dict[str, float]
 """One epoch: `epoch` (from 1), `lr` at its end, `loss` and each term, as means over iterations."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Optimizer:
-    """SGD with Nesterov momentum and a polynomial decay per iteration.
-
-    Attributes:
-        batch_size: Images an iteration.
-        momentum: Of SGD.
-        weight_decay: On every weight, norms and biases too, as the field does.
-        power: lr at iteration i of n is `lr * (1 - i/n) ** power`.
-        warmup: Share of the iterations over which the lr rises to that from a thousandth of it.
-        floor: No lr falls below it (SSUL on VOC: 1e-6).
-        backbone_lr: Factor of the backbone's lr (SSUL's base step: 0.1).
-        clip: Largest gradient norm; 0 clips nothing.
-        amp: Whether CUDA runs convolutions in bfloat16; losses stay in float32.
-    """
-
-    batch_size: int
-    momentum: float
-    weight_decay: float
-    power: float
-    clip: float
-    amp: bool
-    warmup: float = 0.0
-    floor: float = 0.0
-    backbone_lr: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"`batch_size` must be >= 1, got {self.batch_size}")
-        if not 0 < self.momentum < 1:
-            raise ValueError(f"`momentum` must lie in (0, 1) for Nesterov, got {self.momentum}")
-        if not 0 <= self.warmup <= 1:
-            raise ValueError(f"`warmup` is a share of the iterations in [0, 1], got {self.warmup}")
-        for name in ("weight_decay", "power", "clip", "floor", "backbone_lr"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"`{name}` must be >= 0, got {getattr(self, name)}")
-
-    def lr(self, base: float, iteration: int, iterations: int) -> float:
-        """Returns the learning rate of one iteration, counted from 0."""
-        rate = base * (1 - iteration / iterations) ** self.power
-        rising = int(self.warmup * iterations)
-        if iteration < rising:
-            done = iteration / rising
-            rate *= 0.001 * (1 - done) + done
-        return max(rate, self.floor)
 
 
 @dataclasses.dataclass(frozen=True)

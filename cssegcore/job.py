@@ -13,12 +13,13 @@ from cssegcore import checkpoint
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import Images, Labels, Replayed, Revise
 from cssegcore.data.dataset import Dataset, read_labels
-from cssegcore.engine import Job, Optimizer, Task
+from cssegcore.engine import Job, Task
 from cssegcore.errors import InputError
 from cssegcore.files import read_manifest
 from cssegcore.inversion import store
 from cssegcore.method import Method, Recipe
 from cssegcore.networks import Segmenter
+from cssegcore.optimizer import Optimizer
 from cssegcore.parts import make_part
 from cssegcore.saliency.reading import Maps
 from cssegcore.scenarios import StepList
@@ -108,6 +109,7 @@ def prepare(
         )
         networks = _networks(model, method, previous, device)
     rates = method.freeze(networks.segmenter)
+    made = _made(method, sources)
     task = Task(
         step=chosen.step,
         index=chosen.index,
@@ -115,7 +117,7 @@ def prepare(
         lr=plan.lr,
         seed=plan.seed,
         images=Images(dataset, chosen, reader(dataset, method, sources, "train")),
-        replayed=_replayed(dataset, method, sources),
+        replayed=_replayed(dataset, method, sources, made),
         num_old=networks.num_old,
     )
     return Job(
@@ -129,7 +131,7 @@ def prepare(
         optimizer=optimizer,
         augmentation=views,
         device=device,
-        makers=_makers(method, sources, device),
+        makers=_makers(method, made, device),
     )
 
 
@@ -168,10 +170,12 @@ def _networks(
     return _Networks(segmenter, old, loaded.statistics, num_old)
 
 
-def _replayed(dataset: Dataset, method: Method, sources: Sources) -> Replayed | None:
+def _replayed(
+    dataset: Dataset, method: Method, sources: Sources, made: store.Opened | None
+) -> Replayed | None:
     """Reads the samples of earlier steps, if the recipe replays any and the step has some."""
     share, apart = method.replay.share, bool(method.replayed)
-    if made := _made(method, sources):
+    if made:
         return Replayed(Images(made.dataset, made.chosen), share, apart, made.sources)
     if sources.memory is None or not method.replay.remembers:
         return None
@@ -183,13 +187,13 @@ def _replayed(dataset: Dataset, method: Method, sources: Sources) -> Replayed | 
 
 
 def _made(method: Method, sources: Sources) -> store.Opened | None:
-    made = sources.synthesis is not None and method.replay.synthesizes
-    return store.opened(sources.synthesis) if made and sources.synthesis else None
+    if sources.synthesis is None or not method.replay.synthesizes:
+        return None
+    return store.opened(sources.synthesis)
 
 
-def _makers(method: Method, sources: Sources, device: torch.device) -> list[Segmenter]:
+def _makers(method: Method, made: store.Opened | None, device: torch.device) -> list[Segmenter]:
     """Loads the models that made images, if the recipe asks what they say of them."""
-    made = _made(method, sources)
     if not made or not any(term.needs_makers for term in method.replayed.values()):
         return []
     loaded = [checkpoint.load(path, device).segmenter for path in made.makers]

@@ -55,11 +55,11 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     from cssegcore.checkpoint import NETWORKS
     from cssegcore.data.augmentation import Augmentation
     from cssegcore.data.dataset import LAYOUTS
-    from cssegcore.engine import Optimizer
     from cssegcore.inversion.feature_statistics import batch_norms
     from cssegcore.job import VIEWS
     from cssegcore.method import SLOTS, Method, Recipe, base_modules, recipe_modules
     from cssegcore.networks import Architecture
+    from cssegcore.optimizer import Optimizer
     from cssegcore.parts import make_part, part_module
     from cssegcore.pseudo_labels import PseudoLabels
     from cssegcore.sense import Whole, check_recipe

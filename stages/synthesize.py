@@ -15,6 +15,7 @@ def main(
     images: Annotated[Path, typer.Option(help="The list of images that the step trains on.")],
     previous: Annotated[Path, typer.Option(help="The model of the step before.")],
     kept: Annotated[Path, typer.Option(help="Folder of the images made for the step before.")],
+    code: Annotated[Path, typer.Option(help="Table of the code and numbers behind this stage.")],
     out: Annotated[Path, typer.Option(help="Folder for manifest.json and what it lists.")],
 ) -> None:
     """Make images of the classes that the previous model knows, as `method.replay` says.
@@ -27,9 +28,12 @@ def main(
     from cssegcore.scenarios import StepList
 
     params = read_params()
-    recipe = params.method["replay"]
-    way = make_part("cssegcore.replay", Replay, recipe, "method.replay")
-    sections = [recipe, params.augmentation, params.seed]
+    way = make_part("cssegcore.replay", Replay, params.method["replay"], "method.replay")
+
+    def resume() -> Path:
+        sections, inputs = [params.augmentation, params.seed], [images, previous, kept, code]
+        return resume_path(f"{step}-synthesis", sections, inputs)
+
     task = Synthesis(
         dataset=open_dataset(params.dataset),
         current=StepList.read(images),
@@ -37,7 +41,7 @@ def main(
         kept=kept,
         model=previous,
         seed=params.seed,
-        resume=resume_path(f"{step}-synthesis", sections, [images, previous, kept]),
+        resume=resume,
         progress=bar("iterations", f"invert for {step}"),
         tell=say,
     )

@@ -11,7 +11,6 @@ from cssegcore import checkpoint
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import Images
 from cssegcore.device import choose_device
-from cssegcore.engine import Optimizer
 from cssegcore.errors import InputError
 from cssegcore.files import write_json
 from cssegcore.heads.linear import Linear
@@ -21,6 +20,7 @@ from cssegcore.losses import Loss, Penalty
 from cssegcore.losses.ce import CrossEntropy, cross_entropy
 from cssegcore.losses.unbiased_ce import unbiased_cross_entropy
 from cssegcore.networks import Segmenter, Trunk
+from cssegcore.optimizer import Optimizer
 from cssegcore.palette import save_labels
 from cssegcore.parts import make_part
 from cssegcore.resume import ResumeFile

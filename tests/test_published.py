@@ -15,12 +15,12 @@ from PIL import Image
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.index import build_index
-from cssegcore.engine import Optimizer
 from cssegcore.errors import InputError
 from cssegcore.inversion.weights import Weights
 from cssegcore.job import VIEWS
 from cssegcore.method import SLOTS, Method, Recipe
 from cssegcore.networks import Architecture
+from cssegcore.optimizer import Optimizer
 from cssegcore.parts import make_part
 from cssegcore.pseudo_labels import PseudoLabels
 from cssegcore.replay.deepinversion import DeepInversion

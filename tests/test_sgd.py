@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cssegcore.engine import Optimizer
+from cssegcore.optimizer import Optimizer
 from cssegcore.sgd import Sgd
 from cssegcore.strict import build
 from tests.tiny import OPTIMIZER

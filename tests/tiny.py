@@ -142,7 +142,7 @@ class Lists:
             kept=kept,
             model=previous,
             seed=how.seed,
-            resume=folder / f"{step}-synthesis.pt",
+            resume=lambda: folder / f"{step}-synthesis.pt",
             progress=whole,
             tell=lambda _: None,
         )

@@ -118,22 +118,19 @@ class _Descent:
         settings: Settings,
         rng: np.random.Generator,
     ) -> None:
-        self._segmenter, self._student, self._settings, self._rng = (
-            segmenter,
-            student,
-            settings,
-            rng,
-        )
+        self._segmenter, self._student = segmenter, student
+        self._settings, self._rng = settings, rng
         self._device = next(segmenter.parameters()).device
-        self._layouts = torch.from_numpy(wanted.layouts).long().to(self._device)
-        self._asked = bordered(self._layouts, settings.border)
+        layouts = torch.from_numpy(wanted.layouts).long().to(self._device)
+        self._asked = bordered(layouts, settings.border)
         self._primaries = torch.from_numpy(wanted.primaries).long().to(self._device)
         self._weights = class_weights(self._asked, segmenter.outputs)
         n, h, w = wanted.layouts.shape
         fresh = torch.from_numpy(rng.standard_normal((n, 3, h, w), np.float32))
-        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
-        self._least, self._most = ((v - mean) / std for v in (0.0, 1.0))
-        self._least, self._most = self._least.to(self._device), self._most.to(self._device)
+        self._mean, self._std = (
+            torch.tensor(v, device=self._device).view(1, 3, 1, 1) for v in (MEAN, STD)
+        )
+        self._least, self._most = ((v - self._mean) / self._std for v in (0.0, 1.0))
         self.images = fresh.to(self._device, memory_format=torch.channels_last).requires_grad_()
 
     def adam(self) -> torch.optim.Adam:
@@ -150,8 +147,7 @@ class _Descent:
     ) -> Objective:
         """Moves the images once."""
         view, asked = self._view(reduction)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._on_gpu):
-            logits = self._segmenter(view).logits
+        logits = self._scores(self._segmenter, view)
         result = objective(
             self._settings.weights,
             view,
@@ -170,13 +166,13 @@ class _Descent:
 
     def photographs(self) -> UInt8[np.ndarray, "n s s 3"]:
         """Returns the images as they are stored."""
-        mean, std = (torch.tensor(v, device=self._device).view(1, 3, 1, 1) for v in (MEAN, STD))
-        values = ((self.images.detach() * std + mean) * 255).round().clamp(0, 255)
+        values = ((self.images.detach() * self._std + self._mean) * 255).round().clamp(0, 255)
         return values.permute(0, 2, 3, 1).byte().contiguous().cpu().numpy()
 
-    @property
-    def _on_gpu(self) -> bool:
-        return self._device.type == "cuda"
+    def _scores(self, network: Segmenter, view: Tensor) -> Float[Tensor, "n c h w"]:
+        kind = self._device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
+            return network(view).logits
 
     def _view(self, reduction: int) -> tuple[Float[Tensor, "n 3 h w"], Int[Tensor, "n h w"]]:
         """Reduces, shifts and flips images and layouts alike."""
@@ -201,5 +197,4 @@ class _Descent:
 
     def _competition(self, view: Tensor, logits: Tensor) -> Float[Tensor, ""]:
         assert self._student is not None, "a competition needs a student"
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._on_gpu):
-            return competition(logits, self._student(view).logits)
+        return competition(logits, self._scores(self._student, view))

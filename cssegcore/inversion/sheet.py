@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from cssegcore.files import replacing
 from cssegcore.inversion.store import Made
 from cssegcore.palette import palette
+from cssegcore.types import IGNORE
 
 COLUMNS = 8
 SIDE = 96
@@ -39,7 +40,7 @@ def _lines(title: str, made: Sequence[Made]) -> list[tuple[str, list[Image.Image
     if not made:
         return []
     photographs = [_tile(one.image) for one in made]
-    asked = [_tile(palette()[one.layout]) for one in made if (one.layout != 255).any()]
+    asked = [_tile(palette()[one.layout]) for one in made if (one.layout != IGNORE).any()]
     labels = [_tile(palette()[one.labels]) for one in made]
     below = [("", asked)] if asked else []
     return [(f"{title}: images, what was asked for, labels", photographs), *below, ("", labels)]

@@ -48,7 +48,8 @@ class Synthesis:
         kept: Folder of the images made before the steps before.
         model: File of the model of the step before.
         seed: Of the whole run.
-        resume: File for what is finished, should the process be killed.
+        resume: Names the file for what is finished, should the process be killed; it reads all
+            that determines the result, so a part that makes nothing does not ask.
         progress: Wraps the iterable of iterations.
         tell: Called with a line about each finished batch.
     """
@@ -59,7 +60,7 @@ class Synthesis:
     kept: Path
     model: Path
     seed: int
-    resume: Path
+    resume: Callable[[], Path]
     progress: Progress
     tell: Callable[[str], None]
 

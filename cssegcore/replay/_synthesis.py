@@ -107,7 +107,7 @@ class _Session:
         planned = -(-how.per_class * len(self._new) // settings.batch_size)
         batches: list[_Batch] = []
         kept: dict[int, list[Made]] = {c: [] for c in self._new}
-        finished = _Finished(ResumeFile(self._task.resume))
+        finished = _Finished(ResumeFile(self._task.resume()))
         for at in range(planned + how.extra):
             batch = self._batch(at, need, finished)
             batches.append(batch)

@@ -25,7 +25,7 @@ class DeepInversion(Replay):
 
     A class is drawn out of the model that learned it: the running statistics of later models
     describe later photographs. The finished images are labelled by that model, and rehearsed in
-    batches of their own: they hold no new class, so nothing about them is biased.
+    batches of their own: in one with photographs, a network tells both kinds apart.
 
     Attributes:
         per_class: Images kept of each class.

@@ -116,11 +116,14 @@ def _read_epochs(records: list[Evaluated], folders: list[Path]) -> list[dict[str
     return epochs
 
 
+def _optional(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_bytes()) if path.is_file() else {}
+
+
 def _read_guesses(folders: list[Path]) -> list[Guesses]:
     found = []
     for folder in folders:
-        path = folder / "pseudo_labels.json"
-        content = json.loads(path.read_bytes()) if path.is_file() else {}
+        content = _optional(folder / "pseudo_labels.json")
         if content.get("classes"):
             found.append(Guesses(folder.name, content["background"], content["classes"]))
     return found
@@ -129,8 +132,7 @@ def _read_guesses(folders: list[Path]) -> list[Guesses]:
 def _read_made(folders: list[Path]) -> list[Synthesised]:
     found = []
     for folder in folders:
-        path = folder / "synthesis.json"
-        content = json.loads(path.read_bytes()) if path.is_file() else {}
+        content = _optional(folder / "synthesis.json")
         if content.get("classes"):
             found.append(Synthesised(folder.name, content, folder / "sheet.png"))
     return found
