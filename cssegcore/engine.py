@@ -4,10 +4,11 @@ Nothing here is drawn from a running generator: order, views and new weights dep
 step and the epoch alone, so that a training that goes on after a kill sees what it would have seen.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import Parameter
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from cssegcore.checkpoint import Model, Statistics
 from cssegcore.data.augmentation import Augmentation
@@ -237,11 +239,24 @@ class Job:
         replayed, losses = batch.replayed, self.method.replayed
         if replayed is None:
             return {}
-        new, _ = self._forward(replayed, {})
+        with self._statistics():
+            new, _ = self._forward(replayed, {})
         taught = self._taught(replayed) if self.makers else None
         labels, num_old = replayed.labels, self.task.num_old
         seen = Pass(new, None, labels, labels, num_old, taught=taught)
         return {name: loss.weight * loss(seen) for name, loss in losses.items()}
+
+    @contextlib.contextmanager
+    def _statistics(self) -> Iterator[None]:
+        """Leaves the running statistics alone, unless replayed images shall move them."""
+        norms = [m for m in self.segmenter.modules() if isinstance(m, _BatchNorm)]
+        momenta = [norm.momentum for norm in norms]
+        if not self.method.replay.moves_statistics:
+            for norm in norms:
+                norm.momentum = 0.0
+        yield
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
     @torch.no_grad()
     def _taught(self, replayed: Batch) -> Float[Tensor, "b k h w"]:

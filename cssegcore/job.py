@@ -18,7 +18,7 @@ from cssegcore.errors import InputError
 from cssegcore.files import read_manifest
 from cssegcore.inversion import store
 from cssegcore.method import Method, Recipe
-from cssegcore.networks import Segmenter
+from cssegcore.networks import Segmenter, folded
 from cssegcore.optimizer import Optimizer
 from cssegcore.parts import make_part
 from cssegcore.saliency.reading import Maps
@@ -109,6 +109,9 @@ def prepare(
         )
         networks = _networks(model, method, previous, device)
     rates = method.freeze(networks.segmenter)
+    segmenter = networks.segmenter.to(device).to(memory_format=torch.channels_last)
+    if method.freeze.holds_trunk:
+        segmenter.fold_trunk()
     made = _made(method, sources)
     task = Task(
         step=chosen.step,
@@ -121,7 +124,7 @@ def prepare(
         num_old=networks.num_old,
     )
     return Job(
-        segmenter=networks.segmenter.to(device).to(memory_format=torch.channels_last),
+        segmenter=segmenter,
         model=model,
         old=networks.old,
         gathered=networks.gathered,
@@ -163,8 +166,9 @@ def _networks(
         )
     num_old, old = segmenter.outputs, None
     if any(term.needs_old for term in method.terms.values()):
-        old = copy.deepcopy(segmenter).requires_grad_(False)
-        old = old.to(memory_format=torch.channels_last)
+        # penalties compare its weights with those in training, so they must be the file's
+        old = copy.deepcopy(segmenter) if method.penalties else folded(segmenter)
+        old = old.requires_grad_(False).to(memory_format=torch.channels_last)
     segmenter.grow(len(model.classes[-1]))
     method.classifier_init(segmenter.groups)
     return _Networks(segmenter, old, loaded.statistics, num_old)
@@ -196,8 +200,8 @@ def _makers(method: Method, made: store.Opened | None, device: torch.device) -> 
     """Loads the models that made images, if the recipe asks what they say of them."""
     if not made or not any(term.needs_makers for term in method.replayed.values()):
         return []
-    loaded = [checkpoint.load(path, device).segmenter for path in made.makers]
-    return [m.requires_grad_(False).to(memory_format=torch.channels_last) for m in loaded]
+    loaded = [folded(checkpoint.load(path, device).segmenter) for path in made.makers]
+    return [m.to(memory_format=torch.channels_last) for m in loaded]
 
 
 def reader(dataset: Dataset, method: Method, sources: Sources, kind: str) -> Revise | None:

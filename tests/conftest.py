@@ -39,6 +39,20 @@ def walked_ssul_m(tmp_path_factory):
     return walk(tmp_path_factory, (), "method=ssul_m", "method.replay.size=3")
 
 
+@pytest.fixture(scope="session")
+def walked_made(tmp_path_factory):
+    """The same with images drawn out of the previous model."""
+    return walk(
+        tmp_path_factory,
+        (),
+        "method=mib",
+        "method/replay=deepinversion",
+        "method.replay.per_class=1",
+        "method.replay.agreement=0",
+        "method.replay.inversion.phases=[[1, 2]]",
+    )
+
+
 def walk(tmp_path_factory, light, *overrides):
     folder = tmp_path_factory.mktemp("walked")
     root = scenes.make_scenes(tmp_path_factory.mktemp("data") / "dataset")

@@ -179,7 +179,12 @@ class TestStatisticsAndPenalties:
             statistics={"watched": Watched()},
         )
         seen.clear()
-        return dataclasses.replace(job, method=method, gathered={"watched": {"n": torch.ones(1)}})
+        return dataclasses.replace(
+            job,
+            method=method,
+            old=checkpoint.load(base, CPU).segmenter.requires_grad_(False),
+            gathered={"watched": {"n": torch.ones(1)}},
+        )
 
     def test_gradients_are_seen_without_those_of_penalties_which_move_weights(
         self, lists, base, tmp_path
@@ -333,13 +338,14 @@ class TestReplayedBatches:
 
     WEIGHT = 3.0
 
-    def job(self, lists, base, made, labels, epochs=2):
+    def job(self, lists, base, made, labels, epochs=2, moves=True):
         how = plan("ft", epochs)
         how.method["replay"] = {
             "part": "deepinversion",
             "labels": labels,
             "weight": self.WEIGHT,
             "share": 0.6,
+            "moves_statistics": moves,
         }
         return lists.prepare(how, "step1", base, Sources(synthesis=made))
 
@@ -390,6 +396,24 @@ class TestReplayedBatches:
             assert [row["ce"], row["replayed"]] == pytest.approx(means, rel=1e-3)
             assert row["loss"] == pytest.approx(row["ce"] + row["replayed"])
         assert job.old is None
+
+    @pytest.mark.parametrize("moves", [False, True])
+    def test_who_moves_the_running_statistics(self, lists, base, made, tmp_path, moves):
+        job = self.job(lists, base, made, "hard", 1, moves)
+        job = dataclasses.replace(job, task=dataclasses.replace(job.task, lr=1e-9))
+        network = copy.deepcopy(job.segmenter).train()  # meets the same weights all along
+        rng = np.random.default_rng([1, 1, 0])
+        for batch in job.task.images.epoch(views(), 2, rng, CPU, job.task.replayed):
+            network(batch.images)
+            if moves:
+                network(batch.replayed.images)
+        run(job, tmp_path / "r")
+        norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        got = [m for m in job.segmenter.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        for mine, wanted in zip(got, norms, strict=True):
+            assert mine.momentum == wanted.momentum == 0.1
+            for name in ("running_mean", "running_var"):
+                assert torch.allclose(getattr(mine, name), getattr(wanted, name), atol=1e-5)
 
     def test_every_image_is_shown_to_its_own_maker(self, lists, base, made, tmp_path):
         told = []
@@ -623,12 +647,18 @@ class TestOldModel:
         job = lists.prepare(plan(method), "step1", base)
         before, start = state(job.old), state(job.segmenter)
         run(job, tmp_path / "r")
-        stored = checkpoint.load(base, CPU).segmenter
-        assert state(job.old) == before == state(stored)  # statistics of the norms included
+        assert state(job.old) == before
+        stored, seen = checkpoint.load(base, CPU).segmenter.eval(), torch.randn(2, 3, 16, 16)
+        assert torch.allclose(job.old(seen).logits, stored(seen).logits, atol=1e-5)
         assert not job.old.training
         assert all(p.grad is None for p in job.old.parameters())
         after = state(job.segmenter)
         assert {key for key in start if start[key] == after[key]} == set()
+
+    def test_penalties_compare_with_the_weights_of_the_file(self, lists, base, tmp_path):
+        job = lists.prepare(plan("ewc"), "step1", base)
+        stored = checkpoint.load(base, CPU).segmenter
+        assert state(job.old) == state(stored)
 
     def test_a_step_starts_from_the_model_before_and_a_new_head(self, lists, base):
         job = lists.prepare(plan("ft"), "step1", base)

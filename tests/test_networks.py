@@ -11,11 +11,12 @@ from cssegcore import checkpoint
 from cssegcore.errors import InputError
 from cssegcore.heads.conv import Conv
 from cssegcore.heads.linear import Linear
-from cssegcore.networks import Architecture, Segmenter, Trunk, classify
+from cssegcore.networks import Architecture, Segmenter, Trunk, classify, folded
 from cssegcore.outputs import Features
 from cssegcore.parts import make_part
 from tests.tiny import CPU, LINEAR, MODEL, new_segmenter
 
+BISENET = {"part": "bisenet", "backbone": "resnet18", "weights": "none"}
 RESNET = {"part": "deeplabv3", "backbone": "resnet50", "weights": "none"}
 
 
@@ -397,3 +398,60 @@ class TestDeepLab:
     def test_refusals(self, wrong, message):
         with pytest.raises(InputError, match=message):
             architecture(**RESNET | wrong)
+
+
+class TestFolded:
+    @staticmethod
+    def stirred(**recipe):
+        """A segmenter whose normalisations do something."""
+        torch.manual_seed(0)
+        segmenter = Segmenter(architecture(**recipe).trunk(), Conv(), [3, 1])
+        for module in segmenter.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.2)
+                module.running_var.uniform_(0.5, 2)
+                nn.init.uniform_(module.weight, -1, 1.5)
+                nn.init.normal_(module.bias, 0, 0.2)
+        return segmenter.eval()
+
+    @pytest.mark.parametrize(
+        ("recipe", "left"),
+        [
+            (MODEL, 1),  # sees a sum
+            (RESNET, 2),  # see four convolutions and a sum
+            (
+                {"part": "bisenet", "backbone": "resnet18", "weights": "none"},
+                4,
+            ),  # auxiliary heads sleep
+        ],
+    )
+    def test_it_says_the_same_and_has_fewer_layers(self, recipe, left):
+        segmenter = self.stirred(**recipe)
+        quick, seen = folded(segmenter), images(2, 48, 80)
+        with torch.no_grad():
+            got, wanted = quick(seen), segmenter(seen)
+        for mine, theirs in zip(got.features.taps, wanted.features.taps, strict=True):
+            assert torch.allclose(mine, theirs, rtol=1e-4, atol=1e-4 * theirs.abs().max())
+        assert torch.allclose(got.logits, wanted.logits, rtol=1e-3, atol=1e-4)
+        assert sum(isinstance(m, nn.BatchNorm2d) for m in quick.modules()) == left
+        assert not any(p.requires_grad for p in quick.parameters())
+
+    def test_it_is_a_copy(self):
+        segmenter = self.stirred(**MODEL)
+        before, quick = folded(segmenter)(images(1, 32, 32)).logits, folded(segmenter)
+        with torch.no_grad():
+            for weight in segmenter.parameters():
+                weight.add_(1)
+        assert torch.equal(quick(images(1, 32, 32)).logits, before)
+
+    def test_a_trunk_that_stands_still_is_run_folded_and_saved_as_it_is(self):
+        segmenter = self.stirred(**MODEL)
+        names, wanted = list(segmenter.state_dict()), segmenter(images(1, 32, 32)).logits
+        ran = []
+        for module in segmenter.trunk.modules():
+            module.register_forward_hook(lambda *_: ran.append(1))
+        segmenter.fold_trunk()
+        ran.clear()
+        assert torch.allclose(segmenter(images(1, 32, 32)).logits, wanted, atol=1e-5)
+        assert list(segmenter.state_dict()) == names
+        assert len(list(segmenter.parameters())) == len(set(segmenter.parameters()))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cssegcore.heads import Head, HeadKind
 from cssegcore.networks._base import Trunk
+from cssegcore.networks._folding import folded
 from cssegcore.outputs import Outputs
 from cssegcore.types import Scores
 
@@ -42,6 +43,7 @@ class Segmenter(nn.Module):
         self.unknown: Unknown = unknown
         self._kind = kind
         self._held: list[nn.Module] = []
+        self._still: list[Trunk] = []  # in a list, so that its weights are not the network's
         first, *later = outputs
         groups = [first] if unknown is None else [1, 1, first - 1]
         self.heads = nn.ModuleList(kind.build(trunk.channels, n) for n in [*groups, *later])
@@ -78,6 +80,10 @@ class Segmenter(nn.Module):
         self._held += modules
         self.train(self.training)
 
+    def fold_trunk(self) -> None:
+        """Runs a quicker copy of the trunk, which must not change from now on, nor move."""
+        self._still = [folded(self.trunk)]
+
     def train(self, mode: bool = True) -> "Segmenter":
         super().train(mode)
         for module in self._held:
@@ -86,7 +92,8 @@ class Segmenter(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Outputs:
         """Computes logits, in float32 also under autocast: losses need the digits."""
-        features = self.trunk(images)
+        trunk = self._still[0] if self._still else self.trunk
+        features = trunk(images)
         size = images.shape[-2:]
         small = _scored(self.heads, features.top)
         auxiliary = [  # a trunk gives nothing to read in evaluation

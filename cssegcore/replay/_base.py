@@ -77,6 +77,8 @@ class Replay:
         scores: How it reads the previous model's logits; None if it reads none.
         share: Share of the images of an iteration that are replayed.
         size: Number of the dataset's photographs it keeps.
+        moves_statistics: Whether replayed batches of their own move the running statistics that
+            photographs meet in the test.
         shifted: Whether replayed labels go through the rule for the unknown class like all others.
         rehearsal: Numbers that a training reads and neither `remember` nor `synthesize`.
         terms: Recipes of losses over batches of replayed samples, by name.
@@ -88,6 +90,7 @@ class Replay:
     rehearsal: ClassVar[tuple[str, ...]] = ()
     share: float = 0.0
     size: int = 0
+    moves_statistics: bool = True
     shifted: bool = True
 
     @property

@@ -34,6 +34,8 @@ class DeepInversion(Replay):
             unbiased distillation), the raw scores that model gives it (`logits`, published), or its
             stored labels (`hard`). Later models have forgotten some of it.
         weight: Of that term; 1 is published for `logits`, 10 for distillation.
+        moves_statistics: Whether made images move the running statistics. They are not photographs:
+            what they move is taken from the test, unless nothing else holds on to old classes.
         confidence: Least probability of a label; pixels below it carry none.
         agreement: Least intersection over union of a kept image's primary class, between the layout
             that was asked for and what the model sees; of images without a layout, the least share
@@ -47,8 +49,9 @@ class DeepInversion(Replay):
 
     per_class: int = 16
     share: float = 0.5
-    labels: Literal["hard", "soft", "logits"] = "hard"
-    weight: float = 1.0
+    labels: Literal["hard", "soft", "logits"] = "soft"
+    weight: float = 10.0
+    moves_statistics: bool = False
     confidence: float = 0.7
     agreement: float = 0.5
     extra: int = 1
@@ -57,7 +60,7 @@ class DeepInversion(Replay):
     inversion: Settings = dataclasses.field(default_factory=Settings)
 
     synthesizes: ClassVar[bool] = True
-    rehearsal: ClassVar[tuple[str, ...]] = ("share", "labels", "weight")
+    rehearsal: ClassVar[tuple[str, ...]] = ("share", "labels", "weight", "moves_statistics")
     scores: ClassVar[Scores | None] = "softmax"
 
     def __post_init__(self) -> None:
