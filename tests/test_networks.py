@@ -38,6 +38,17 @@ class Photograph(Trunk):
         return Features((pooled,), pooled, pooled)
 
 
+class Fixed(nn.Module):
+    """A backbone that computes the same of every photograph."""
+
+    def __init__(self, tap):
+        super().__init__()
+        self.tap = tap
+
+    def forward(self, images):
+        return (self.tap,)
+
+
 def sizes(segmenter):
     return [head.classifier.out_channels for head in segmenter.groups]
 
@@ -312,6 +323,47 @@ class TestDeepLab:
         with pytest.raises(InputError, match=r"`optimizer\.batch_size` to 2 or more"):
             segmenter.train()(images(1, 65, 65))
 
+    @pytest.mark.parametrize("size", [(35, 34), (33, 8), (7, 33), (32, 5)])
+    def test_the_pooled_branch_sees_windows_in_evaluation(self, size):
+        torch.manual_seed(0)
+        trunk = architecture(**RESNET | {"depth": 8}).trunk().eval()
+        h, w = size
+        tap = torch.randn(1, 2048, h, w) + torch.linspace(0, 3, w)
+        trunk.backbone = Fixed(tap)
+        decoder, body = trunk.decoder, tap.clamp(min=0)
+        with torch.no_grad():
+            for norm in (m for m in decoder.modules() if isinstance(m, nn.BatchNorm2d)):
+                norm.running_mean.normal_()
+            spread = torch.cat([branch(body) for branch in decoder.branches], 1)
+            spread = decoder.project(decoder.branches_norm(spread))
+            high, wide = min(h, 32), min(w, 32)
+            pooled = torch.empty(1, 2048, h, w)
+            for y in range(h):  # an even window has one more on its right and below
+                top = min(max(y - (high - 1) // 2, 0), h - high)
+                for x in range(w):
+                    left = min(max(x - (wide - 1) // 2, 0), w - wide)
+                    seen = body[..., top : top + high, left : left + wide]
+                    pooled[..., y, x] = seen.mean((2, 3))
+            pooled = decoder.pooled_project(decoder.pooled_norm(decoder.pooled(pooled)))
+            expected = decoder.norm(spread + pooled)
+            assert torch.allclose(trunk(images(1, 16, 16)).top, expected, atol=1e-4)
+            means = decoder.pooled(body.mean((2, 3), keepdim=True))
+            whole = decoder.pooled_project(decoder.pooled_norm(means))
+            same = torch.allclose(decoder.norm(spread + whole), expected, atol=1e-4)
+            assert same == (max(size) <= 32)
+
+    def test_the_pooled_branch_sees_everything_in_training(self):
+        torch.manual_seed(0)
+        trunk = architecture(**RESNET | {"depth": 8}).trunk()
+        trunk.backbone = Fixed(torch.randn(2, 2048, 34, 3))
+        seen = []
+        trunk.decoder.pooled.register_forward_hook(lambda *told: seen.append(told[1][0]))
+        trunk(images(2, 16, 16))
+        (given,) = seen
+        assert given.shape == (2, 2048, 1, 1)
+        means = trunk.backbone.tap.clamp(min=0).mean((2, 3))
+        assert torch.allclose(given[..., 0, 0], means, atol=1e-6)
+
     def test_strides_become_dilations_from_the_end(self):
         def layout(stride):
             trunk = architecture(**RESNET, output_stride=stride).trunk()
@@ -335,7 +387,7 @@ class TestDeepLab:
         [
             (lambda full: {"conv1.weight": full["conv1.weight"]}, "Missing key"),
             (lambda full: full | {"conv1.weight": torch.zeros(1)}, "size mismatch"),
-            (lambda full: [1, 2], "dict-like"),
+            (lambda full: [1, 2], "no state dict"),
             (lambda full: b"no weights at all", "cannot be used"),
         ],
     )
@@ -366,12 +418,15 @@ class TestDeepLab:
             assert part in message
         assert "\n" not in message
 
-    def test_a_damaged_download_in_the_cache(self, tmp_path, monkeypatch):
+    @pytest.mark.parametrize(
+        ("use", "said"), [("check", "is damaged: its SHA-256"), ("trunk", "cannot be used")]
+    )
+    def test_a_damaged_download_in_the_cache(self, tmp_path, monkeypatch, use, said):
         (tmp_path / "checkpoints").mkdir()
         (tmp_path / "checkpoints" / "resnet50-0676ba61.pth").write_bytes(b"half a fi")
         monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-        with pytest.raises(InputError, match=r"resnet50-0676ba61\.pth cannot be used") as refused:
-            architecture(**RESNET | {"weights": "imagenet"}).check()
+        with pytest.raises(InputError, match=rf"resnet50-0676ba61\.pth {said}") as refused:
+            getattr(architecture(**RESNET | {"weights": "imagenet"}), use)()
         assert "\n" not in str(refused.value)
 
     def test_a_saved_model_needs_its_starting_weights_no_more(self, state_dict_file, tmp_path):
@@ -419,6 +474,7 @@ class TestFolded:
         [
             (MODEL, 1),  # sees a sum
             (RESNET, 2),  # see four convolutions and a sum
+            (RESNET | {"style": "mapillary"}, 2),
             (
                 {"part": "bisenet", "backbone": "resnet18", "weights": "none"},
                 4,

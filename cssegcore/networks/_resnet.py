@@ -1,32 +1,59 @@
-"""torchvision's ResNets without their classifier, and where their first weights come from."""
+"""torchvision's ResNets without their classifier, and those that MiB and PLOP were published on."""
 
-import textwrap
-from collections.abc import Sequence
-from pathlib import Path
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cssegcore.errors import InputError
-from cssegcore.files import UNREADABLE
+from cssegcore.networks._weights import Style, Weights
 
 PLAIN = (False, False, False)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ways:
+    """What one family of ResNets does otherwise than another.
+
+    Attributes:
+        leak: Slope of its activations below 0.
+        dilates_first: Whether a stage's dilation holds from its first block on; else that block
+            has the dilation of the stage before.
+    """
+
+    leak: float
+    dilates_first: bool
+
+
+WAYS: dict[Style, _Ways] = {
+    "torchvision": _Ways(leak=0.0, dilates_first=False),
+    "mapillary": _Ways(leak=0.01, dilates_first=True),
+}
 
 
 class ResNet(nn.Sequential):
     """The stem's layers and the four stages; gives the residual sum that ends each stage.
 
-    torchvision's stages end with an activation; here the next stage begins with it, so `relu` of
-    the last sum is what torchvision's network pools.
+    Published stages end with an activation; here the next stage begins with it, so `activation` of
+    the last sum is what the published network pools.
+
+    Attributes:
+        activation: What follows a residual sum; not in place.
     """
+
+    def __init__(self, parts: Iterable[nn.Module], leak: float) -> None:
+        super().__init__(*parts)
+        self.activation: Callable[[Tensor], Tensor] = (
+            functools.partial(F.leaky_relu, negative_slope=leak) if leak else F.relu
+        )
 
     def forward(self, input: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
         features, taps = input, []
         for part in self:
-            features = part(F.relu(taps[-1]) if taps else features)
+            features = part(self.activation(taps[-1]) if taps else features)
             if isinstance(part, _Stage):
                 taps.append(features)
         return tuple(taps)
@@ -51,13 +78,16 @@ class _Stage(nn.Sequential):
         return path + shortcut
 
 
-def resnet(backbone: str, weights: str, dilate: Sequence[bool] = PLAIN) -> ResNet:
+def resnet(weights: Weights, dilate: Sequence[bool] = PLAIN) -> ResNet:
     """Builds a ResNet with its starting weights.
 
+    The style `mapillary` is the network of https://github.com/fcdl94/MiB (models/resnet.py,
+    modules/residual.py): leaky activations, and a dilated stage is dilated from its first block
+    on. There, in-place ABN is trained with |gamma| + eps for a scale; here it is a plain
+    normalisation and an activation.
+
     Args:
-        backbone: torchvision's name of it.
-        weights: `none` (from scratch), `imagenet` (torchvision's, downloaded or cached), or the
-            path of a state dict of that torchvision network.
+        weights: Which network, and what it begins with.
         dilate: For each stage but the first, whether its stride becomes a dilation; bottlenecks
             only, so not those of ResNet-18.
 
@@ -66,59 +96,29 @@ def resnet(backbone: str, weights: str, dilate: Sequence[bool] = PLAIN) -> ResNe
     """
     from torchvision import models  # slow to import; only real backbones pay for it
 
-    network = models.get_model(backbone, weights=None, replace_stride_with_dilation=list(dilate))
-    if weights == "imagenet":
-        _fill(network, _imagenet(backbone), backbone)
-    elif weights != "none":
-        _fill(network, Path(weights), backbone)
-    parts = [m for n, m in network.named_children() if n not in ("avgpool", "fc")]
-    return ResNet(*(_Stage(*p) if isinstance(p, nn.Sequential) else p for p in parts))
+    network: Any = models.get_model(
+        weights.backbone, weights=None, replace_stride_with_dilation=list(dilate)
+    )
+    del network.fc, network.avgpool
+    weights.fill(network)
+    ways = WAYS[weights.style]
+    if ways.leak:
+        for module in [m for m in network.modules() if hasattr(m, "relu")]:
+            module.relu = nn.LeakyReLU(ways.leak, inplace=True)
+    if ways.dilates_first:
+        for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
+            first, second = stage[0].conv2, stage[1].conv2
+            first.dilation, first.padding = second.dilation, second.padding
+    parts = (_Stage(*p) if isinstance(p, nn.Sequential) else p for p in network.children())
+    return ResNet(parts, ways.leak)
 
 
-def check_weights(backbone: str, weights: str) -> None:
-    """Makes sure that `resnet` will get its weights; raises what it raises."""
-    if weights != "none":
-        resnet(backbone, weights)
-
-
-def check_name(backbone: str, weights: str) -> None:
-    """Makes sure that `weights` names something.
+def check_weights(weights: Weights) -> None:
+    """Makes sure that `resnet` will get its weights, and that they are those that are meant.
 
     Raises:
-        ValueError: It is neither a known word nor a file.
+        InputError: They cannot be had, do not fit, or have another digest.
     """
-    if weights not in ("none", "imagenet") and not Path(weights).is_file():
-        raise ValueError(
-            f"`weights` is {weights!r}, and there is no such file: give the path of a"
-            f" torchvision {backbone} state dict, `imagenet` or `none`"
-        )
-
-
-def _imagenet(backbone: str) -> Path:
-    """Returns where torchvision keeps its weights, fetched if they are not there."""
-    from torchvision import models
-
-    url = models.get_model_weights(backbone)["IMAGENET1K_V1"].url
-    path = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
-    if not path.exists():
-        digest = path.stem.rsplit("-", 1)[-1]
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=digest, progress=False)
-        except (OSError, RuntimeError) as error:  # RuntimeError: the digest differs
-            raise InputError(
-                f"`model.weights` is imagenet, and {path.name} is neither cached nor to be"
-                f" downloaded ({error}): put the file into {path.parent}, or set `model.weights` to"
-                " its path, or to `none` to train from scratch."
-            ) from None
-    return path
-
-
-def _fill(network: nn.Module, path: Path, backbone: str) -> None:
-    try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (*UNREADABLE, TypeError) as error:
-        raise InputError(
-            f"`model.weights`: {path} cannot be used ({textwrap.shorten(str(error), 160)}): it must"
-            f" hold a state dict of torchvision's {backbone}; a damaged download must be deleted."
-        ) from None
+    weights.check()
+    if weights.source != "none":
+        resnet(weights)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from cssegcore.heads import Head, HeadKind
 from cssegcore.networks._base import Trunk
@@ -81,8 +82,14 @@ class Segmenter(nn.Module):
         self.train(self.training)
 
     def fold_trunk(self) -> None:
-        """Runs a quicker copy of the trunk, which must not change from now on, nor move."""
-        self._still = [folded(self.trunk)]
+        """Runs a quicker copy of the trunk, which must not change from now on, nor move.
+
+        Its normalisations are in evaluation mode; all else stays as it is in training.
+        """
+        still = folded(self.trunk)
+        for module in still.modules():
+            module.training = not isinstance(module, _BatchNorm)
+        self._still = [still]
 
     def train(self, mode: bool = True) -> "Segmenter":
         super().train(mode)

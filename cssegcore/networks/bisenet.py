@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from cssegcore.errors import InputError
 from cssegcore.networks._base import Architecture, Trunk
-from cssegcore.networks._resnet import check_name, check_weights, resnet
+from cssegcore.networks._resnet import check_weights, resnet
+from cssegcore.networks._weights import Weights
 from cssegcore.outputs import Features
 
 SPATIAL = (64, 128, 256)
@@ -49,10 +50,18 @@ class BiSeNet(Architecture):
     def __post_init__(self) -> None:
         if not 0 <= self.auxiliary < math.inf:
             raise ValueError(f"`auxiliary` must be a finite number >= 0, got {self.auxiliary}")
-        check_name(self.backbone, self.weights)
+        self.start()
+
+    def start(self) -> Weights:
+        """Says what the context path begins with.
+
+        Raises:
+            ValueError: `weights` names nothing.
+        """
+        return Weights(self.backbone, self.weights)
 
     def check(self) -> None:
-        check_weights(self.backbone, self.weights)
+        check_weights(self.start())
 
     def trunk(self) -> Trunk:
         return _BiSeNetTrunk(self)
@@ -74,7 +83,7 @@ class _BiSeNetTrunk(Trunk):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        self.backbone = resnet(numbers.backbone, numbers.weights)  # initialises itself
+        self.backbone = resnet(numbers.start())  # initialises itself
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Features:
         refinements = (self.refine_middle, self.refine_deep)
