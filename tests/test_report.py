@@ -194,6 +194,52 @@ def test_the_page_stands_alone_and_holds_the_numbers(written, evaluation):
     assert page.count('class="photo"') == 2
 
 
+def test_the_papers_tables_stand_in_summary_and_page(evaluation, tmp_path):
+    last = iou_table(evaluation)[-1]
+    for void in (False, True):
+        protocol = {"test images": "crops of 96"} if void else {}
+        out = tmp_path / str(void)
+        summary = write_report(evaluation, out, title="x", protocol=protocol, void_background=void)
+        page = (out / "report.html").read_text()
+        table = page[page.index("<h2>Under the papers’ protocols</h2>") :]
+        table = table[: table.index("</table>")]
+        assert ("this run: crops of 96." if void else "this run: not said.") in table
+        rows = [
+            [re.sub(r"<[^>]*>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)]
+            for row in re.findall(r"<tr.*?</tr>", table, re.DOTALL)
+        ]
+        assert rows[0] == ["paper", "1", "2", "3", "later", "all", "average", "what counts"]
+        assert [row[0] for row in rows[1:]] == ["MiB", "PLOP", "SSUL", "SDR"]
+        for row, (name, numbers) in zip(rows[1:], summary["protocols"].items(), strict=True):
+            shown = [*numbers["groups"], *(numbers[k] for k in ("added", "all", "average"))]
+            assert row[1:-1] == ["–" if n is None else f"{n:.1f}" for n in shown], name
+            assert ("pixels of the background" in row[-1]) == (void and name in ("mib", "sdr"))
+        plop = summary["protocols"]["plop"]
+        assert plop["all"] == pytest.approx(mean(last), abs=2e-4)
+        assert plop["average"] == summary["average"]
+        mib = summary["protocols"]["mib"]
+        assert (mib["all"] == summary["miou"]["all_nobg"]) != void
+
+
+def test_the_stage_says_what_was_tested_and_whether_the_background_is_void(project):
+    write_evaluation(project.folder / "work" / "step2" / "evaluation", panels=False)
+    (project.folder / "work" / "code").mkdir()
+    all_classes = {}
+    for background, view in (
+        ("annotated", "whole photographs"),
+        ("void", "central crop of 64 by 64"),
+    ):
+        project.set("dataset.background", background)
+        project.set("evaluation.view", "crop" if background == "void" else "whole")
+        project.set("evaluation.size", 64)
+        assert project.run("report").status == 0
+        summary = json.loads((project.folder / "work/report/summary.json").read_text())
+        assert view in summary["protocol"]
+        all_classes[background] = {k: row["all"] for k, row in summary["protocols"].items()}
+    annotated, void = all_classes["annotated"], all_classes["void"]
+    assert [name for name in void if void[name] != annotated[name]] == ["mib", "sdr"]
+
+
 GUESSES = {
     "step0": {},
     "step1": {

@@ -14,6 +14,7 @@ from cssegcore.metrics.continual import (
     forgetting,
     points,
 )
+from cssegcore.metrics.protocols import protocols
 from cssegcore.palette import palette
 from cssegcore.report.evaluation import Evaluation, Synthesised
 from cssegcore.report.figures import DPI
@@ -49,6 +50,7 @@ def render_page(
     protocol: Mapping[str, str],
     parameters: Mapping[str, object],
     future: Future,
+    void_background: bool,
 ) -> str:
     """Returns the page.
 
@@ -61,6 +63,7 @@ def render_page(
         protocol: What the run is; stands beside the numbers.
         parameters: What it was run with, nested or flat.
         future: What pixels of classes to come count as.
+        void_background: Whether output 0 is the dataset's void.
     """
     import jinja2
 
@@ -88,6 +91,8 @@ def render_page(
         steps=steps,
         groups=[group for group, *_ in MEANS],
         rules=_rules(future),
+        spans=_spans(evaluation),
+        papers=_papers(summary["protocols"], void_background=void_background),
         classes=_classes(evaluation, future),
         pictures=pictures,
         panels=evaluation.panels,
@@ -111,12 +116,33 @@ def _tiles(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _rules(future: Future) -> list[dict[str, str]]:
-    """Returns heading and column names in `steps` of the two published ways to count."""
+    """Returns heading and column names in `steps` of the two rules, each with its background."""
     prefix = {rule: "" if rule == future else f"future_{rule}_" for rule in FUTURE_RULES}
     return [
-        {"heading": "as PLOP counts", "prefix": prefix["background"], "suffix": ""},
-        {"heading": "as MiB counts", "prefix": prefix["ignore"], "suffix": "_nobg"},
+        {"heading": "classes to come as background", "prefix": prefix["background"], "suffix": ""},
+        {
+            "heading": "classes to come left out, no background",
+            "prefix": prefix["ignore"],
+            "suffix": "_nobg",
+        },
     ]
+
+
+def _spans(evaluation: Evaluation) -> list[str]:
+    """Returns the outputs of each step, background apart, as `1–15`."""
+    last = evaluation.records[-1]
+    learned = last.learned[1 : last.seen]
+    firsts = [learned.index(step) + 1 for step in sorted(set(learned))]
+    ends = [first - 1 for first in firsts[1:]] + [len(learned)]
+    return [str(a) if a == b else f"{a}–{b}" for a, b in zip(firsts, ends, strict=True)]
+
+
+def _papers(
+    rows: Mapping[str, Mapping[str, Any]], *, void_background: bool
+) -> list[dict[str, Any]]:
+    """Returns one row per named protocol: the paper, what counts, the summary's numbers."""
+    named = protocols(void_background=void_background)
+    return [{"paper": named[n].paper, "counts": named[n].line(), **row} for n, row in rows.items()]
 
 
 def _classes(evaluation: Evaluation, future: Future) -> list[dict[str, Any]]:

@@ -13,23 +13,31 @@ from cssegcore.metrics.continual import (
     protocol_line,
     step_scores,
 )
+from cssegcore.metrics.protocols import protocols, table_row
 from cssegcore.metrics.record import Evaluated
 
 OTHER: dict[Future, Future] = {"background": "ignore", "ignore": "background"}
 
 
 def run_summary(
-    records: Sequence[Evaluated], future: Future, protocol: Mapping[str, str]
+    records: Sequence[Evaluated],
+    future: Future,
+    protocol: Mapping[str, str],
+    *,
+    void_background: bool,
 ) -> dict[str, object]:
     """Returns the numbers of the whole run; `future_*` holds those under the other rule.
 
     After the last step no class is to come, so the rules differ only in what looks back.
+    `protocols` holds rows of papers' tables; their `groups`, a list, DVC's metrics pass over.
     """
+    named = protocols(void_background=void_background)
     said = [f"{key} {value}" for key, value in protocol.items()]
     return {
         **step_scores(records[-1], future),
         **continual_scores(records, future),
         f"future_{OTHER[future]}": continual_scores(records, OTHER[future]),
+        "protocols": {name: table_row(records, counted) for name, counted in named.items()},
         "steps": len(records),
         "images": records[-1].images,
         "protocol": "; ".join([*said, protocol_line(future)]),

@@ -27,6 +27,7 @@ def write_report(
     protocol: Mapping[str, str],
     parameters: Mapping[str, object] = MappingProxyType({}),
     future: Future = "background",
+    void_background: bool = False,
 ) -> dict[str, object]:
     """Writes tables, figures and `report.html` to `out` and returns the summary.
 
@@ -39,12 +40,14 @@ def write_report(
         protocol: What the run is (method, scenario, setting, seed, …); stands beside the numbers.
         parameters: What it was run with, nested or flat.
         future: What pixels of classes to come count as in the headline numbers.
+        void_background: Whether output 0 is the dataset's void, which some papers do not test.
 
     Raises:
         InputError: The evaluation is missing or not of one run, or `out` cannot be written.
     """
     run = read_evaluation(evaluation)
-    summary, steps = run_summary(run.records, future, protocol), step_rows(run.records, future)
+    summary = run_summary(run.records, future, protocol, void_background=void_background)
+    steps = step_rows(run.records, future)
     write_json(out / "summary.json", summary)
     write_text(out / "steps.csv", as_csv(steps))
     write_text(out / "classes.csv", as_csv(class_rows(run.records, future)))
@@ -62,6 +65,7 @@ def write_report(
         protocol=protocol,
         parameters=parameters,
         future=future,
+        void_background=void_background,
     )
     write_text(out / "report.html", page)
     return summary

@@ -1,0 +1,121 @@
+"""One evaluation as the tables of four papers count it.
+
+What counts is that of each paper's released program:
+
+- MiB, Cermelli et al., CVPR 2020, https://arxiv.org/abs/2002.00718 (fcdl94/MiB, `dataset/voc.py`,
+  `dataset/ade.py`, `metrics/stream_metrics.py`). Its tables leave the background out, its program
+  prints it. Its ADE20K numbers are means over two orders of classes, which are two runs here.
+- PLOP, Douillard et al., CVPR 2021, https://arxiv.org/abs/2011.11390
+  (arthurdouillard/CVPR2021_PLOP, `dataset/voc.py`, `dataset/ade.py`).
+- SSUL, Cha et al., NeurIPS 2021, https://arxiv.org/abs/2106.11562 (clovaai/SSUL,
+  `metrics/stream_metrics.py`). Its ADE20K table mixes rows with and without void; the program
+  counts it.
+- SDR, Michieli and Zanuttigh, CVPR 2021, https://arxiv.org/abs/2103.06342 (LTTM/SDR, a
+  fork of MiB's program).
+
+How test images are read (all four cut a square out of the middle) no matrix can tell.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from cssegcore.metrics.confusion import Future, fold_future, iou, mean_defined
+from cssegcore.metrics.continual import FUTURE_RULES, Points, points
+from cssegcore.metrics.record import Evaluated
+from cssegcore.types import BACKGROUND
+
+Row = dict[str, Points | list[Points]]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What counts.
+
+    Attributes:
+        paper: What it is called after.
+        future: What a pixel of a class to come counts as.
+        background_pixels: Whether pixels annotated as background (or void) count.
+        background_class: Whether the background is a class in means: one of the first step.
+        absent_is_zero: Whether a class without truth counts as 0 in means; else it is left out.
+        average: Whether its tables have the mean over the steps.
+    """
+
+    paper: str
+    future: Future
+    background_pixels: bool = True
+    background_class: bool = True
+    absent_is_zero: bool = False
+    average: bool = False
+
+    def line(self) -> str:
+        """Says what counts."""
+        pixels = "" if self.background_pixels else "pixels of the background do not count; "
+        means = "is a class of the first step" if self.background_class else "is in no mean"
+        absent = "count as 0" if self.absent_is_zero else "are left out"
+        return (
+            f"{FUTURE_RULES[self.future]}; {pixels}background {means};"
+            f" classes without truth {absent}"
+        )
+
+
+def protocols(*, void_background: bool) -> dict[str, Protocol]:
+    """Returns the named protocols.
+
+    Args:
+        void_background: Whether output 0 is the dataset's void, as ADE20K's label 0 is: MiB and SDR
+            do not test there, PLOP and SSUL take it for a class.
+    """
+    real = not void_background
+    return {
+        "mib": Protocol("MiB", "ignore", background_pixels=real, background_class=False),
+        "plop": Protocol("PLOP", "background", average=True),
+        "ssul": Protocol("SSUL", "ignore", absent_is_zero=True),
+        "sdr": Protocol("SDR", "ignore", background_pixels=real, background_class=real),
+    }
+
+
+def table_row(records: Sequence[Evaluated], protocol: Protocol) -> Row:
+    """Returns a run's row of the paper's table, in points after the last step.
+
+    `base` is the papers' "old", as 1-15 in 15-1, `added` their "new", 16-20; `average` is None
+    where the paper has none; `groups` are the classes of each step, as in MiB's table of ADE20K.
+    """
+    means = [group_means(counted_iou(r, protocol), r.learned, protocol) for r in records]
+    average = mean_defined(np.array([row[0] for row in means])) if protocol.average else np.nan
+    everything, added, *groups = means[-1]
+    return {
+        "base": points(groups[0]),
+        "added": points(added),
+        "all": points(everything),
+        "average": points(average),
+        "groups": [points(group) for group in groups],
+    }
+
+
+def counted_iou(record: Evaluated, protocol: Protocol) -> Float64[np.ndarray, " k"]:
+    """Returns the IoU of the seen classes; NaN for one without truth, or 0 if that counts."""
+    matrix = record.counts
+    if not protocol.background_pixels:
+        matrix[BACKGROUND] = 0
+    values = iou(fold_future(matrix, protocol.future))
+    return np.nan_to_num(values) if protocol.absent_is_zero else values
+
+
+def group_means(
+    values: Float64[np.ndarray, " k"], learned: Sequence[int], protocol: Protocol
+) -> list[float]:
+    """Returns the means of all classes, of those added after step 0, then of each step's.
+
+    Args:
+        values: From `counted_iou`.
+        learned: The index of the step in which each class arrives.
+        protocol: Says whether the background is one of the classes.
+    """
+    arrival = np.array(learned[: len(values)])
+    counted = np.full(len(values), True)
+    counted[BACKGROUND] = protocol.background_class
+    steps = [arrival == step for step in np.unique(arrival)]
+    return [mean_defined(values[counted & of]) for of in (arrival >= 0, arrival > 0, *steps)]
