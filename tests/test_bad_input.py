@@ -208,7 +208,16 @@ SPOILT = {
     "label missing": (label, lambda p: p.unlink(), "label image {} does not exist: put it there"),
     "photograph truncated": (photograph, truncate, "photograph {} cannot be read (*): replace the"),
     "label truncated": (label, truncate, "label image {} cannot be read (*): replace the file."),
-    "photograph empty": (photograph, lambda p: p.write_bytes(b""), "photograph {} cannot be read"),
+    "photograph cut at its end": (
+        photograph,
+        lambda p: p.write_bytes(p.read_bytes()[:-40]),
+        "photograph {} cannot be read (*truncated*): replace the file.",
+    ),
+    "photograph empty": (
+        photograph,
+        lambda p: p.write_bytes(b""),
+        "photograph {} cannot be read (no i",
+    ),
     "no image": (photograph, lambda p: p.write_text("text"), "photograph {} cannot be read (*): r"),
     "a folder": (label, lambda p: [p.unlink(), p.mkdir()], "label image {} cannot be read (*): r"),
     "other size": (
@@ -247,7 +256,24 @@ def test_the_number_of_wrong_images_is_told(project):
 
 def test_a_missing_list_file_is_named_by_the_index(project):
     (project.root / "ImageSets/Segmentation/val.txt").unlink()
-    assert_says(project.run("index").refusal(), "the list *val.txt cannot be read (No such file")
+    line = project.run("index").refusal()
+    assert_says(line, "no complete arrangement * put ImageSets/Segmentation/val.txt there. Looked")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "the list *train.txt is empty: put one name a line."),
+        ("t0\r\nt1\r\nt0", "the list *train.txt names 't0' twice: remove one of the lines."),
+        ("t0\nt99\n", "label image *t99.png does not exist: put it there or take its name off the"),
+        ("a/t0.jpg b/t1.png\n", "the list *train.txt pairs 't0' with 't1': a photograph and its"),
+    ],
+    ids=["empty", "twice", "missing image", "pair"],
+)
+def test_a_wrong_list_is_named_by_the_index(project, text, words):
+    (project.root / "ImageSets/Segmentation/train.txt").write_bytes(text.encode())
+    assert_says(project.run("index").refusal(), words)
+    assert not (project.folder / "work" / "index.csv").exists()
 
 
 def test_a_step_without_images_is_named_before_any_training(project):

@@ -23,8 +23,8 @@ def test_a_part_is_found_by_its_module_s_name_and_gets_the_other_keys():
 
 
 def test_modules_with_an_underscore_are_no_parts():
-    assert part_names(LAYOUTS) == ["ade", "camvid", "voc"]
-    assert part_names(SLOT) == ["random_resized_crop"]
+    assert part_names(LAYOUTS) == ["ade", "camvid", "cityscapes", "folder", "voc"]
+    assert part_names(SLOT) == ["random_resized_crop", "scale_and_crop"]
 
 
 def test_an_unknown_part_is_answered_with_the_nearest_and_with_all():
@@ -32,7 +32,7 @@ def test_an_unknown_part_is_answered_with_the_nearest_and_with_all():
         part_module(LAYOUTS, {"part": "cam_vid"}, "dataset.layout")
     assert str(refused.value) == (
         "`dataset.layout.part`: there is no part 'cam_vid' in cssegcore.data.layouts."
-        " Did you mean `camvid`? Known: ade, camvid, voc."
+        " Did you mean `camvid`? Known: ade, camvid, cityscapes, folder, voc."
     )
 
 

@@ -1,12 +1,16 @@
 """One small interface to every dataset: names, photographs, labels."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+import io
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from jaxtyping import Int64
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from cssegcore.data.layouts import Layout
 from cssegcore.data.layouts._base import Part, read_names
@@ -46,6 +50,10 @@ class Dataset:
         """Returns where a label image lies."""
         return self.layout.label(self.root, name)
 
+    def domain(self, name: str) -> str:
+        """Returns where an image was taken, "" where the dataset does not tell."""
+        return self.layout.domain(name)
+
     def photograph(self, name: str) -> NDArray[np.uint8]:
         """Decodes a photograph to RGB, shape (h, w, 3).
 
@@ -54,6 +62,26 @@ class Dataset:
         """
         path = self.photograph_path(name)
         return np.asarray(decode(path, "photograph").convert("RGB"))
+
+    def check_photograph(self, name: str) -> tuple[bytes, tuple[int, int]]:
+        """Reads a photograph through and returns the file's content and its shape (h, w).
+
+        It is not decoded where there is a cheaper way to find what is cut off: the checksums in
+        a PNG, a JPEG's stream read to its end at an eighth of the size.
+
+        Raises:
+            InputError: The file is missing, truncated or no image.
+        """
+        path = self.photograph_path(name)
+        content = _read(path, "photograph")
+        with _opened(content, path, "photograph") as image:
+            shape = (image.height, image.width)
+            if image.format == "PNG":
+                image.verify()
+            else:
+                image.draft("L", (1, 1))
+                image.load()
+        return content, shape
 
     def label(self, name: str) -> NDArray[np.uint8]:
         """Decodes a label image to raw labels, shape (h, w): 0..n, 255 void.
@@ -64,17 +92,34 @@ class Dataset:
         """
         path = self.label_path(name)
         image = decode(path, "label image")
+        self._count(image, path)
+        return self.layout.raw(np.asarray(image))
+
+    def count_labels(self, name: str) -> tuple[bytes, tuple[int, int], Int64[np.ndarray, "256"]]:
+        """Returns a label image's content, shape (h, w), and its pixels of each raw label.
+
+        Raises:
+            InputError: As for `label`.
+        """
+        path = self.label_path(name)
+        content = _read(path, "label image")
+        image = _decoded(content, path, "label image")
+        return content, (image.height, image.width), self._count(image, path)
+
+    def _count(self, image: Image.Image, path: Path) -> Int64[np.ndarray, "256"]:
         if image.mode not in ("P", "L"):
             raise InputError(
                 f"label image {path} has mode {image.mode}; it must hold one 8-bit channel"
                 " (palette or grey PNG) with the class number of each pixel."
             )
-        stored = np.asarray(image)
-        raw = self.layout.raw(stored)
-        held = np.flatnonzero(np.bincount(raw.ravel(), minlength=256)[:IGNORE])
-        if held.size and held[-1] >= len(self.classes):
-            raise self._unknown_value(path, int(stored[raw == held[-1]][0]))
-        return raw
+        raw = self.layout.raw(np.arange(256, dtype=np.uint8))
+        stored = np.array(image.histogram(), np.int64)
+        wrong = np.flatnonzero((stored > 0) & (raw >= len(self.classes)) & (raw != IGNORE))
+        if wrong.size:
+            raise self._unknown_value(path, int(wrong[-1]))
+        counts = np.zeros(256, np.int64)
+        np.add.at(counts, raw, stored)
+        return counts
 
     def _unknown_value(self, path: Path, value: int) -> InputError:
         """Says which values a label image may hold, as they are stored in this layout."""
@@ -92,7 +137,8 @@ def open_dataset(settings: Mapping[str, object]) -> Dataset:
     """Opens the dataset that the parameters' section `dataset` names.
 
     Raises:
-        InputError: A key is wrong, the root does not exist, or no class table is found.
+        InputError: A key is wrong, the root does not exist, or neither the layout nor a class table
+            is found.
     """
     given = build(_Settings, settings, "dataset")
     root = Path(given.root).expanduser()
@@ -102,7 +148,7 @@ def open_dataset(settings: Mapping[str, object]) -> Dataset:
             f"{'' if root.is_absolute() else f' below {Path.cwd()}'}."
             f" {given.help or 'Give the path of the dataset: -S dataset.root=/absolute/path.'}"
         )
-    layout = make_part(LAYOUTS, Layout, given.layout, "dataset.layout")
+    layout = make_part(LAYOUTS, Layout, given.layout, "dataset.layout").at(root)
     classes, table = given.classes, root / "classes.txt"
     if classes is None:
         if not table.exists():
@@ -125,6 +171,7 @@ class _Settings:
     root: str
     layout: dict[str, object]
     classes: tuple[str, ...] | None = None
+    background: Literal["annotated", "void"] = "annotated"  # the report's protocols ask
     help: str = ""
 
 
@@ -149,13 +196,37 @@ def decode(path: Path, what: str) -> Image.Image:
     Raises:
         InputError: The file is missing, truncated or no image.
     """
+    return _decoded(_read(path, what), path, what)
+
+
+def _read(path: Path, what: str) -> bytes:
     try:
-        with Image.open(path) as image:
-            image.load()
-            return image
+        return path.read_bytes()
     except FileNotFoundError:
         raise InputError(
             f"{what} {path} does not exist: put it there or take its name off the list."
         ) from None
+    except OSError as error:
+        raise _unreadable(path, what, error.strerror) from None
+
+
+def _decoded(content: bytes, path: Path, what: str) -> Image.Image:
+    with _opened(content, path, what) as image:
+        image.load()
+        return image
+
+
+@contextlib.contextmanager
+def _opened(content: bytes, path: Path, what: str) -> Iterator[Image.Image]:
+    """Gives an image that is not decoded yet, and says in one line what goes wrong inside."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            yield image
+    except UnidentifiedImageError:
+        raise _unreadable(path, what, "no image in a known format") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{what} {path} cannot be read ({error}): replace the file.") from None
+        raise _unreadable(path, what, error) from None
+
+
+def _unreadable(path: Path, what: str, reason: object) -> InputError:
+    return InputError(f"{what} {path} cannot be read ({reason}): replace the file.")

@@ -8,18 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from cssegcore.data.dataset import Dataset
 from cssegcore.data.layouts._base import PARTS
 from cssegcore.errors import InputError
 from cssegcore.files import digest, write_text
 from cssegcore.types import IGNORE
 
+HEAD = ("name", "parts", "domain", "digest", "height", "width", "void")
+
 
 @dataclass(frozen=True)
 class Entry:
-    """One image: the parts it belongs to, its digest, and its pixels of each raw label."""
+    """One image: its parts, its digest, its pixels of each raw label, and where it was taken."""
 
     name: str
     parts: tuple[str, ...]
@@ -28,6 +28,7 @@ class Entry:
     width: int
     void: int
     pixels: tuple[int, ...]
+    domain: str = ""
 
     @property
     def present(self) -> frozenset[int]:
@@ -36,25 +37,30 @@ class Entry:
 
 
 def examine(dataset: Dataset, name: str, parts: tuple[str, ...]) -> Entry:
-    """Decodes a photograph and its label image and holds one against the other.
+    """Holds a photograph against its label image and counts what it shows.
 
     Raises:
         InputError: Either is missing or unreadable, their sizes differ, or a label is unknown.
     """
-    label, photograph = dataset.label(name), dataset.photograph(name)
-    if label.shape != photograph.shape[:2]:
+    label, shape, counts = dataset.count_labels(name)
+    photograph, other = dataset.check_photograph(name)
+    if shape != other:
         raise InputError(
-            f"photograph {dataset.photograph_path(name)} is {photograph.shape[1]}x"
-            f"{photograph.shape[0]} pixels and its label image {dataset.label_path(name)}"
-            f" {label.shape[1]}x{label.shape[0]}: they must be of one size."
+            f"photograph {dataset.photograph_path(name)} is {other[1]}x{other[0]} pixels and its"
+            f" label image {dataset.label_path(name)} {shape[1]}x{shape[0]}: they must be of one"
+            " size."
         )
-    counts = np.bincount(label.ravel(), minlength=256)
-    content = digest(
-        dataset.photograph_path(name).read_bytes(), dataset.label_path(name).read_bytes()
+    pixels = tuple(counts[: len(dataset.classes)].tolist())
+    return Entry(
+        name=name,
+        parts=parts,
+        domain=dataset.layout.domain(name),
+        digest=digest(photograph, label),
+        height=shape[0],
+        width=shape[1],
+        void=int(counts[IGNORE]),
+        pixels=pixels,
     )
-    pixels = tuple(int(n) for n in counts[: len(dataset.classes)])
-    height, width = label.shape
-    return Entry(name, parts, content, height, width, int(counts[IGNORE]), pixels)
 
 
 def build_index(
@@ -94,9 +100,10 @@ def write_index(path: Path, entries: Sequence[Entry], classes: Sequence[str]) ->
     """Writes a CSV table: one row an image, one column of pixel counts a class."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["name", "parts", "digest", "height", "width", "void", *classes])
+    rows.writerow([*HEAD, *classes])
     for e in entries:
-        rows.writerow([e.name, "+".join(e.parts), e.digest, e.height, e.width, e.void, *e.pixels])
+        head = [e.name, "+".join(e.parts), e.domain, e.digest, e.height, e.width, e.void]
+        rows.writerow([*head, *e.pixels])
     write_text(path, text.getvalue())
 
 
@@ -104,16 +111,17 @@ def read_index(path: Path) -> tuple[list[Entry], tuple[str, ...]]:
     """Reads what `write_index` wrote: the entries and the class table."""
     with path.open(encoding="utf-8", newline="") as lines:
         rows = csv.reader(lines)
-        classes = tuple(next(rows)[6:])
+        classes = tuple(next(rows)[len(HEAD) :])
         entries = [
             Entry(
                 name=row[0],
                 parts=tuple(row[1].split("+")),
-                digest=row[2],
-                height=int(row[3]),
-                width=int(row[4]),
-                void=int(row[5]),
-                pixels=tuple(map(int, row[6:])),
+                domain=row[2],
+                digest=row[3],
+                height=int(row[4]),
+                width=int(row[5]),
+                void=int(row[6]),
+                pixels=tuple(map(int, row[len(HEAD) :])),
             )
             for row in rows
         ]

@@ -1,7 +1,7 @@
 """What every layout answers."""
 
 import abc
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -11,10 +11,19 @@ from cssegcore.errors import InputError
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
+PHOTOGRAPHS = (".jpg", ".jpeg", ".png")
 
 
 class Layout(abc.ABC):
     """Where the files of a dataset lie below its root, and what its label values mean."""
+
+    def at(self, root: Path) -> "Layout":
+        """Returns the layout as the dataset at `root` has it; some are published in several forms.
+
+        Raises:
+            InputError: None of them is there.
+        """
+        return self
 
     @abc.abstractmethod
     def names(self, root: Path, part: Part) -> list[str]:
@@ -32,6 +41,10 @@ class Layout(abc.ABC):
     def label(self, root: Path, name: str) -> Path:
         """Returns the path of a label image."""
 
+    def domain(self, name: str) -> str:
+        """Returns where an image was taken, "" where a dataset does not tell."""
+        return ""
+
     def saliency(self, root: Path, name: str) -> Path:
         """Returns where a published saliency map lies, if there is one: SSUL's own place."""
         return root / "saliency_map" / f"{name}.png"
@@ -42,13 +55,16 @@ class Layout(abc.ABC):
 
 
 def read_names(path: Path) -> list[str]:
-    """Reads a list file, one name a line; blank lines, CRLF and a missing last LF are fine.
+    """Reads a list file, one name a line; blank lines, CRLF, a BOM, a missing last LF are fine.
+
+    A line may also be a pair of paths, photograph and label image, as MiB, PLOP and the SegNet
+    tutorial have them: the name is that of the files.
 
     Raises:
-        InputError: The file is missing, empty, no text or repeats a name.
+        InputError: The file is missing, empty, no text, repeats a name or pairs two.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(
             f"the list {path} cannot be read ({error.strerror}): check `dataset.root` and"
@@ -56,10 +72,24 @@ def read_names(path: Path) -> list[str]:
         ) from None
     except UnicodeDecodeError:
         raise InputError(f"the list {path} is not UTF-8 text: save it as such.") from None
-    names = [line.strip() for line in text.splitlines() if line.strip()]
+    names = [_name(line.strip(), path) for line in text.split("\n") if line.strip()]
     if not names:
         raise InputError(f"the list {path} is empty: put one name a line.")
     if len(set(names)) < len(names):
         twice = next(n for n in names if names.count(n) > 1)
         raise InputError(f"the list {path} names {twice!r} twice: remove one of the lines.")
     return names
+
+
+def _name(line: str, path: Path) -> str:
+    """Returns the name in a line, or that of a pair of paths."""
+    photograph, _, label = line.partition(" ")
+    if not (photograph.endswith(PHOTOGRAPHS) and label.endswith(".png")):
+        return line
+    name, other = (PurePosixPath(given.strip()).stem for given in (photograph, label))
+    if name != other:
+        raise InputError(
+            f"the list {path} pairs {name!r} with {other!r}: a photograph and its label image must"
+            " have one name."
+        )
+    return name

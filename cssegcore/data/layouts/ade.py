@@ -7,6 +7,8 @@ from typing import final
 from cssegcore.data.layouts._base import Layout, Part
 from cssegcore.errors import InputError
 
+ARCHIVE = "ADEChallengeData2016"
+
 
 @final
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +17,17 @@ class Ade(Layout):
 
     The benchmark publishes no test labels, so the field tests on `validation`. Its 0, void, is
     what the field trains as background; no label is 255.
+
+    Attributes:
+        folder: Where the two lie below the root: there, or in the folder that the benchmark's
+            archive makes, as MiB and PLOP have it.
     """
+
+    folder: str = ""
+
+    def at(self, root: Path) -> Layout:
+        unpacked = not self.folder and (root / ARCHIVE).is_dir()
+        return dataclasses.replace(self, folder=ARCHIVE) if unpacked else self
 
     def names(self, root: Path, part: Part) -> list[str]:
         """Lists the photographs in the folder of a part, sorted as the field does.
@@ -24,7 +36,7 @@ class Ade(Layout):
             InputError: The folder is missing or holds none.
         """
         below = "training" if part == "train" else "validation"
-        folder = root / "images" / below
+        folder = root / self.folder / "images" / below
         try:
             found = sorted(path.stem for path in folder.iterdir() if path.suffix == ".jpg")
         except OSError as error:
@@ -38,7 +50,7 @@ class Ade(Layout):
         return [f"{below}/{name}" for name in found]
 
     def photograph(self, root: Path, name: str) -> Path:
-        return root / "images" / f"{name}.jpg"
+        return root / self.folder / "images" / f"{name}.jpg"
 
     def label(self, root: Path, name: str) -> Path:
-        return root / "annotations" / f"{name}.png"
+        return root / self.folder / "annotations" / f"{name}.png"

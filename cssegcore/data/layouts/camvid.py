@@ -17,12 +17,18 @@ class Camvid(Layout):
     """`train/NAME.jpg`, `trainannot/NAME.png`, `train.txt`, and the same for val and test.
 
     Attributes:
-        suffix: File name ending of the photographs; the tutorial's own are `.png`.
+        suffix: File name ending of the photographs; where there are none, the tutorial's, `.png`.
         unlabelled: Stored value that means void. Class k is stored as k, so its raw label is k+1.
     """
 
     suffix: str = ".jpg"
     unlabelled: int = 11
+
+    def at(self, root: Path) -> Layout:
+        first = self.names(root, "train")[0]
+        own = dataclasses.replace(self, suffix=".png")
+        missing = not self.photograph(root, first).exists()
+        return own if missing and own.photograph(root, first).exists() else self
 
     def names(self, root: Path, part: Part) -> list[str]:
         return [f"{part}/{name}" for name in read_names(root / f"{part}.txt")]

@@ -1,0 +1,88 @@
+"""One's own images: two folders, and lists where one wants them."""
+
+import collections
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import final
+
+from cssegcore.data.layouts._base import PARTS, PHOTOGRAPHS, Layout, Part, read_names
+from cssegcore.errors import InputError
+
+SUFFIXES = (*PHOTOGRAPHS, *(suffix.upper() for suffix in PHOTOGRAPHS))
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Folder(Layout):
+    """`images/NAME.{jpg,jpeg,png}`, `labels/NAME.png` (0 background, 1..n classes, 255 void).
+
+    `train.txt` and one of `val.txt` and `test.txt`, or both, name the images of each part; of the
+    last two, one that is missing is like the other. Without lists, names are put in the order of
+    their SHA-256: the first tenth is tested on, the next tenth is for monitoring, the rest is
+    trained on. So a few images more move few of the others to another part.
+    """
+
+    def names(self, root: Path, part: Part) -> list[str]:
+        """Lists the images of a part.
+
+        Raises:
+            InputError: A list is missing, empty or repeats a name; a label image has no photograph
+                or a name two; or there are too few images to split.
+        """
+        photographs = _photographs(root / "images")
+        labels = {path.stem for path in _files(root / "labels", (".png",))}
+        if lost := sorted(labels.difference(photographs)):
+            raise InputError(
+                f"the label image {root / 'labels' / lost[0]}.png has no photograph: put"
+                f" {lost[0]}.jpg or {lost[0]}.png into {root / 'images'}, or remove it."
+            )
+        if any((root / f"{listed}.txt").exists() for listed in PARTS):
+            other: Part = "test" if part == "val" else "val"
+            given = part == "train" or (root / f"{part}.txt").exists()
+            return read_names(root / f"{part if given else other}.txt")
+        return _share(root, photographs, part)
+
+    def photograph(self, root: Path, name: str) -> Path:
+        places = [root / "images" / f"{name}{suffix}" for suffix in SUFFIXES]
+        return next((place for place in places if place.exists()), places[0])
+
+    def label(self, root: Path, name: str) -> Path:
+        return root / "labels" / f"{name}.png"
+
+
+def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Lists files of one's own; names with a dot in front are the system's."""
+    try:
+        found = [p for p in folder.iterdir() if p.suffix in suffixes and p.name[0] != "."]
+    except OSError as error:
+        raise InputError(
+            f"the folder {folder} cannot be listed ({error.strerror}): check `dataset.root`."
+        ) from None
+    if not found:
+        raise InputError(f"the folder {folder} holds no image (NAME{suffixes[0]}, …): put some in.")
+    return found
+
+
+def _photographs(folder: Path) -> list[str]:
+    """Lists the names of photographs, sorted."""
+    counts = collections.Counter(path.stem for path in _files(folder, SUFFIXES))
+    twice = [name for name, count in sorted(counts.items()) if count > 1]
+    if twice:
+        raise InputError(
+            f"the folder {folder} holds two photographs of the name {twice[0]!r}: rename one."
+        )
+    return sorted(counts)
+
+
+def _share(root: Path, names: list[str], part: Part) -> list[str]:
+    """Returns a part's share of `names`, sorted."""
+    tenth = max(1, len(names) // 10)
+    if len(names) < 3:
+        raise InputError(
+            f"the dataset {root} has {len(names)} images, too few to train, monitor and test on:"
+            " add some, or lists train.txt and val.txt."
+        )
+    drawn = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+    bounds = {"test": (0, tenth), "val": (tenth, 2 * tenth), "train": (2 * tenth, None)}
+    return sorted(drawn[slice(*bounds[part])])
