@@ -37,7 +37,8 @@ class Model:
         network: The recipe of its architecture.
         head: The recipe of its heads.
         unknown: How the score of the unknown class is read, None if there is no such class.
-        classes: Names of the classes it tells apart, a list for each step, background first.
+        classes: Names of the classes it tells apart, a list for each step, background first; empty
+            for steps that brought domains.
         raw: The dataset's label of each.
     """
 
@@ -56,7 +57,7 @@ class Model:
         """
         architecture = make_part(NETWORKS, Architecture, self.network, "model")
         kind = make_part(HEADS, HeadKind, self.head, "method.base.head")
-        outputs = [len(names) for names in self.classes]
+        outputs = [len(names) for names in self.classes if names]
         return Segmenter(architecture.trunk(), kind, outputs, self.unknown)
 
 

@@ -39,6 +39,34 @@ def check_recipe(whole: Whole) -> None:
             raise InputError(refusal)
 
 
+def check_without_new_classes(whole: Whole) -> None:
+    """Refuses what makes no sense in steps that bring domains and no class.
+
+    Raises:
+        InputError: Which part needs new classes, or a background, and what to take instead.
+    """
+    recipe = whole.recipe
+    parts = {
+        "method.classifier_init": recipe.classifier_init,
+        "method.freeze": recipe.freeze,
+        "method.pseudo_labels": recipe.pseudo_labels,
+        "method.replay": recipe.replay,
+        "method.base.unknown": recipe.base.unknown,
+    }
+    for where, part in parts.items():
+        if part["part"] != "none":
+            raise InputError(
+                f"`{where}` is {part['part']!r}, and the scenario's steps bring domains and no"
+                " class: set it to none."
+            )
+    for name, term in whole.increment.terms.items():
+        if term.needs_new_classes:
+            raise InputError(
+                f"`method.losses.{name}` sets new classes apart from old ones, and the scenario's"
+                " steps bring domains and no class: take plain terms, such as `ce` and `kd`."
+            )
+
+
 def _terms_compare_with_a_previous_model(whole: Whole) -> Iterator[str]:
     for where, method in whole.phases():
         for name, term in method.terms.items():

@@ -200,20 +200,6 @@ TABLE = {
 }
 
 
-@pytest.fixture(scope="module")
-def conf(tmp_path_factory):
-    """A copy of conf/, with stand-ins for the scenarios of cities where there are none yet."""
-    folder = tmp_path_factory.mktemp("published") / "conf"
-    shutil.copytree(CONF, folder)
-    stand_in = (folder / "scenario" / "voc" / "15-1.yaml").read_text()
-    for name in CITIES:
-        path = folder / "scenario" / f"{name}.yaml"
-        if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(stand_in.replace("voc/15-1", name))
-    return folder
-
-
 @functools.cache
 def _composed(folder: Path, *overrides: str) -> dict[str, Any]:
     with initialize_config_dir(str(folder), version_base=None):
@@ -222,7 +208,7 @@ def _composed(folder: Path, *overrides: str) -> dict[str, Any]:
     return {str(key): value for key, value in made.items()}
 
 
-def composed(folder: Path, pair: str, *overrides: str) -> dict[str, Any]:
+def composed(pair: str, *overrides: str, folder: Path = CONF) -> dict[str, Any]:
     """Returns the parameters of the pair `DATASET/SCENARIO/METHOD`."""
     scenario, _, method = pair.rpartition("/")
     chosen = (f"scenario={scenario}", f"method={method}", *overrides)
@@ -291,8 +277,8 @@ def made_of(replay: DeepInversion, batch: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("pair", TABLE)
-def test_a_pair_is_trained_as_published(conf, pair):
-    params, whole = checked(composed(conf, pair))
+def test_a_pair_is_trained_as_published(pair):
+    params, whole = checked(composed(pair))
     assert settings_of(params, whole) == TABLE[pair]
     assert params.optimizer["momentum"] == 0.9
     assert params.optimizer["power"] == 0.9
@@ -305,7 +291,7 @@ def test_every_file_belongs_to_a_pair_and_says_where_it_is_from():
     assert set(FILES) <= set(TABLE)
     for name in FILES:
         scenario, _, method = name.rpartition("/")
-        assert scenario in (*SCENARIOS, *CITIES)
+        assert scenario in SCENARIOS
         assert method in METHODS
     for path in (CONF / "published").glob("*/**/*.yaml"):
         header, source = path.read_text().splitlines()[:2]
@@ -326,32 +312,34 @@ def test_a_shared_file_is_used():
         ("voc/15-5/ssul", changed(SSUL, **USUAL)),
         ("ade/100-5/plop", changed(PLOP, **LONG)),
         ("ade/100-5/ssul_m", changed(SSUL, memory=100, **USUAL | LONG)),
-        ("cityscapes/1-1/plop", PLOP),  # with the stand-in's schedule
+        ("cityscapes/1-1/plop", changed(PLOP, epochs=(50, 50))),
     ],
 )
-def test_left_out_a_method_has_its_own_numbers(conf, pair, own):
-    assert settings_of(*checked(composed(conf, pair, "published=none"))) == own
+def test_left_out_a_method_has_its_own_numbers(pair, own):
+    assert settings_of(*checked(composed(pair, "published=none"))) == own
 
 
-def test_what_is_asked_for_by_hand_comes_before_what_is_published(conf):
+def test_what_is_asked_for_by_hand_comes_before_what_is_published():
     asked = ("optimizer.batch_size=7", "schedule.increment.epochs=3", "method.replay.size=5")
-    found = settings_of(*checked(composed(conf, "ade/100-50/ssul_m", *asked)))
+    found = settings_of(*checked(composed("ade/100-50/ssul_m", *asked)))
     assert found == changed(SSUL_ADE, memory=5, batch=7, epochs=(SSUL_ADE.epochs[0], 3))
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_makes_sense(conf, method):
-    _, whole = checked(composed(conf, f"shapes/4-2/{method}"))
+def test_every_method_makes_sense(method):
+    _, whole = checked(composed(f"shapes/4-2/{method}"))
     assert whole.recipe.name == method
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_a_scenario_learns_every_class_of_its_dataset_once(conf, scenario):
-    params, _ = checked(composed(conf, f"{scenario}/ft"))
+def test_a_scenario_learns_every_class_of_its_dataset_once(scenario):
+    params, _ = checked(composed(f"{scenario}/ft"))
     assert params.scenario.name == scenario
     learned = [name for step in params.scenario.classes.values() for name in step]
     table = params.dataset["classes"] or ["background", *learned]
-    assert learned == table[1:]  # in the dataset's order
+    assert sorted(learned) == sorted(table[1:])
+    if scenario != "voc/19-1b":  # whose last class is the bottle
+        assert learned == table[1:]  # in the dataset's order
     params.scenario_of(tuple(table))
 
 
@@ -367,13 +355,13 @@ def test_a_scenario_learns_every_class_of_its_dataset_once(conf, scenario):
         ("method: {losses: null}", "`method.losses` must be a mapping"),
     ],
 )
-def test_a_mistake_in_a_file_is_noticed(conf, tmp_path, text, words):
+def test_a_mistake_in_a_file_is_noticed(tmp_path, text, words):
     folder = tmp_path / "conf"
-    shutil.copytree(conf, folder)
+    shutil.copytree(CONF, folder)
     path = folder / "published" / "voc" / "10-1" / "plop.yaml"
     path.write_text(f"# @package _global_\n{text}\n")
     with pytest.raises(InputError, match=words):
-        checked(composed(folder, "voc/10-1/plop"))
+        checked(composed("voc/10-1/plop", folder=folder))
 
 
 def ade_settings(root):
@@ -405,8 +393,8 @@ def indexed(root):
 
 
 class TestAde:
-    def test_classes_stand_in_the_benchmark_s_order(self, conf):
-        classes = composed(conf, "ade/100-50/ft")["dataset"]["classes"]
+    def test_classes_stand_in_the_benchmark_s_order(self):
+        classes = composed("ade/100-50/ft")["dataset"]["classes"]
         assert len(classes) == len(set(classes)) == 151
         known = {0: "background", 1: "wall", 13: "person", 20: "chair", 44: "signboard"}
         known |= {50: "fireplace", 51: "refrigerator", 59: "screen door", 64: "blind"}
@@ -423,8 +411,8 @@ class TestAde:
             ("50-50", [50, 50, 50]),
         ],
     )
-    def test_steps(self, conf, name, sizes):
-        params, _ = checked(composed(conf, f"ade/{name}/ft"))
+    def test_steps(self, name, sizes):
+        params, _ = checked(composed(f"ade/{name}/ft"))
         assert [len(step) for step in params.scenario.classes.values()] == sizes
         assert params.scenario.setting == "overlapped"
         assert params.dataset["name"] == "ade"
@@ -449,8 +437,8 @@ class TestAde:
         assert {e.name: e.parts for e in entries}["validation/e"] == ("val", "test")
         assert {path: path.stat().st_mtime_ns for path in ade.rglob("*")} == before
 
-    def test_images_of_a_step(self, ade, conf):
-        params = checked(composed(conf, "ade/100-50/ft"))[0]
+    def test_images_of_a_step(self, ade):
+        params = checked(composed("ade/100-50/ft"))[0]
         dataset, entries = indexed(ade)
         scenario: Scenario = params.scenario_of(dataset.classes)
         train = [e for e in entries if "train" in e.parts]
@@ -498,7 +486,12 @@ def test_a_replay_has_numbers_of_its_own_for_some_methods():
         return yaml.safe_load(scenes.composed(*asked))["method"]["replay"]
 
     on = "method/replay=deepinversion"
-    assert (replay("method=mib", on)["labels"], replay("method=mib", on)["weight"]) == ("hard", 1)
+    usual = replay("method=plop", on)
+    assert (usual["labels"], usual["weight"], usual["moves_statistics"]) == ("soft", 10, False)
+    method = yaml.safe_load(scenes.composed("method=mib", on))["method"]
+    assert (method["replay"]["labels"], method["replay"]["weight"]) == ("soft", 5)
+    assert method["losses"]["unbiased_kd"] == {"part": "unbiased_kd", "weight": 5}
     fine_tuned = replay("method=ft", on, "method.replay.weight=2")
     assert (fine_tuned["labels"], fine_tuned["weight"]) == ("logits", 2)
+    assert fine_tuned["moves_statistics"]
     assert replay("method=ft") == {"part": "none"}

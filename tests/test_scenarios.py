@@ -1,3 +1,4 @@
+import functools
 import itertools
 import json
 
@@ -8,11 +9,13 @@ from cssegcore.data.index import Entry
 from cssegcore.data.splits import write_splits
 from cssegcore.errors import InputError
 from cssegcore.scenarios import Scenario, StepList
+from tests.test_partition import slow_partition
 
 TABLE = ("background", "a", "b", "c", "d", "e", "f", "g", "h")
 FOUR_TWO = {"step0": ["a", "b", "c", "d"], "step1": ["e", "f"], "step2": ["g", "h"]}
 SHUFFLED = {"step0": ["h", "c"], "step1": ["a", "g", "d"], "step2": ["b"], "step3": ["f", "e"]}
 SCENARIOS = {"4-2": FOUR_TWO, "shuffled": SHUFFLED}
+SETTINGS = ("overlapped", "disjoint", "sequential", "partitioned")
 NUMBER = 250
 
 
@@ -55,33 +58,43 @@ def reference(setting, steps, step, kind):
         return [int(value) for value in LABELS[place].ravel()]
 
     def trains(place, at):
+        if setting == "partitioned":
+            return partitioned(steps)[place] == at
         wanted = {number[c] for c in steps[order[at]]}
         later = {number[c] for s in order[at + 1 :] for c in steps[s]}
         if not any(value in wanted for value in pixels(place)):
             return False
         return setting == "overlapped" or all(value not in later for value in pixels(place))
 
-    chosen = []
-    for place in range(NUMBER):
-        if (place < 150) != (kind in ("train", "seen")):
-            continue
-        if {
-            "train": trains(place, now),
-            "seen": any(trains(place, at) for at in range(now + 1)),
-            "val": any(value in new for value in pixels(place)),
-            "test": any(value in seen for value in pixels(place)),
-        }[kind]:
-            chosen.append(f"image {place}")
-    return chosen
+    def belongs(place):
+        if kind == "train":
+            return trains(place, now)
+        if kind == "seen":
+            return any(trains(place, at) for at in range(now + 1))
+        return any(value in (new if kind == "val" else seen) for value in pixels(place))
+
+    part = range(150) if kind in ("train", "seen") else range(150, NUMBER)
+    return [f"image {place}" for place in part if belongs(place)]
 
 
-def expected_labels(steps, step, kind, labels):
+@functools.cache
+def _partitioned(*steps):
+    images = [{int(value) for value in labels.ravel()} for labels in LABELS[:150]]
+    return slow_partition(images, [[TABLE.index(c) for c in classes] for classes in steps])
+
+
+def partitioned(steps):
+    """The step that each training image belongs to."""
+    return _partitioned(*map(tuple, steps.values()))
+
+
+def expected_labels(setting, steps, step, kind, labels):
     """What a list's labels mean, one pixel at a time: outputs in learning order."""
     order = list(steps)
     learned = ["background", *(c for s in order for c in steps[s])]
-    if kind in ("train", "val"):
+    if kind in ("train", "val") and setting != "sequential":
         visible = set(steps[step])
-    elif kind == "seen":
+    elif kind != "test":
         visible = {c for s in order[: order.index(step) + 1] for c in steps[s]}
     else:
         visible = set(TABLE[1:])
@@ -95,7 +108,7 @@ def expected_labels(steps, step, kind, labels):
     return means
 
 
-@pytest.mark.parametrize("setting", ["overlapped", "disjoint"])
+@pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("steps", SCENARIOS.values(), ids=SCENARIOS)
 def test_lists_and_labels_are_those_of_the_words(tmp_path, setting, steps):
     found = lists(tmp_path, setting, steps)
@@ -104,13 +117,14 @@ def test_lists_and_labels_are_those_of_the_words(tmp_path, setting, steps):
         assert 0 < len(chosen.names) < NUMBER
         table = chosen.label_table()
         for labels in LABELS[:20]:
-            expected = expected_labels(steps, step, kind, labels)
+            expected = expected_labels(setting, steps, step, kind, labels)
             assert np.array_equal(table[labels], expected), (step, kind)
 
 
 @pytest.mark.parametrize("steps", SCENARIOS.values(), ids=SCENARIOS)
-def test_disjoint_lists_share_no_image_and_hold_every_image_that_shows_a_class(tmp_path, steps):
-    found = lists(tmp_path, "disjoint", steps)
+@pytest.mark.parametrize("setting", ["disjoint", "sequential", "partitioned"])
+def test_lists_share_no_image_and_hold_every_image_that_shows_a_class(tmp_path, setting, steps):
+    found = lists(tmp_path, setting, steps)
     trained = [name for step in steps for name in found[step, "train"].names]
     shown = [f"image {i}" for i in range(150) if set(np.unique(LABELS[i])) - {0, 255}]
     assert len(trained) == len(set(trained))
@@ -127,6 +141,29 @@ def test_the_settings_agree_on_the_last_step_and_on_every_test(tmp_path, steps):
     for step in steps:
         assert set(disjoint[step, "train"].names) <= set(overlapped[step, "train"].names)
     assert overlapped["step0", "train"] != disjoint["step0", "train"]
+
+
+@pytest.mark.parametrize("steps", SCENARIOS.values(), ids=SCENARIOS)
+def test_sequential_lists_are_the_disjoint_ones_with_old_classes_annotated(tmp_path, steps):
+    sequential = lists(tmp_path / "s", "sequential", steps)
+    disjoint = lists(tmp_path / "d", "disjoint", steps)
+    for (step, kind), chosen in sequential.items():
+        assert chosen.images == disjoint[step, kind].images
+        same = kind in ("seen", "test") or step == "step0"
+        assert (chosen.visible == disjoint[step, kind].visible) == same
+        assert chosen.visible == disjoint[step, "test" if kind == "test" else "seen"].visible
+
+
+@pytest.mark.parametrize("steps", SCENARIOS.values(), ids=SCENARIOS)
+def test_a_partition_is_neither_disjoint_nor_overlapped(tmp_path, steps):
+    found = lists(tmp_path / "p", "partitioned", steps)
+    disjoint = lists(tmp_path / "d", "disjoint", steps)
+    names = set(found["step0", "train"].names)
+    assert names - set(disjoint["step0", "train"].names)  # some show classes to come
+    so_far = set()
+    for step in steps:
+        so_far |= set(found[step, "train"].names)
+        assert set(found[step, "seen"].names) == so_far
 
 
 def test_outputs_stand_in_learning_order(tmp_path):

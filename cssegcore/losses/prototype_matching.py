@@ -82,12 +82,14 @@ class PrototypeMatching(Loss):
 
     gather: Gather = "intended"
     average: Average = "classes"
-    setting: Literal["overlapped", "disjoint", "sequential"] = "overlapped"
+    setting: Literal["overlapped", "disjoint", "sequential", "partitioned"] = "overlapped"
 
     needs_old: ClassVar[bool] = True
     statistic: ClassVar[str] = "prototypes"
     background_first: ClassVar[bool] = True
+    needs_new_classes: ClassVar[bool] = True
     features_only: ClassVar[bool] = True
+    whole_batch: ClassVar[bool] = True
 
     def __call__(self, batch: Pass) -> Float[Tensor, ""]:
         body, old = batch.new.features.body, batch.old_outputs.logits

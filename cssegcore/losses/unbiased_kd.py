@@ -52,6 +52,7 @@ class UnbiasedDistillation(Loss):
     needs_old: ClassVar[bool] = True
     scores: ClassVar[Scores | None] = "softmax"
     background_first: ClassVar[bool] = True
+    needs_new_classes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

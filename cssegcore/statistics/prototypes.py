@@ -17,7 +17,7 @@ from cssegcore.outputs import Outputs
 from cssegcore.statistics._base import Gathering, Scene, Statistic, Tensors
 from cssegcore.types import BACKGROUND, IGNORE
 
-Setting = Literal["overlapped", "disjoint", "sequential"]
+Setting = Literal["overlapped", "disjoint", "sequential", "partitioned"]
 
 
 def without_background(
@@ -25,8 +25,8 @@ def without_background(
 ) -> Int[Tensor, "b h w"]:
     """Ignores the background where it may hide other classes.
 
-    Overlapped images hide old and new ones in every step, disjoint ones old ones after the base
-    step (`index` 0), sequential ones none.
+    Overlapped and partitioned images hide old and new ones in every step, disjoint ones old ones
+    after the base step (`index` 0), sequential ones none.
 
     Deviation: the released code (`released`) drops the smallest id of the batch, which in a batch
     without background is a class; and it breaks off at a batch of nothing else, which here adds

@@ -1,0 +1,37 @@
+"""Writes a scenario of a dataset: so many classes first, then so many in every step."""
+
+from typing import Annotated
+
+import typer
+
+from cssegcore.errors import InputError
+from stages._cli import run, say
+
+
+def main(
+    name: Annotated[str, typer.Argument(help="DATASET/SCENARIO, e.g. voc/10-2.")],
+    base: Annotated[int, typer.Option(help="Number of classes of step 0.")],
+    increment: Annotated[int, typer.Option(help="Number of classes of every later step.")],
+    order: Annotated[
+        str | None,
+        typer.Option(help="All classes, with commas between; or a file with one a line."),
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(help="Scenario to take model and schedule from; else the dataset's first."),
+    ] = None,
+) -> None:
+    """Write conf/scenario/NAME.yaml; the last step learns what is left."""
+    from cssegcore.files import write_text
+    from stages._scenarios import CONF, scenario_text
+
+    path = CONF / "scenario" / f"{name}.yaml"
+    text = scenario_text(name, base, increment, order, like)
+    if path.exists():
+        raise InputError(f"{path} is there already: give another name, or delete it first.")
+    write_text(path, text)
+    say(f"{path}: {text.splitlines()[1].removeprefix('# ')}")
+
+
+if __name__ == "__main__":
+    run(main)
