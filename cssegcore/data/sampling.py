@@ -28,6 +28,7 @@ def cut(
     sizes: Int[Tensor, "b 2"],
     views: Views,
     size: int,
+    padding: Int[Tensor, " b"] | None = None,
 ) -> tuple[Float[Tensor, "b 3 s s"], Int[Tensor, "m b s s"]]:
     """Cuts a view out of each image: bilinear for photographs, nearest for labels.
 
@@ -37,9 +38,12 @@ def cut(
         sizes: True height and width of each image.
         views: One box and flip for each image.
         size: Height and width s of the result.
+        padding: Label of what a box adds to each image, in all its maps; the photograph is black
+            there, before it is normalised. If left out the label is 255, and the photograph goes
+            on as it ends.
 
     Returns:
-        Normalised photographs, and int64 labels, 255 where a box leaves the image.
+        Normalised photographs, and int64 labels.
     """
     device = photographs.device
     boxes = torch.from_numpy(views.boxes).to(device, torch.float32)
@@ -52,14 +56,18 @@ def cut(
 
     near = labels[one, _near(ys, rows)[:, :, None], _near(xs, columns)[:, None, :]].long()
     outside = (_outside(ys, rows)[:, :, None]) | (_outside(xs, columns)[:, None, :])
-    near = torch.where(outside[..., None], IGNORE, near).permute(3, 0, 1, 2)
+    added = IGNORE if padding is None else padding[:, None, None, None]
+    near = torch.where(outside[..., None], added, near).permute(3, 0, 1, 2)
 
     (y0, y1, wy), (x0, x1, wx) = _neighbours(ys, rows), _neighbours(xs, columns)
     wy, wx = wy[:, :, None, None], wx[:, None, :, None]
     y0, y1, x0, x1 = y0[:, :, None], y1[:, :, None], x0[:, None, :], x1[:, None, :]
     top = torch.lerp(photographs[one, y0, x0].float(), photographs[one, y0, x1].float(), wx)
     low = torch.lerp(photographs[one, y1, x0].float(), photographs[one, y1, x1].float(), wx)
-    return normalise(torch.lerp(top, low, wy)), near
+    seen = torch.lerp(top, low, wy)
+    if padding is not None:
+        seen = torch.where(outside[..., None], 0.0, seen)
+    return normalise(seen), near
 
 
 def _centres(

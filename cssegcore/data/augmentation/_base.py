@@ -6,6 +6,7 @@ photographs and labels together. A rule that scales and pads draws a box that le
 
 import abc
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +30,12 @@ class Augmentation(abc.ABC):
 
     Attributes:
         size: Height and width of every view, in pixels.
+        pads: Whether a photograph is padded with black background that is trained on. If not, what
+            a box adds to it is ignored.
     """
 
     size: int
+    pads: ClassVar[bool] = False
 
     @abc.abstractmethod
     def draw(self, sizes: NDArray[np.int64], rng: np.random.Generator) -> Views:
