@@ -2,6 +2,7 @@
 
 SDR's statistic and losses share these. Class ids are network outputs; any label that is not among
 the classes asked for, such as 255, takes no part. No loop over classes, no wait for the device.
+Sums and counts are over the batches of all processes.
 
 Michieli and Zanuttigh, Continual Semantic Segmentation via Repulsion-Attraction of Sparse and
 Disentangled Latent Representations, CVPR 2021, https://arxiv.org/abs/2103.06342.
@@ -13,6 +14,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from cssegcore.distributed import total
 from cssegcore.precision import wide
 
 Gather = Literal["intended", "released"]
@@ -44,7 +46,7 @@ def class_sums(
     with torch.autocast(features.device.type, enabled=False):
         features = wide(features).flatten(2)
         sums = torch.bmm(owned.to(features.dtype), features.mT).sum(0)
-    return sums, owned.sum((0, 2))
+    return total(sums), total(owned.sum((0, 2)))
 
 
 def class_means(
@@ -77,7 +79,8 @@ def released_gather(
     `p n` where each holds one pixel of it. Here each pixel is given what the matrix says is its
     vector, so that the formulas that follow need not know.
 
-    Loops over classes and waits for the device: it is here for its numbers.
+    Loops over classes and waits for the device: it is here for its numbers. Of several processes
+    each mixes its own images, as there.
     """
     channels = features.shape[1]
     mixed = features.movedim(1, -1).clone()

@@ -1,6 +1,7 @@
 """Which device runs the work: the environment's business, not a parameter of the result."""
 
 import os
+import sys
 
 import torch
 
@@ -10,16 +11,35 @@ from cssegcore.errors import InputError
 def choose_device() -> torch.device:
     """Returns `CSSEGCORE_DEVICE` if set, else the GPU if there is one, else the CPU.
 
+    Of several processes on a machine (torchrun's `LOCAL_RANK`) each has the GPU of its number.
+
     Raises:
         InputError: The named device is not at hand.
     """
     wanted = os.environ.get("CSSEGCORE_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted == "cuda" and (rank := os.environ.get("LOCAL_RANK")):
+        wanted = f"cuda:{rank}"
     try:
         device = torch.device(wanted)
         torch.empty(0, device=device)
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # NCCL and allocations without a device go by it
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
             f"CSSEGCORE_DEVICE is {wanted!r}, which cannot be used ({reason}): set cpu or cuda."
         ) from None
     return device
+
+
+def peak_memory(device: torch.device) -> float:
+    """Returns the most memory that this process held so far, in MiB.
+
+    On CUDA what tensors took on the device, elsewhere the process's resident memory.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (2**20 if sys.platform == "darwin" else 2**10)

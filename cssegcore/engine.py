@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,19 +16,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import Parameter
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from cssegcore.checkpoint import Model, Statistics
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import Batch, Images, Replayed
+from cssegcore.device import peak_memory
+from cssegcore.distributed import average_gradients, equalise, gathered, total, world
+from cssegcore.errors import InputError
 from cssegcore.losses import Loss, Pass, Weights
 from cssegcore.method import AUXILIARY, Method
 from cssegcore.networks import Segmenter
+from cssegcore.norms import synchronised, undisturbed
 from cssegcore.optimizer import Optimizer
 from cssegcore.outputs import Outputs
 from cssegcore.resume import ResumeFile
 from cssegcore.sgd import Sgd
 from cssegcore.statistics import Gathering, Scene
+from cssegcore.weighing import Factors, check_pieces, factors
 
 Row = dict[str, float]
 """One epoch: `epoch` (from 1), `lr` at its end, `loss` and each term, as means over iterations."""
@@ -74,10 +78,17 @@ class Hooks:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What a training leaves beside the network: a row for each epoch, and what was gathered."""
+    """What a training leaves beside the network.
+
+    Attributes:
+        rows: One for each epoch.
+        statistics: What was gathered.
+        peak_memory: See `device.peak_memory`; of the process that took most.
+    """
 
     rows: list[Row]
     statistics: Statistics
+    peak_memory: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,31 +122,35 @@ class Job:
     makers: Sequence[Segmenter] = ()
 
     def train(self, resume: ResumeFile, hooks: Hooks) -> Trained:
-        """Trains `segmenter` in place.
+        """Trains `segmenter` in place, together with the processes that `distributed.joined`.
 
         Args:
-            resume: Where the state goes after each epoch; removed by the caller once the result is
-                safe.
-            hooks: Who follows.
+            resume: Where the state goes after each epoch, from the first process; removed by the
+                caller once the result is safe.
+            hooks: Who follows; called in every process.
 
         Raises:
             FloatingPointError: The loss or a weight is not finite; nothing of that epoch is kept.
-            InputError: The resume file is damaged.
+            InputError: The resume file is damaged, or a batch has too few images to be shared.
         """
+        batch = self.task.images.fewest(self.optimizer.batch_size, self.task.replayed)
+        check_pieces(self.task.step, batch, self.optimizer.accumulate)
+        equalise(self.segmenter.state_dict().values())
         running = self._begin()
         rows = self._restore(running, resume)
         for row in rows:
             hooks.epoch(row)
-        task, size = self.task, self.optimizer.batch_size
-        for epoch in range(len(rows), task.epochs):
-            rng = np.random.default_rng([task.seed, task.index, epoch])
-            batches = task.images.epoch(self.augmentation, size, rng, self.device, task.replayed)
-            count = task.images.iterations(size)
-            row = self._epoch(running, hooks.progress(batches, count), count, epoch)
-            rows.append(row)
-            resume.save({**running.state, "model": self.segmenter.state_dict(), "rows": rows})
-            hooks.epoch(row)
-        return Trained(rows, {n: g.result() for n, g in running.gatherings.items()})
+        self.segmenter.train()
+        with synchronised(self.segmenter):
+            for epoch in range(len(rows), self.task.epochs):
+                row = self._epoch(running, hooks, epoch)
+                rows.append(row)
+                if world().first:
+                    state = {**running.state, "model": self.segmenter.state_dict()}
+                    resume.save({**state, "rows": rows})
+                hooks.epoch(row)
+        statistics = {name: g.result() for name, g in running.gatherings.items()}
+        return Trained(rows, statistics, max(gathered(peak_memory(self.device))))
 
     def _begin(self) -> "_Running":
         weights = {n: p for n, p in self.segmenter.named_parameters() if p.requires_grad}
@@ -169,21 +184,30 @@ class Job:
 
     def _restore(self, running: "_Running", resume: ResumeFile) -> list[Row]:
         state: Mapping[str, Any] | None = resume.load(self.device)
+        if len(set(gathered(len(state["rows"]) if state else 0))) > 1:
+            raise InputError(
+                f"not every process finds the same resume file {resume.path}: put it on a disk that"
+                " all of them see, or delete it."
+            )
         if state is None:
             return []
         self.segmenter.load_state_dict(state["model"])
         running.restore(state)
         return state["rows"]
 
-    def _epoch(self, running: "_Running", batches: Iterable[Batch], count: int, epoch: int) -> Row:
-        self.segmenter.train()
-        task, optimizer = self.task, self.optimizer
+    def _epoch(self, running: "_Running", hooks: Hooks, epoch: int) -> Row:
+        task, optimizer, size = self.task, self.optimizer, self.optimizer.batch_size
+        rng = np.random.default_rng([task.seed, task.index, epoch])
+        batches = task.images.epoch(
+            self.augmentation, size, rng, self.device, task.replayed, world()
+        )
+        count = task.images.iterations(size)
         sums: dict[str, Tensor] = {}
 
         def rate(factor: float, at: int) -> float:
             return optimizer.lr(factor * task.lr, epoch * count + at, task.epochs * count)
 
-        for at, batch in enumerate(batches):
+        for at, batch in enumerate(hooks.progress(batches, count)):
             running.sgd.zero_grad()
             terms = self._backward(running, batch)
             if optimizer.clip:
@@ -192,7 +216,8 @@ class Job:
             loss = torch.stack(list(terms.values())).sum()
             for name, value in {"loss": loss, **terms}.items():  # kept on the device: no sync
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value
-        means = {name: float(total) / count for name, total in sums.items()}
+        size = world().size
+        means = {name: float(total(value)) / size / count for name, value in sums.items()}
         # the last update is in no loss yet
         weights = torch.stack([w.isfinite().all() for w in self.segmenter.state_dict().values()])
         if not (all(map(math.isfinite, means.values())) and weights.all()):
@@ -204,23 +229,34 @@ class Job:
 
     def _backward(self, running: "_Running", batch: Batch) -> dict[str, Tensor]:
         """Fills the gradients of one batch and returns the weighted terms, detached."""
+        pieces, penalties = batch.pieces(self.optimizer.accumulate), self.method.penalties
+        each = [
+            self._piece(running, piece, counts)
+            for piece, counts in zip(pieces, factors(self.method, pieces), strict=True)
+        ]
+        terms = {n: sum((more[n] for more in each[1:]), first) for n, first in each[0].items()}
+        average_gradients(self.segmenter.parameters())
+        for gathering in running.gatherings.values():
+            gathering.see_gradients()
+        pulls = {name: p.weight * p(running.held[name]) for name, p in penalties.items()}
+        if pulls:
+            torch.stack(list(pulls.values())).sum().backward()
+        return {**terms, **{name: value.detach() for name, value in pulls.items()}}
+
+    def _piece(self, running: "_Running", batch: Batch, counts: Factors) -> dict[str, Tensor]:
+        """Adds the gradients of a batch, or of a piece of one, and returns its terms, detached."""
         method, gatherings = self.method, running.gatherings
         new, old = self._forward(batch, method.losses)
         for gathering in gatherings.values():
             gathering.see_batch(new, batch.annotated)
         statistics = {s: gatherings[s].state for t in method.losses.values() if (s := t.statistic)}
         seen = Pass(new, old, batch.labels, batch.annotated, self.task.num_old, statistics)
-        terms = {name: loss.weight * loss(seen) for name, loss in method.losses.items()}
-        terms |= self._auxiliary(seen) | self._replayed(batch)
+        terms = {name: counts[name] * loss(seen) for name, loss in method.losses.items()}
+        terms |= self._auxiliary(seen, counts) | self._replayed(batch, counts)
         torch.stack(list(terms.values())).sum().backward()
-        for gathering in gatherings.values():
-            gathering.see_gradients()
-        penalties = {n: p.weight * p(running.held[n]) for n, p in method.penalties.items()}
-        if penalties:
-            torch.stack(list(penalties.values())).sum().backward()
-        return {name: value.detach() for name, value in {**terms, **penalties}.items()}
+        return {name: value.detach() for name, value in terms.items()}
 
-    def _auxiliary(self, seen: Pass) -> dict[str, Tensor]:
+    def _auxiliary(self, seen: Pass, counts: Factors) -> dict[str, Tensor]:
         """Teaches the annotated classes to auxiliary classifiers as to the main one."""
         weight = self.segmenter.trunk.auxiliary_weight
         passes = [
@@ -230,33 +266,22 @@ class Job:
         ]
         if not passes:
             return {}
-        losses = [loss for loss in self.method.losses.values() if loss.reads_labels]
-        terms = [weight * loss.weight * loss(at) for loss in losses for at in passes]
+        losses = [(n, loss) for n, loss in self.method.losses.items() if loss.reads_labels]
+        terms = [weight * counts[name] * loss(at) for name, loss in losses for at in passes]
         return {AUXILIARY: torch.stack(terms).sum()}
 
-    def _replayed(self, batch: Batch) -> dict[str, Tensor]:
+    def _replayed(self, batch: Batch, counts: Factors) -> dict[str, Tensor]:
         """Runs the replayed batch, if there is one, through the network on its own."""
         replayed, losses = batch.replayed, self.method.replayed
         if replayed is None:
             return {}
-        with self._statistics():
+        moves = self.method.replay.moves_statistics
+        with contextlib.nullcontext() if moves else undisturbed(self.segmenter):
             new, _ = self._forward(replayed, {})
         taught = self._taught(replayed) if self.makers else None
         labels, num_old = replayed.labels, self.task.num_old
         seen = Pass(new, None, labels, labels, num_old, taught=taught)
-        return {name: loss.weight * loss(seen) for name, loss in losses.items()}
-
-    @contextlib.contextmanager
-    def _statistics(self) -> Iterator[None]:
-        """Leaves the running statistics alone, unless replayed images shall move them."""
-        norms = [m for m in self.segmenter.modules() if isinstance(m, _BatchNorm)]
-        momenta = [norm.momentum for norm in norms]
-        if not self.method.replay.moves_statistics:
-            for norm in norms:
-                norm.momentum = 0.0
-        yield
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        return {name: counts[name] * loss(seen) for name, loss in losses.items()}
 
     @torch.no_grad()
     def _taught(self, replayed: Batch) -> Float[Tensor, "b k h w"]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cssegcore.data.batches import Images
+from cssegcore.distributed import gathered, total, world
 from cssegcore.networks import Segmenter
 from cssegcore.types import IGNORE
 
@@ -33,7 +34,7 @@ def confusion(
     progress: Callable[[Iterable[Any], int], Iterable[Any]],
     keep: set[str],
 ) -> tuple[NDArray[np.int64], dict[str, NDArray[np.uint8]]]:
-    """Predicts whole photographs at their own size and counts.
+    """Predicts whole photographs at their own size and counts; several processes share them.
 
     Args:
         segmenter: The model.
@@ -45,16 +46,18 @@ def confusion(
         keep: Names whose predictions are returned.
 
     Returns:
-        The matrix, int64 (rows, classes of the model), and the kept predictions, uint8 (h, w).
+        The matrix, int64 (rows, classes of the model), and the kept predictions, uint8 (h, w); of
+        all processes, in each.
     """
     segmenter.eval()
     columns = segmenter.classes
-    total = torch.zeros(rows, columns, dtype=torch.int64, device=device)
+    matrix = torch.zeros(rows, columns, dtype=torch.int64, device=device)
     kept: dict[str, NDArray[np.uint8]] = {}
-    for names, batch in progress(images.whole(batch_size, device), len(images)):
+    for names, batch in progress(images.whole(batch_size, device, world()), len(images)):
         predicted = segmenter.classify(segmenter(batch.images).logits)
-        total += count(batch.labels, predicted, rows, columns)
+        matrix += count(batch.labels, predicted, rows, columns)
         for at, name in enumerate(names):
             if name in keep:
                 kept[name] = predicted[at].byte().cpu().numpy()
-    return total.cpu().numpy(), kept
+    everyone = {name: label for kept in gathered(kept) for name, label in kept.items()}
+    return total(matrix).cpu().numpy(), everyone

@@ -119,8 +119,8 @@ def prepare(
         epochs=plan.epochs,
         lr=plan.lr,
         seed=plan.seed,
-        images=Images(dataset, chosen, reader(dataset, method, sources, "train")),
-        replayed=_replayed(dataset, method, sources, made),
+        images=_images(dataset, chosen, method, sources, "train"),
+        replayed=_replayed(dataset, chosen, method, sources, made),
         num_old=networks.num_old,
     )
     return Job(
@@ -169,15 +169,31 @@ def _networks(
         # penalties compare its weights with those in training, so they must be the file's
         old = copy.deepcopy(segmenter) if method.penalties else folded(segmenter)
         old = old.requires_grad_(False).to(memory_format=torch.channels_last)
-    segmenter.grow(len(model.classes[-1]))
+    if added := len(model.classes[-1]):  # none in a step of new domains
+        segmenter.grow(added)
     method.classifier_init(segmenter.groups)
     return _Networks(segmenter, old, loaded.statistics, num_old)
 
 
+def _images(
+    dataset: Dataset, chosen: StepList, method: Method, sources: Sources, kind: str
+) -> Images:
+    """Reads the photographs of a dataset's list, labelled with network outputs."""
+    revise = reader(dataset, method, sources, kind)
+    return Images(dataset, chosen, revise, padding(method, kind))
+
+
 def _replayed(
-    dataset: Dataset, method: Method, sources: Sources, made: store.Opened | None
+    dataset: Dataset,
+    chosen: StepList,
+    method: Method,
+    sources: Sources,
+    made: store.Opened | None,
 ) -> Replayed | None:
-    """Reads the samples of earlier steps, if the recipe replays any and the step has some."""
+    """Reads the samples of earlier steps, if the recipe replays any and the step has some.
+
+    What is void in made images is what their makers were not sure of, and always ignored.
+    """
     share, apart = method.replay.share, bool(method.replayed)
     if made:
         return Replayed(Images(made.dataset, made.chosen), share, apart, made.sources)
@@ -187,7 +203,8 @@ def _replayed(
     kept = StepList.read(path) if path.exists() else None
     if not kept or not kept.images:
         return None
-    return Replayed(Images(dataset, kept, reader(dataset, method, sources, "memory")), share, apart)
+    kept = dataclasses.replace(kept, void=chosen.void)
+    return Replayed(_images(dataset, kept, method, sources, "memory"), share, apart)
 
 
 def _made(method: Method, sources: Sources) -> store.Opened | None:
@@ -236,6 +253,18 @@ def reader(dataset: Dataset, method: Method, sources: Sources, kind: str) -> Rev
         return unknown.relabel(labels, salient), unknown.relabel(annotated, salient)
 
     return revise
+
+
+def padding(method: Method, kind: str) -> int:
+    """Returns the network output that black padding is labelled with.
+
+    It is background that does not stand out: clovaai/SSUL, utils/ext_transforms.py, pads label and
+    saliency with 0. So it is unknown where all background is, and in exemplars that stay unshifted.
+    """
+    nothing = np.zeros((1, 1), np.uint8)
+    if kind == "memory" and not method.replay.shifted:
+        return BACKGROUND
+    return int(method.unknown.relabel(nothing, nothing > 0).item())
 
 
 def _labelled(folder: Path | None, kind: str) -> dict[str, Path]:

@@ -9,7 +9,7 @@ class Optimizer:
     """SGD with Nesterov momentum and a polynomial decay per iteration.
 
     Attributes:
-        batch_size: Images an iteration.
+        batch_size: Images an iteration, over all processes.
         momentum: Of SGD.
         weight_decay: On every weight, norms and biases too, as the field does.
         power: lr at iteration i of n is `lr * (1 - i/n) ** power`.
@@ -18,6 +18,8 @@ class Optimizer:
         backbone_lr: Factor of the backbone's lr (SSUL's base step: 0.1).
         clip: Largest gradient norm; 0 clips nothing.
         amp: Whether CUDA runs convolutions in bfloat16; losses stay in float32.
+        accumulate: Pieces that a process cuts its share of a batch into, to run one after the other
+            in less memory; normalisations see a piece at a time.
     """
 
     batch_size: int
@@ -29,10 +31,16 @@ class Optimizer:
     warmup: float = 0.0
     floor: float = 0.0
     backbone_lr: float = 1.0
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"`batch_size` must be >= 1, got {self.batch_size}")
+        if not 1 <= self.accumulate <= self.batch_size:
+            raise ValueError(
+                f"`accumulate` must lie in [1, `batch_size`] = [1, {self.batch_size}], got"
+                f" {self.accumulate}"
+            )
         if not 0 < self.momentum < 1:
             raise ValueError(f"`momentum` must lie in (0, 1) for Nesterov, got {self.momentum}")
         if not 0 <= self.warmup <= 1:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import yaml
 
 from cssegcore.errors import InputError
-from cssegcore.scenarios import Scenario, Setting
+from cssegcore.scenarios import Scenario, Setting, Void
 from cssegcore.strict import build, nearest
 
 PARAMS = Path("params.yaml")
@@ -41,25 +41,65 @@ class StepParams:
 
 @dataclasses.dataclass(frozen=True)
 class ScenarioParams:
-    """`scenario`: its name, the rule that gives steps their images, their classes, the last."""
+    """`scenario`: which class arrives when.
+
+    Attributes:
+        name: Of the scenario.
+        setting: The rule that gives steps their images.
+        classes: Those that each step learns.
+        last: The last step.
+        order: What the order of the classes is called; `native` is the dataset's own.
+        portions: Finer groups of a step's classes, for the setting `partitioned`.
+        domains: Where each step's images were taken, for the settings by domain.
+    """
 
     name: str
     setting: Setting
     classes: dict[str, list[str]]
     last: str
+    order: str
+    portions: dict[str, list[list[str]]] = dataclasses.field(default_factory=dict)
+    domains: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationParams:
-    """`evaluation`: how test images are read and shown."""
+    """`evaluation`: how test images are read and shown.
+
+    Attributes:
+        batch_size: Photographs at a time.
+        future: What pixels of classes to come count as.
+        view: Whole photographs at their own size, or a `crop`: the shorter side resized to `size`,
+            then the central square.
+        size: Of a crop, in pixels.
+        panels: Number of photographs shown.
+    """
 
     batch_size: int
     future: Literal["background", "ignore"]
+    view: Literal["whole", "crop"]
+    size: int
     panels: int
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.panels < 0:
             raise ValueError("`batch_size` must be >= 1 and `panels` >= 0")
+        if self.size < 1:
+            raise ValueError(f"`size` must be >= 1 pixel, got {self.size}")
+
+    @property
+    def reading(self) -> str:
+        """Says how test images are read."""
+        if self.view == "whole":
+            return "whole photographs at their own size"
+        return f"shorter side resized to {self.size}, central crop of {self.size} by {self.size}"
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelParams:
+    """`labels`: what raw 255, void, is in training; no test ever counts it."""
+
+    void: Void
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +131,7 @@ class Params:
 
     seed: int
     evaluation: EvaluationParams
+    labels: LabelParams
     method: dict[str, Any]
     dataset: dict[str, Any]
     model: dict[str, Any]
@@ -120,7 +161,8 @@ class Params:
 
     def scenario_of(self, table: tuple[str, ...]) -> Scenario:
         """Builds the scenario over a dataset's class table."""
-        return Scenario.of(self.scenario.setting, table, self.scenario.classes)
+        given = self.scenario
+        return Scenario.of(given.setting, table, given.classes, given.portions, given.domains)
 
     def check_chain(self) -> None:
         """Checks that the steps follow each other as `dvc.yaml` will chain them.

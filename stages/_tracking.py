@@ -19,14 +19,20 @@ def open_run(params: Params, code: Path) -> tracking.Run:
     raw = read_raw()
     tables = digest(*(table.read_bytes() for table in sorted(code.glob("*.json"))))
     name, scenario = params.method["name"], params.scenario
+    order = "" if scenario.order == "native" else f" order {scenario.order}"
     return tracking.open_run(
         tracking.RunInfo(
             key=tracking.run_key(raw, tables),
             # MLflow's pages drop what stands before a slash, and cut names after 18 characters
-            experiment=f"{scenario.name.replace('/', ' ')} {scenario.setting}",
-            name=f"{name} · seed {params.seed} · {scenario.name} · {scenario.setting}",
+            experiment=f"{scenario.name.replace('/', ' ')}{order} {scenario.setting}",
+            name=f"{name} · seed {params.seed} · {scenario.name}{order} · {scenario.setting}",
             params=tracking.flatten(raw),
-            tags={"method": name, "scenario": scenario.name, "setting": scenario.setting},
+            tags={
+                "method": name,
+                "scenario": scenario.name,
+                "order": scenario.order,
+                "setting": scenario.setting,
+            },
         )
     )
 

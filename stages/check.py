@@ -115,6 +115,7 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
 def _check_room(params: Params, whole: "Whole", dataset: "Dataset") -> None:
     """Refuses what does not fit dataset, batch or scenario."""
     from cssegcore.errors import InputError
+    from cssegcore.sense import check_without_new_classes
 
     size, photographs = whole.increment.replay.size, len(dataset.names("train"))
     if size > photographs:
@@ -135,6 +136,8 @@ def _check_room(params: Params, whole: "Whole", dataset: "Dataset") -> None:
                 f" {params.scenario.setting!r}: both say which classes are annotated, so set them"
                 " alike."
             )
+    if params.scenario_of(dataset.classes).by_domain:
+        check_without_new_classes(whole)
     if whole.increment.unknown.present and len(dataset.classes) > IGNORE - 1:
         raise InputError(
             f"`method.base.unknown` adds an output to {len(dataset.classes)} classes, and label"

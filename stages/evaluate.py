@@ -2,14 +2,19 @@
 
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stages._cli import bar, run, say
 from stages._params import Params, read_params
+from stages._processes import spread
+
+if TYPE_CHECKING:
+    from cssegcore.data.dataset import Dataset
 
 
+@spread
 def main(
     step: Annotated[str, typer.Argument(help="Name of the step in params.yaml, e.g. step1.")],
     model: Annotated[Path, typer.Option(help="The step's model.")],
@@ -25,22 +30,26 @@ def main(
     """Count one confusion matrix over the test images of all classes seen so far."""
     from cssegcore import checkpoint, evaluate, panels
     from cssegcore.data.batches import Images
-    from cssegcore.data.dataset import open_dataset
     from cssegcore.device import choose_device
+    from cssegcore.distributed import joined
     from cssegcore.files import read_manifest, write_json
     from cssegcore.metrics.continual import step_metrics
     from cssegcore.scenarios import StepList
     from stages._tracking import open_run
 
     params = read_params()
-    chosen, dataset, device = StepList.read(images), open_dataset(params.dataset), choose_device()
+    chosen, dataset, device = StepList.read(images), _dataset(params), choose_device()
     segmenter = checkpoint.load(model, device).segmenter
     tests = Images(dataset, chosen)
     before = read_manifest(previous)
     shown = before["panels"] or panels.choose(tests, params.evaluation.panels)
     rows = sum(len(names) for names in chosen.classes)
     size, progress = params.evaluation.batch_size, bar("images", f"test {step}")
-    matrix, kept = evaluate.confusion(segmenter, tests, rows, size, device, progress, set(shown))
+    keep = set(shown)
+    with joined(device) as world:
+        matrix, kept = evaluate.confusion(segmenter, tests, rows, size, device, progress, keep)
+    if not world.first:
+        return
 
     shutil.copytree(previous, out, dirs_exist_ok=True)
     confusion = {
@@ -72,9 +81,18 @@ def main(
         tracked.metrics({f"miou/{k}": v for k, v in miou.items()}, step=chosen.index)
 
 
+def _dataset(params: Params) -> "Dataset":
+    from cssegcore.data.crops import CentralCrops
+    from cssegcore.data.dataset import open_dataset
+
+    dataset, how = open_dataset(params.dataset), params.evaluation
+    return CentralCrops.of(dataset, how.size) if how.view == "crop" else dataset
+
+
 def _protocol(params: Params, classes: list[list[str]]) -> str:
-    order = ", ".join(str(len(names) - (at == 0)) for at, names in enumerate(classes))
-    return f"{params.scenario.setting}, classes {order}; whole photographs at their own size"
+    sizes = ", ".join(str(len(names) - (at == 0)) for at, names in enumerate(classes))
+    rule = f"{params.scenario.setting}, classes {sizes} in order {params.scenario.order}"
+    return f"{rule}; {params.evaluation.reading}"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Has the previous model label a step's photographs."""
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,7 @@ def main(
     lists = {"train": StepList.read(images)}
     if (kept := memory / "list.json").exists():
         lists["memory"] = StepList.read(kept)
+    lists = {k: dataclasses.replace(v, void=params.labels.void) for k, v in lists.items()}
     dataset, progress = open_dataset(params.dataset), bar("images", f"label {step}")
     rule.write(out, Task(dataset, lists, previous, progress))
 

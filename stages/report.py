@@ -24,12 +24,19 @@ def main(
         "method": params.method["name"],
         "scenario": scenario.name,
         "setting": scenario.setting,
+        "order": scenario.order,
         "seed": str(params.seed),
-        "test images": "whole photographs at their own size",
+        "test images": params.evaluation.reading,
     }
     title = f"{protocol['method']} on {scenario.name}"
     write_report(
-        evaluation, out, title=title, protocol=protocol, parameters=read_raw(), future=future
+        evaluation,
+        out,
+        title=title,
+        protocol=protocol,
+        parameters=read_raw(),
+        future=future,
+        void_background=params.dataset.get("background") == "void",
     )
     with open_run(params, code.parent) as tracked:
         retell(tracked, evaluation, out, future)

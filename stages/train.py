@@ -8,12 +8,14 @@ import typer
 
 from stages._cli import bar, interactive, run, say
 from stages._params import Params, StepParams, read_params
+from stages._processes import spread
 
 if TYPE_CHECKING:
     from cssegcore.job import Plan
     from cssegcore.resume import ResumeFile
 
 
+@spread
 def main(
     step: Annotated[str, typer.Argument(help="Name of the step in params.yaml, e.g. step1.")],
     images: Annotated[Path, typer.Option(help="The list of images to train on.")],
@@ -34,6 +36,7 @@ def main(
     from cssegcore.curves import write_rows
     from cssegcore.data.dataset import open_dataset
     from cssegcore.device import choose_device
+    from cssegcore.distributed import joined
     from cssegcore.engine import Hooks, Row
     from cssegcore.job import Sources, prepare
     from cssegcore.scenarios import StepList
@@ -41,7 +44,7 @@ def main(
 
     params = read_params()
     numbers = params.step(step)
-    chosen = StepList.read(images)
+    chosen = dataclasses.replace(StepList.read(images), void=params.labels.void)
     before = None if numbers.prev == "none" else previous
     dataset, device = open_dataset(params.dataset), choose_device()
     sources = Sources(pseudo_labels, memory, saliency, synthesis)
@@ -49,7 +52,7 @@ def main(
     inputs = [images, previous, pseudo_labels, memory, synthesis, saliency, code]
     resume = _resume_file(params, step, inputs)
     every = max(1, numbers.epochs // 5)
-    with open_run(params, code.parent) as tracked:
+    with joined(device) as world, open_run(params, code.parent) as tracked:
         nested = tracked.step(step)
 
         def follow(row: Row) -> None:
@@ -58,10 +61,13 @@ def main(
                 say(f"{step} epoch {row['epoch']:.0f}: loss {row['loss']:.4f}")
 
         trained = job.train(resume, Hooks(follow, bar("batches", step)))
-        checkpoint.save(model, job.segmenter, job.model, trained.statistics)
-        write_rows(epochs, trained.rows)
-        resume.remove()
+        if world.first:
+            checkpoint.save(model, job.segmenter, job.model, trained.statistics)
+            write_rows(epochs, trained.rows)
+            resume.remove()
+        nested.metrics({"peak_memory_mib": trained.peak_memory}, step=0)
         nested.finish()
+        say(f"{step}: {numbers.epochs} epochs, peak memory {trained.peak_memory:.0f} MiB")
 
 
 def _plan(params: Params, numbers: StepParams) -> "Plan":
@@ -88,6 +94,7 @@ def _resume_file(params: Params, step: str, inputs: list[Path]) -> "ResumeFile":
         params.model,
         params.optimizer,
         params.augmentation,
+        dataclasses.asdict(params.labels),
         dataclasses.asdict(numbers),
         params.seed,
     ]

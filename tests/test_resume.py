@@ -94,6 +94,7 @@ class TestStage:
             ("seed", 2),
             ("model.depth", 9),
             ("optimizer.momentum", 0.8),
+            ("labels.void", "background"),
             ("augmentation.flip", 0.1),
             ("method.base.losses", {"ce": {"part": "ce", "average": "labelled"}}),
         ],

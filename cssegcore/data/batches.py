@@ -12,12 +12,12 @@ from jaxtyping import Float, Int, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cssegcore.data.augmentation import Augmentation
+from cssegcore.data.augmentation import Augmentation, Views
 from cssegcore.data.dataset import Dataset
 from cssegcore.data.sampling import cut, normalise
+from cssegcore.distributed import ALONE, World, share
 from cssegcore.scenarios import StepList
-from cssegcore.types import IGNORE
-
+from cssegcore.types import BACKGROUND, IGNORE
 
 Labels = NDArray[np.uint8]
 Revise = Callable[[str, Labels], tuple[Labels, Labels]]
@@ -40,13 +40,34 @@ class Batch:
     replayed: "Batch | None" = None
     sources: Int[np.ndarray, " b"] | None = None
 
+    def pieces(self, count: int) -> "list[Batch]":
+        """Cuts it, and what is replayed beside it, into batches of much the same length."""
+        return [self] if count == 1 else [self._piece(at, count) for at in range(count)]
+
+    def _piece(self, at: int, count: int) -> "Batch":
+        mine = share(len(self.images), at, count)
+        return Batch(
+            self.images[mine],
+            self.labels[mine],
+            self.annotated[mine],
+            None if self.replayed is None else self.replayed._piece(at, count),
+            None if self.sources is None else self.sources[mine],
+        )
+
 
 @dataclass(frozen=True)
 class Sample:
-    """One decoded image; `maps` are its labels, and what is annotated if that differs."""
+    """One decoded image.
+
+    Attributes:
+        photograph: RGB.
+        maps: Its labels, and what is annotated if that differs.
+        padding: Label of what a view pads it with.
+    """
 
     photograph: UInt8[np.ndarray, "h w 3"]
     maps: tuple[UInt8[np.ndarray, "h w"], ...]
+    padding: int
 
     @property
     def size(self) -> tuple[int, int]:
@@ -80,13 +101,21 @@ class Replayed:
 class Images:
     """The images of a list, each decoded once and kept as bytes."""
 
-    def __init__(self, dataset: Dataset, chosen: StepList, revise: Revise | None = None) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        chosen: StepList,
+        revise: Revise | None = None,
+        padding: int = BACKGROUND,
+    ) -> None:
         """Decodes every image of `chosen`, in parallel.
 
         Args:
             dataset: Where they lie.
             chosen: Which, and what their labels mean.
             revise: What is done to annotations before training; nothing if left out.
+            padding: What `revise` makes of background that holds nothing: the label of what views
+                pad an image with.
 
         Raises:
             InputError: An image cannot be read any more.
@@ -98,7 +127,7 @@ class Images:
             annotated = table[dataset.label(name)]
             maps = (annotated,) if revise is None else revise(name, annotated)
             alike = len(maps) == 2 and np.array_equal(*maps)
-            return Sample(dataset.photograph(name), maps[:1] if alike else maps)
+            return Sample(dataset.photograph(name), maps[:1] if alike else maps, padding)
 
         with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
             self._samples = list(pool.map(load, self.names))
@@ -118,8 +147,11 @@ class Images:
         rng: np.random.Generator,
         device: torch.device,
         replayed: Replayed | None = None,
+        world: World = ALONE,
     ) -> Iterator[Batch]:
         """Yields every image once in random order; an incomplete last batch is left out.
+
+        A process of `world` sees its share of every batch, which all of them draw alike.
 
         A list shorter than a batch makes one batch of all it has. With `replayed`, random places
         of every batch go to those images instead, and what stood there is not seen in this epoch;
@@ -132,34 +164,45 @@ class Images:
             samples = [self._samples[i] for i in order[start : start + size]]
             if replayed and not replayed.apart:
                 for place in rng.permutation(size)[: int(size * replayed.share)]:
-                    samples[place] = replayed.images._samples[next(others)]  # noqa: SLF001
-            batch = _view(samples, augmentation, rng, device)
+                    samples[place] = replayed.images._samples[next(others)]
+            batch = _view(samples, augmentation, rng, device, world)
             if replayed and replayed.apart:
                 places = list(itertools.islice(others, replayed.beside(size)))
-                beside = [replayed.images._samples[at] for at in places]  # noqa: SLF001
-                sources = None if replayed.sources is None else replayed.sources[places]
-                seen = replace(_view(beside, augmentation, rng, device), sources=sources)
+                beside = [replayed.images._samples[at] for at in places]
+                seen = _view(beside, augmentation, rng, device, world)
+                if replayed.sources is not None:
+                    mine = places[world.share(len(places))]
+                    seen = replace(seen, sources=replayed.sources[mine])
                 batch = replace(batch, replayed=seen)
             yield batch
+
+    def fewest(self, batch_size: int, replayed: Replayed | None) -> int:
+        """Returns the length of the shortest batch of `epoch`, beside batches included."""
+        size = min(batch_size, len(self))
+        return min(size, replayed.beside(size)) if replayed and replayed.apart else size
 
     def iterations(self, batch_size: int) -> int:
         """Returns how many batches `epoch` yields."""
         return max(1, len(self) // batch_size)
 
-    def whole(self, batch_size: int, device: torch.device) -> Iterator[tuple[list[str], Batch]]:
-        """Yields names and unaltered images in order; those in one batch are of one size."""
+    def whole(
+        self, batch_size: int, device: torch.device, world: World = ALONE
+    ) -> Iterator[tuple[list[str], Batch]]:
+        """Yields names and unaltered images in order; those in one batch are of one size.
+
+        A process of `world` sees every so manieth image.
+        """
+        mine = slice(world.rank, None, world.size)
+        names, samples = self.names[mine], self._samples[mine]
         start = 0
-        while start < len(self):
+        while start < len(samples):
             stop = start + 1
-            size = self._samples[start].size
-            while stop < min(len(self), start + batch_size) and self._samples[stop].size == size:
+            size = samples[start].size
+            while stop < min(len(samples), start + batch_size) and samples[stop].size == size:
                 stop += 1
-            photographs, maps = _stack(self._samples[start:stop], device)
+            photographs, maps = _stack(samples[start:stop], device)
             labels = maps.permute(3, 0, 1, 2).long()
-            yield (
-                self.names[start:stop],
-                Batch(normalise(photographs), labels[0], labels[-1]),
-            )
+            yield names[start:stop], Batch(normalise(photographs), labels[0], labels[-1])
             start = stop
 
 
@@ -168,12 +211,17 @@ def _view(
     augmentation: Augmentation,
     rng: np.random.Generator,
     device: torch.device,
+    world: World,
 ) -> Batch:
-    """Cuts a random view out of each sample."""
+    """Draws a random view of each sample, and cuts out those of this process's share."""
     sizes = np.array([sample.size for sample in samples], np.int64)
-    views = augmentation.draw(sizes, rng)
+    views, mine = augmentation.draw(sizes, rng), world.share(len(samples))
+    samples, sizes = samples[mine], sizes[mine]
+    views = Views(views.boxes[mine], views.flips[mine])
     where = torch.from_numpy(sizes).to(device)
-    images, maps = cut(*_stack(samples, device), where, views, augmentation.size)
+    padding = [sample.padding for sample in samples] if augmentation.pads else None
+    labels = None if padding is None else torch.tensor(padding, device=device)
+    images, maps = cut(*_stack(samples, device), where, views, augmentation.size, labels)
     return Batch(images, maps[0], maps[-1])
 
 

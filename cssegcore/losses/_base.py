@@ -5,11 +5,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from cssegcore.outputs import Outputs
-from cssegcore.types import Scores
+from cssegcore.types import IGNORE, Scores
 
 Average = Literal["all", "labelled"]
 """What a sum over pixels is divided by: all pixels, as the released code of the field does, or
@@ -91,6 +92,10 @@ class Term:
     background_first: whether output 0 must mean "no class seen so far", not the unknown class.
     features_only: whether it moves features and no classifier.
     needs_pseudo_labels: whether it is another, simpler term where there are none.
+    needs_new_classes: whether it makes no sense in a step that adds no class.
+    whole_batch: whether it is a figure of the batch as a whole, such as a distance of class means,
+        which the mean over pieces of the batch only stands for. Class means are over all processes
+        even so (`classwise.class_sums`); what else there is, a process computes of its share.
     """
 
     weight: float = dataclasses.field(default=1.0, kw_only=True)
@@ -103,6 +108,8 @@ class Term:
     background_first: ClassVar[bool] = False
     features_only: ClassVar[bool] = False
     needs_pseudo_labels: ClassVar[bool] = False
+    needs_new_classes: ClassVar[bool] = False
+    whole_batch: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < float("inf"):
@@ -115,6 +122,25 @@ class Loss(Term, abc.ABC):
     @abc.abstractmethod
     def __call__(self, batch: Pass) -> Float[Tensor, ""]:
         """Computes the unweighted term."""
+
+    def divisor(self, labels: Int[Tensor, "b h w"]) -> Float[Tensor, ""]:
+        """Returns what the term's mean divides by, which a batch in pieces is put together by.
+
+        By default all pixels, which is as good as any count of images.
+        """
+        return torch.tensor(labels.numel(), dtype=torch.float64, device=labels.device)
+
+
+@dataclasses.dataclass(frozen=True)
+class Averaged(Loss):
+    """A mean over pixels that may leave out those without a label."""
+
+    average: Average = "all"
+
+    def divisor(self, labels: Int[Tensor, "b h w"]) -> Float[Tensor, ""]:
+        if self.average == "all":
+            return super().divisor(labels)
+        return (labels != IGNORE).sum(dtype=torch.float64)
 
 
 class Penalty(Term, abc.ABC):

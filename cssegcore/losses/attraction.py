@@ -74,6 +74,7 @@ class Attraction(Loss):
 
     statistic: ClassVar[str] = "prototypes"
     features_only: ClassVar[bool] = True
+    whole_batch: ClassVar[bool] = True
 
     def __call__(self, batch: Pass) -> Float[Tensor, ""]:
         body = batch.new.features.body

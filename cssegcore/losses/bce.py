@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cssegcore.losses._base import Average, Loss, Pass
+from cssegcore.losses._base import Average, Averaged, Pass
 from cssegcore.precision import wide
 from cssegcore.types import IGNORE, Scores
 
@@ -58,7 +58,7 @@ def binary_cross_entropy(
 
 @final
 @dataclasses.dataclass(frozen=True)
-class BinaryCrossEntropy(Loss):
+class BinaryCrossEntropy(Averaged):
     """`binary_cross_entropy` as a term."""
 
     average: Average = "labelled"

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cssegcore.losses._base import Average, Loss, Pass
+from cssegcore.losses._base import Average, Averaged, Pass
 from cssegcore.types import IGNORE, Scores
 
 
@@ -27,10 +27,8 @@ def cross_entropy(
 
 @final
 @dataclasses.dataclass(frozen=True)
-class CrossEntropy(Loss):
+class CrossEntropy(Averaged):
     """`cross_entropy` as a term."""
-
-    average: Average = "all"
 
     scores: ClassVar[Scores | None] = "softmax"
     reads_labels: ClassVar[bool] = True

@@ -37,6 +37,7 @@ class MakerMse(Loss):
 
     needs_makers: ClassVar[bool] = True
     scores: ClassVar[Scores | None] = "softmax"
+    whole_batch: ClassVar[bool] = True
 
     def __call__(self, batch: Pass) -> Float[Tensor, ""]:
         return maker_distance(batch.logits, batch.makers_scores)

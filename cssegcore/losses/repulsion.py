@@ -69,6 +69,7 @@ class Repulsion(Loss):
     gather: Gather = "intended"
 
     features_only: ClassVar[bool] = True
+    whole_batch: ClassVar[bool] = True
 
     def __call__(self, batch: Pass) -> Float[Tensor, ""]:
         body = batch.new.features.body

@@ -63,6 +63,7 @@ class Sparsification(Loss):
     """`sparsification` as a term. The published weight is 1e-3."""
 
     features_only: ClassVar[bool] = True
+    whole_batch: ClassVar[bool] = True
 
     def __call__(self, batch: Pass) -> Float[Tensor, ""]:
         body = batch.new.features.body

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cssegcore.losses._base import Average, Loss, Pass
+from cssegcore.losses._base import Average, Averaged, Pass
 from cssegcore.losses.ce import cross_entropy
 from cssegcore.types import BACKGROUND, IGNORE, Scores
 
@@ -46,14 +46,13 @@ def unbiased_cross_entropy(
 
 @final
 @dataclasses.dataclass(frozen=True)
-class UnbiasedCrossEntropy(Loss):
+class UnbiasedCrossEntropy(Averaged):
     """`unbiased_cross_entropy` as a term."""
-
-    average: Average = "all"
 
     scores: ClassVar[Scores | None] = "softmax"
     reads_labels: ClassVar[bool] = True
     background_first: ClassVar[bool] = True
+    needs_new_classes: ClassVar[bool] = True
 
     def __call__(self, batch: Pass) -> Float[Tensor, ""]:
         return unbiased_cross_entropy(batch.logits, batch.labels, batch.num_old, self.average)

@@ -49,7 +49,9 @@ def scores(
 
     Deviation: p log p is 0 for p = 0, where the released code adds 1e-8 inside the logarithm.
     """
-    return torch.special.entr(wide(old_logits).softmax(1)).sum(1) / unit, old_logits.argmax(1)
+    entropy = torch.special.entr(wide(old_logits).softmax(1)).sum(1)
+    # `argmax` finds the same, first of equals, and takes three times as long on a CPU
+    return entropy / unit, old_logits.max(1).indices
 
 
 def histogram(
@@ -60,9 +62,10 @@ def histogram(
 ) -> Int[Tensor, "classes bins"]:
     """Counts the pixels `counted` by predicted class and by score, in equal bins of [0, 1]."""
     classes, bins = shape
-    of = (bins * uncertainty[counted]).long().clamp(0, bins - 1)
-    cells = predicted[counted] * bins + of
-    return torch.bincount(cells, minlength=classes * bins).reshape(classes, bins)
+    of = (bins * uncertainty).long().clamp(0, bins - 1)
+    # the others get a cell of their own, as gathering those counted would cost more
+    cells = torch.where(counted, predicted * bins + of, classes * bins)
+    return torch.bincount(cells.flatten(), minlength=classes * bins + 1)[:-1].reshape(classes, bins)
 
 
 def released_thresholds(

@@ -1,0 +1,142 @@
+"""Several processes, one a GPU, that train or test one network together.
+
+Each computes its share of every batch, and sums over the processes put the shares together. There
+is no `DistributedDataParallel` here: it wants one forward pass a backward pass, and an iteration
+with replay has two. A plain sum of the gradients before the update is exact and needs no wrapper,
+whose names would be in the model file; what it gives away is that communication could begin while
+gradients are still being computed.
+
+Alone, which is outside of torchrun or of `joined`, every function hands back what it was given.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist  # part of `import torch`: costs nothing by itself
+from jaxtyping import Shaped
+from torch import Tensor
+from torch.nn import Parameter
+
+T = TypeVar("T")
+
+BUCKET = 2**23
+"""Numbers that are sent at once: 32 MiB of gradients."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Which of how many processes this is."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes what is to be written."""
+        return self.rank == 0
+
+    def share(self, count: int) -> slice:
+        """Returns which of `count` things in a row are this process's."""
+        return share(count, self.rank, self.size)
+
+
+def share(count: int, part: int, parts: int) -> slice:
+    """Returns a part of `count` things in a row; no part has two things more than another."""
+    return slice(part * count // parts, (part + 1) * count // parts)
+
+
+ALONE = World()
+
+
+def world() -> World:
+    """Returns this process's place among those that `joined`."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return ALONE
+    return World(dist.get_rank(), dist.get_world_size())
+
+
+@contextlib.contextmanager
+def joined(device: torch.device) -> Iterator[World]:
+    """Joins the processes that torchrun started, by NCCL on CUDA and by gloo elsewhere.
+
+    A block that fails does not leave in good order: the others may be waiting for this process, and
+    torchrun ends them when it is gone.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield ALONE
+        return
+    if device.type == "cuda":
+        dist.init_process_group("nccl", device_id=device)
+    else:
+        dist.init_process_group("gloo")
+    yield world()
+    dist.destroy_process_group()
+
+
+def total(values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+    """Sums over the processes. The gradient is that of the sum of all processes' losses."""
+    return values if world().size == 1 else _Total.apply(values)  # type: ignore[return-value]
+
+
+class _Total(torch.autograd.Function):
+    """`torch.distributed.nn.functional.all_reduce`, which new versions warn of."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ANN401
+        del ctx
+        summed = values.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ANN401
+        del ctx
+        return _Total.apply(gradients[0])  # type: ignore[return-value]
+
+
+@torch.no_grad()
+def average_gradients(parameters: Iterable[Parameter]) -> None:
+    """Replaces every gradient by its mean over the processes; all must have the same ones."""
+    size = world().size
+    if size == 1:
+        return
+    for bucket in _buckets([p.grad for p in parameters if p.grad is not None]):
+        flat = torch.cat([gradient.flatten() for gradient in bucket])
+        dist.all_reduce(flat)
+        flat /= size
+        parts = flat.split([gradient.numel() for gradient in bucket])
+        for gradient, part in zip(bucket, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+
+def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    bucket: list[Tensor] = []
+    for tensor in tensors:
+        bucket.append(tensor)
+        if sum(t.numel() for t in bucket) >= BUCKET:
+            yield bucket
+            bucket = []
+    if bucket:
+        yield bucket
+
+
+@torch.no_grad()
+def equalise(tensors: Iterable[Tensor]) -> None:
+    """Gives all processes the first one's values, in place."""
+    if world().size > 1:
+        for tensor in tensors:
+            sent = tensor.contiguous()
+            dist.broadcast(sent, 0)
+            tensor.copy_(sent)
+
+
+def gathered(value: T) -> list[T]:
+    """Returns every process's value, by rank; for small things."""
+    values: list[Any] = [value] * world().size
+    if len(values) > 1:
+        dist.all_gather_object(values, value)
+    return values
