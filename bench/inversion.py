@@ -8,7 +8,6 @@ weights: what they are changes nothing about the time.
 
 import argparse
 import dataclasses
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bench._device import Clock
 from cssegcore.checkpoint import Model
 from cssegcore.device import choose_device
 from cssegcore.inversion.invert import Wanted, invert
@@ -64,8 +64,7 @@ def main() -> None:
     print(f"{seconds:.1f} s, {1000 * seconds / iterations:.0f} ms an iteration")
     print(f"{hour:.0f} images an hour")
     print(f"{how.per_class * seconds / count:.0f} s for the {how.per_class} images of a class")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(Clock(device).machine)
 
 
 def composed(overrides: list[str]) -> Params:

@@ -6,27 +6,33 @@ Times the increment that follows the base step: forward passes of the new and, w
 for it, the old model, losses, backward pass and update; the reading of images is left out. Methods
 take turns, so that what else the machine does falls on all of them alike. Weights are fresh and
 labels as annotated: neither changes what is computed.
+
+Floating-point operations are those of convolutions and matrix products, counted in one iteration by
+PyTorch. They stand beside what a large product of matrices reaches on the device, in bfloat16 where
+the step has it and else in float32. What is neither, normalisations and losses above all, is bound
+by memory instead, whose rate is that of a large copy.
 """
 
 import argparse
+import dataclasses
 import json
-import platform
 import statistics
 import tempfile
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from bench._device import Clock, copy_rate, matmul_rate, quartiles
 from cssegcore import checkpoint
 from cssegcore.data.batches import Batch
 from cssegcore.data.dataset import Dataset, open_dataset
 from cssegcore.data.index import build_index
 from cssegcore.data.splits import write_splits
-from cssegcore.device import choose_device
-from cssegcore.engine import Hooks, Job
+from cssegcore.device import peak_memory
+from cssegcore.engine import Hooks, Job, Trained
 from cssegcore.job import Plan, Sources, prepare
 from cssegcore.resume import ResumeFile
 from cssegcore.saliency.maps import write_maps
@@ -38,6 +44,53 @@ METHODS = (
     *("ft", "lwf", "lwf_mc", "ilt", "ewc", "pi", "rw"),
     *("mib", "plop", "sdr", "sdr_plop", "ssul", "ssul_m"),
 )
+PRECISIONS = {"bfloat16": "optimizer.amp=true", "float32": "optimizer.amp=false"}
+
+
+@dataclasses.dataclass
+class Subject:
+    """A job under measurement, and what was seen of it.
+
+    Attributes:
+        job: Ready to train.
+        held: MiB that it holds on a GPU between its turns.
+        seconds: Of each iteration.
+        peak: The most MiB that it took on a GPU, its weights included; others' are not.
+        operations: Floating-point operations of an iteration.
+    """
+
+    job: Job
+    held: float
+    seconds: list[float] = dataclasses.field(default_factory=list)
+    peak: float = 0.0
+    operations: int = 0
+
+    def count(self, resume: Path) -> None:
+        """Counts the operations of an iteration."""
+        with FlopCounterMode(display=False) as counter:
+            train(self.job, resume, first_only)
+        self.operations = counter.get_total_flops()
+
+    def turn(self, clock: Clock, iterations: int, resume: Path) -> None:
+        """Trains for some iterations."""
+        device, before = clock.device, allocated(clock.device)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        self.seconds += timed(self.job, clock, iterations, resume)
+        self.peak = max(self.peak, peak_memory(device) - before + self.held)
+        self.held += allocated(device) - before
+
+    def figures(self) -> dict[str, Any]:
+        """Returns what was measured, and what follows from it."""
+        batch, seconds = self.job.optimizer.batch_size, statistics.median(self.seconds)
+        gflop = self.operations / 1e9
+        return {
+            "seconds": self.seconds,
+            "images/s": batch / seconds,
+            "gflop/image": gflop / batch,
+            "gflop/s": gflop / seconds,
+            "gpu_mib": self.peak,
+        }
 
 
 def main() -> None:
@@ -45,22 +98,54 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("-S", "--set", action="append", default=[], help="Hydra override")
+    parser.add_argument("--precision", choices=PRECISIONS, help="of convolutions on CUDA")
     parser.add_argument("--iterations", type=int, default=5, help="of a method's turn")
     parser.add_argument("--turns", type=int, default=5, help="after one to warm up")
     parser.add_argument("--out", type=Path, help="JSON to write")
+    Clock.add_to(parser)
     given = parser.parse_args()
-    device = choose_device()
-    times: dict[str, list[float]] = {method: [] for method in given.methods}
+    clock = Clock.of(given)
+    overrides = given.set + ([PRECISIONS[given.precision]] if given.precision else [])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        jobs = {m: prepared(m, given.set, folder / m, device) for m in given.methods}
+        subjects = {m: subject(m, overrides, folder / m, clock.device) for m in given.methods}
+        dtype = precision(next(iter(subjects.values())).job)
+        rates = []
         for turn in range(given.turns + 1):
-            for method, job in jobs.items():
-                taken = timed(job, given.iterations, folder / "resume.pt")
-                times[method] += taken if turn else []
-    report(times, device, given.set)
+            rates.append(matmul_rate(clock, dtype))
+            for at in subjects.values():
+                if not turn:
+                    at.count(folder / "resume.pt")
+                at.turn(clock, given.iterations, folder / "resume.pt")
+                at.seconds = at.seconds if turn else []
+    best = {
+        "gflop/s": statistics.median(rates) / 1e9,
+        "gb/s": copy_rate(clock) / 1e9,
+    }
+    title = f"{clock.machine}; convolutions in {str(dtype).removeprefix('torch.')}"
+    figures = {name: at.figures() for name, at in subjects.items()}
+    report(" ".join([title, *overrides]), figures, best, clock.device)
     if given.out:
-        given.out.write_text(json.dumps({"seconds": times, "device": str(device)}, indent=1))
+        content = {"machine": title, "overrides": overrides, "best": best, "methods": figures}
+        given.out.write_text(json.dumps(content, indent=1))
+
+
+def subject(method: str, overrides: list[str], folder: Path, device: torch.device) -> Subject:
+    """Returns a method's job, and what it holds."""
+    before = allocated(device)
+    job = prepared(method, overrides, folder, device)
+    return Subject(job, allocated(device) - before)
+
+
+def precision(job: Job) -> torch.dtype:
+    """Returns what convolutions run in."""
+    halves = job.optimizer.amp and job.device.type == "cuda"
+    return torch.bfloat16 if halves else torch.float32
+
+
+def allocated(device: torch.device) -> float:
+    """Returns the MiB that tensors take on a GPU."""
+    return torch.cuda.memory_allocated(device) / 2**20 if device.type == "cuda" else 0.0
 
 
 def prepared(method: str, overrides: list[str], folder: Path, device: torch.device) -> Job:
@@ -72,9 +157,18 @@ def prepared(method: str, overrides: list[str], folder: Path, device: torch.devi
     lists = split(params, dataset, folder)
     given = sources(params, dataset, folder)
     base = prepare(plan(params), dataset, lists[0], None, device, given)
-    trained = base.train(ResumeFile(folder / "resume.pt"), Hooks(lambda _: None, first_only))
+    trained = train(base, folder / "resume.pt", first_only)
     checkpoint.save(folder / "model.safetensors", base.segmenter, base.model, trained.statistics)
     return prepare(plan(params), dataset, lists[1], folder / "model.safetensors", device, given)
+
+
+def train(
+    job: Job, resume: Path, progress: Callable[[Iterable[Batch], int], Iterable[Batch]]
+) -> Trained:
+    """Trains an epoch, or what `progress` leaves of it."""
+    trained = job.train(ResumeFile(resume), Hooks(lambda _: None, progress))
+    resume.unlink()  # nothing is to go on from here
+    return trained
 
 
 def first_only(batches: Iterable[Batch], _: int) -> Iterator[Batch]:
@@ -113,7 +207,7 @@ def plan(params: Params) -> Plan:
     )
 
 
-def timed(job: Job, iterations: int, resume: Path) -> list[float]:
+def timed(job: Job, clock: Clock, iterations: int, resume: Path) -> list[float]:
     """Trains for some iterations; returns the seconds of each."""
     seconds: list[float] = []
 
@@ -121,32 +215,41 @@ def timed(job: Job, iterations: int, resume: Path) -> list[float]:
         for at, batch in enumerate(batches):
             if at == iterations:
                 return
-            start = now(job.device)
+            start = clock.now()
             yield batch
-            seconds.append(now(job.device) - start)
+            seconds.append(clock.now() - start)
 
-    job.train(ResumeFile(resume), Hooks(epoch=lambda _: None, progress=stopped))
-    resume.unlink()
+    train(job, resume, stopped)
     return seconds
 
 
-def now(device: torch.device) -> float:
-    """Returns the time once the device has done all its work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
-def report(times: dict[str, list[float]], device: torch.device, overrides: list[str]) -> None:
-    """Prints median and spread of each method, and the ratio of medians to the first."""
-    machine = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
-    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
-    print(f"{machine}{threads}, torch {torch.__version__} {' '.join(overrides)}")
-    reference: Any = None
-    for method, seconds in times.items():
-        low, median, high = (1000 * q for q in statistics.quantiles(seconds, n=4))
-        reference = reference or median
-        print(f"{method:10} {median:8.1f} ms  ({low:.1f} to {high:.1f})  {median / reference:5.2f}")
+def report(
+    title: str, figures: dict[str, dict[str, Any]], best: dict[str, float], device: torch.device
+) -> None:
+    """Prints median and spread of each method, the ratio of medians to the first, and its rates."""
+    print(f"{title}\n")
+    columns = ("ms", "quartiles", "ratio", "images/s", "GFLOP/image", "GFLOP/s", "of best", "MiB")
+    print(f"{'':10}" + "".join(f"{c:>{len(c) + 6}}" for c in columns))
+    reference = statistics.median(next(iter(figures.values()))["seconds"])
+    for method, seen in figures.items():
+        low, median, high = quartiles(seen["seconds"])
+        rate = seen["gflop/s"]
+        cells = (
+            f"{1000 * median:.1f}",
+            f"{1000 * low:.0f}–{1000 * high:.0f}",
+            f"{median / reference:.2f}",
+            f"{seen['images/s']:.1f}",
+            f"{seen['gflop/image']:.2f}",
+            f"{rate:.0f}",
+            f"{100 * rate / best['gflop/s']:.0f} %",
+            f"{seen['gpu_mib']:.0f}" if device.type == "cuda" else "–",
+        )
+        widths = [len(c) + 6 for c in columns]
+        print(f"{method:10}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True)))
+    print(f"\nbest: products of matrices {best['gflop/s']:.0f} GFLOP/s,", end=" ")
+    print(f"copies {best['gb/s']:.0f} GB/s, read and written")
+    if device.type == "cpu":
+        print(f"resident memory of this process, all methods in it: {peak_memory(device):.0f} MiB")
 
 
 if __name__ == "__main__":
