@@ -25,14 +25,16 @@ SIZES = [(20, 24), (20, 24), (17, 24), (20, 24), (24, 20), (24, 20), (24, 20)]
 
 def make_images(root, labels):
     """Noise with the given labels; classes in the order a, b and d, c, the last two to come."""
-    for folder in ("JPEGImages", "SegmentationClass"):
-        (root / folder).mkdir()
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True)
     rng = np.random.default_rng(0)
     names = [f"n{i}" for i in range(len(labels))]
     for name, label in zip(names, labels, strict=True):
         photograph = rng.integers(0, 256, (*label.shape, 3), np.uint8)
         Image.fromarray(photograph).save(root / "JPEGImages" / f"{name}.jpg")
         Image.fromarray(label.astype(np.uint8)).save(root / "SegmentationClass" / f"{name}.png")
+    for part in ("train", "val"):
+        (root / "ImageSets" / "Segmentation" / f"{part}.txt").write_text("\n".join(names))
     dataset = open_dataset(
         {"name": "noise", "root": str(root), "layout": {"part": "voc"}, "classes": CLASSES}
     )
