@@ -27,7 +27,7 @@ def embedding(features: Float[Tensor, "b n h w"], scales: Sequence[int]) -> Floa
                     row * height : (row + 1) * height,
                     column * width : (column + 1) * width,
                 ]
-                strips += [window.mean(3).flatten(1), window.mean(3).flatten(1)]
+                strips += [window.mean(3).flatten(1), window.mean(2).flatten(1)]
     return torch.cat(strips, 1)
 
 

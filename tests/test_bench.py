@@ -25,6 +25,7 @@ SHORT = (
     "schedule.increment.epochs=3",
     "optimizer.batch_size=8",
 )
+BASE_CHANGES = ("seed=2", "model.depth=8", "labels.void=background", "scenario.setting=disjoint")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def runs():
         for method in ("ft", "mib", "ssul", "joint"):
             params = sweep.composed([*SHORT, f"method={method}"])
             made[method] = sweep.trainings(params, LENGTHS)
-        for change in ("seed=2", "model.depth=8", "labels.void=background"):
+        for change in (*BASE_CHANGES, "steps.step1.lr=0.007"):
             params = sweep.composed([*SHORT, "method=mib", change])
             made[change] = sweep.trainings(params, LENGTHS)
         return made
@@ -73,7 +74,11 @@ class TestSweep:
     def test_the_same_run_again_trains_nothing(self, runs):
         assert sweep.run_and_restored([runs["mib"], runs["mib"]]) == [(141, 0), (0, 141)]
 
-    @pytest.mark.parametrize("change", ["seed=2", "model.depth=8", "labels.void=background"])
+    def test_a_change_of_a_step_trains_those_after_it(self, runs):
+        counts = sweep.run_and_restored([runs["mib"], runs["steps.step1.lr=0.007"]])
+        assert counts == [(141, 0), (21, 120)]
+
+    @pytest.mark.parametrize("change", BASE_CHANGES)
     def test_what_changes_a_base_step_shares_none(self, runs, change):
         assert sweep.run_and_restored([runs["mib"], runs[change]]) == [(141, 0), (141, 0)]
 
