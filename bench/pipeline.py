@@ -20,7 +20,7 @@ from pathlib import Path
 START = (
     "import importlib, json, sys\n"
     "for m in json.load(open(sys.argv[1])):\n"
-    "    '/' in m or importlib.import_module(m)\n"
+    "    '/' in m or m.startswith('method.') or importlib.import_module(m)\n"  # files, parameters
 )
 
 
