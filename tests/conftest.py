@@ -17,7 +17,7 @@ def dataset_root(tmp_path):
 @pytest.fixture
 def project(tmp_path, dataset_root, monkeypatch):
     """A project on the tiny dataset, and the current folder in it."""
-    for name in ("DVC_ROOT", "RANK"):
+    for name in ("DVC_ROOT", "RANK", "CSSEGCORE_PROCESSES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CSSEGCORE_TRACKING", "off")
     monkeypatch.setenv("CSSEGCORE_DEVICE", "cpu")
@@ -65,7 +65,8 @@ def walk(tmp_path_factory, light, *overrides):
         "OPENBLAS_NUM_THREADS": "1",  # no threads before the forks
         "PYTHONPATH": str(scenes.HOME),
     }
-    environment.pop("DVC_ROOT", None)
+    for name in ("DVC_ROOT", "CSSEGCORE_PROCESSES"):
+        environment.pop(name, None)
     code = "import sys; from tests.scenes import walk; walk(*sys.argv[1:])"
     done = subprocess.run(
         [sys.executable, "-c", code, *light],
