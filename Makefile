@@ -55,6 +55,8 @@ check: $(READY)  ## linter, layout, types, import rules
 	pyright
 	lint-imports
 
-# one thread a process: two torch processes with two threads each are five times slower on two cores
+# one thread a process: two torch processes with two threads each are five times slower on two cores;
+# and the longest file first, lest it keep one core busy at the end
 test: check  ## check, and all tests
-	OMP_NUM_THREADS=1 pytest -q -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+		tests/test_pipeline.py tests

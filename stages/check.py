@@ -138,6 +138,11 @@ def _check_room(params: Params, whole: "Whole", dataset: "Dataset") -> None:
             )
     if params.scenario_of(dataset.classes).by_domain:
         check_without_new_classes(whole)
+    if params.labels.void == "background" and params.dataset.get("background") == "none":
+        raise InputError(
+            "`labels.void` is 'background', and the dataset has none: its label 0 is the class"
+            f" {dataset.classes[0]!r}. Set it to ignore."
+        )
     if whole.increment.unknown.present and len(dataset.classes) > IGNORE - 1:
         raise InputError(
             f"`method.base.unknown` adds an output to {len(dataset.classes)} classes, and label"

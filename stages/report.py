@@ -36,7 +36,7 @@ def main(
         protocol=protocol,
         parameters=read_raw(),
         future=future,
-        void_background=params.dataset.get("background") == "void",
+        background=params.dataset.get("background", "annotated"),
     )
     with open_run(params, code.parent) as tracked:
         retell(tracked, evaluation, out, future)

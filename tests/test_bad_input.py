@@ -154,6 +154,15 @@ def test_a_setting_that_a_part_knows_otherwise_is_refused(project):
     assert_says(refusal, "`method.base.statistics.prototypes.setting` is 'overlapped', but `scen")
 
 
+def test_void_as_background_is_refused_where_there_is_no_background(project):
+    project.set("dataset.background", "none")
+    project.set("labels.void", "background")
+    refusal = project.run("check").refusal()
+    assert_says(refusal, "`labels.void` is 'background', and the dataset has none: * 'background'")
+    project.set("labels.void", "ignore")
+    assert project.run("check").status == 0
+
+
 @pytest.mark.parametrize(("size", "refused"), [(8, False), (9, True)])
 def test_a_memory_larger_than_the_dataset_is_refused(project, size, refused):
     project.params["method"] = yaml.safe_load(scenes.composed("method=ssul_m"))["method"]

@@ -134,7 +134,7 @@ def with_iou(values, rows=0):
 
 @pytest.mark.parametrize(("name", "classes", "task", "row"), ROWS)
 def test_the_mean_of_all_classes_is_the_one_published_beside_its_groups(name, classes, task, row):
-    protocol = protocols(void_background=classes == 150)[name]
+    protocol = protocols("void" if classes == 150 else "annotated")[name]
     *groups, everything = [float(value) for value in row.split("/")]
     learned = steps_of(task, classes)
     if len(groups) == 2:  # one number for all later classes: the same for each of their steps
@@ -163,7 +163,7 @@ def test_plops_average_is_over_the_steps_and_the_others_have_none():
         evaluated(with_iou(spread(mean / 100, 16 + step), rows=5 - step), learned, step)
         for step, mean in enumerate(published)
     ]
-    for name, protocol in protocols(void_background=False).items():
+    for name, protocol in protocols("annotated").items():
         got = table_row(records, protocol)["average"]
         assert got == (pytest.approx(67.21, abs=0.01) if name == "plop" else None)
 
@@ -235,7 +235,7 @@ def test_a_row_is_what_counting_the_pixels_one_by_one_gives(name, void):
         records.append(evaluated(matrix, learned, index))
         by_hand.append(means_by_hand(name, truths, preds, learned, void))
 
-    got = table_row(records, protocols(void_background=void)[name])
+    got = table_row(records, protocols("void" if void else "annotated")[name])
     everything, added, *groups = by_hand[-1]
     average = sum(row[0] for row in by_hand) / 3 if name == "plop" else None
     assert got["groups"] == [pytest.approx(group, abs=1e-3) for group in groups]
@@ -247,7 +247,7 @@ def test_a_row_is_what_counting_the_pixels_one_by_one_gives(name, void):
 
 def test_after_one_step_there_is_no_added_class():
     record = evaluated([[8, 2], [4, 6], [3, 3]], [0, 0, 1], 0)
-    got = {n: table_row([record], p) for n, p in protocols(void_background=False).items()}
+    got = {n: table_row([record], p) for n, p in protocols("annotated").items()}
     assert {row["added"] for row in got.values()} == {None}
     a = pytest.approx(100 * 6 / 12, abs=1e-3)
     assert (got["mib"]["all"], got["mib"]["groups"]) == (a, [a])
@@ -255,12 +255,22 @@ def test_after_one_step_there_is_no_added_class():
 
 
 def test_each_line_says_what_counts():
-    lines = {name: p.line() for name, p in protocols(void_background=True).items()}
+    lines = {name: p.line() for name, p in protocols("void").items()}
     for name, line in lines.items():
         assert ("pixels of the background do not count" in line) == (name in ("mib", "sdr"))
         assert ("in no mean" in line) == (name in ("mib", "sdr"))
         assert ("count as 0" in line) == (name == "ssul")
         assert ("not learned yet count as background" in line) == (name == "plop")
-    lines = {name: p.line() for name, p in protocols(void_background=False).items()}
+    lines = {name: p.line() for name, p in protocols("annotated").items()}
     assert [name for name, line in lines.items() if "in no mean" in line] == ["mib"]
     assert not any("pixels of the background" in line for line in lines.values())
+
+
+def test_where_there_is_no_background_output_0_is_a_class_like_any():
+    record = Evaluated("step1", 1, ["road", "car"], [0, 0], 2, 1, [[6, 2], [1, 3]])
+    both = 100 * (6 / 9 + 3 / 6) / 2
+    for name, protocol in protocols("none").items():
+        row = table_row([record], protocol)
+        assert row["all"] == row["base"] == pytest.approx(both, abs=1e-3), name
+        assert row["added"] is None
+    assert table_row([record], protocols("annotated")["mib"])["all"] == pytest.approx(50, abs=1e-3)

@@ -199,7 +199,13 @@ def test_the_papers_tables_stand_in_summary_and_page(evaluation, tmp_path):
     for void in (False, True):
         protocol = {"test images": "crops of 96"} if void else {}
         out = tmp_path / str(void)
-        summary = write_report(evaluation, out, title="x", protocol=protocol, void_background=void)
+        summary = write_report(
+            evaluation,
+            out,
+            title="x",
+            protocol=protocol,
+            background="void" if void else "annotated",
+        )
         page = (out / "report.html").read_text()
         table = page[page.index("<h2>Under the papers’ protocols</h2>") :]
         table = table[: table.index("</table>")]

@@ -171,7 +171,7 @@ class _Settings:
     root: str
     layout: dict[str, object]
     classes: tuple[str, ...] | None = None
-    background: Literal["annotated", "void"] = "annotated"  # the report's protocols ask
+    background: Literal["annotated", "void", "none"] = "annotated"  # of label 0, for reports
     help: str = ""
 
 

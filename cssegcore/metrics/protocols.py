@@ -18,6 +18,7 @@ How test images are read (all four cut a square out of the middle) no matrix can
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64
@@ -28,6 +29,8 @@ from cssegcore.metrics.record import Evaluated
 from cssegcore.types import BACKGROUND
 
 Row = dict[str, Points | list[Points]]
+Background = Literal["annotated", "void", "none"]
+"""What a dataset's label 0 is: background that somebody drew, what nobody drew, or a class."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +64,16 @@ class Protocol:
         )
 
 
-def protocols(*, void_background: bool) -> dict[str, Protocol]:
+def protocols(background: Background) -> dict[str, Protocol]:
     """Returns the named protocols.
 
     Args:
-        void_background: Whether output 0 is the dataset's void, as ADE20K's label 0 is: MiB and SDR
-            do not test there, PLOP and SSUL take it for a class.
+        background: What output 0 is. Where it is void, as ADE20K's label 0, MiB and SDR do not test
+            it, and PLOP and SSUL take it for a class; where there is none, it is a class like any.
     """
-    real = not void_background
+    real, none = background != "void", background == "none"
     return {
-        "mib": Protocol("MiB", "ignore", background_pixels=real, background_class=False),
+        "mib": Protocol("MiB", "ignore", background_pixels=real, background_class=none),
         "plop": Protocol("PLOP", "background", average=True),
         "ssul": Protocol("SSUL", "ignore", absent_is_zero=True),
         "sdr": Protocol("SDR", "ignore", background_pixels=real, background_class=real),

@@ -14,7 +14,7 @@ from cssegcore.metrics.continual import (
     forgetting,
     points,
 )
-from cssegcore.metrics.protocols import protocols
+from cssegcore.metrics.protocols import Background, protocols
 from cssegcore.palette import palette
 from cssegcore.report.evaluation import Evaluation, Synthesised
 from cssegcore.report.figures import DPI
@@ -50,7 +50,7 @@ def render_page(
     protocol: Mapping[str, str],
     parameters: Mapping[str, object],
     future: Future,
-    void_background: bool,
+    background: Background,
 ) -> str:
     """Returns the page.
 
@@ -63,7 +63,7 @@ def render_page(
         protocol: What the run is; stands beside the numbers.
         parameters: What it was run with, nested or flat.
         future: What pixels of classes to come count as.
-        void_background: Whether output 0 is the dataset's void.
+        background: What output 0 is.
     """
     import jinja2
 
@@ -92,7 +92,7 @@ def render_page(
         groups=[group for group, *_ in MEANS],
         rules=_rules(future),
         spans=_spans(evaluation),
-        papers=_papers(summary["protocols"], void_background=void_background),
+        papers=_papers(summary["protocols"], background=background),
         classes=_classes(evaluation, future),
         pictures=pictures,
         panels=evaluation.panels,
@@ -138,10 +138,10 @@ def _spans(evaluation: Evaluation) -> list[str]:
 
 
 def _papers(
-    rows: Mapping[str, Mapping[str, Any]], *, void_background: bool
+    rows: Mapping[str, Mapping[str, Any]], *, background: Background
 ) -> list[dict[str, Any]]:
     """Returns one row per named protocol: the paper, what counts, the summary's numbers."""
-    named = protocols(void_background=void_background)
+    named = protocols(background)
     return [{"paper": named[n].paper, "counts": named[n].line(), **row} for n, row in rows.items()]
 
 

@@ -13,7 +13,7 @@ from cssegcore.metrics.continual import (
     protocol_line,
     step_scores,
 )
-from cssegcore.metrics.protocols import protocols, table_row
+from cssegcore.metrics.protocols import Background, protocols, table_row
 from cssegcore.metrics.record import Evaluated
 
 OTHER: dict[Future, Future] = {"background": "ignore", "ignore": "background"}
@@ -24,14 +24,14 @@ def run_summary(
     future: Future,
     protocol: Mapping[str, str],
     *,
-    void_background: bool,
+    background: Background,
 ) -> dict[str, object]:
     """Returns the numbers of the whole run; `future_*` holds those under the other rule.
 
     After the last step no class is to come, so the rules differ only in what looks back.
     `protocols` holds rows of papers' tables; their `groups`, a list, DVC's metrics pass over.
     """
-    named = protocols(void_background=void_background)
+    named = protocols(background)
     said = [f"{key} {value}" for key, value in protocol.items()]
     return {
         **step_scores(records[-1], future),

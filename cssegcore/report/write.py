@@ -9,6 +9,7 @@ import numpy as np
 from cssegcore.files import replacing, write_json, write_text
 from cssegcore.metrics.confusion import Future, fold_future
 from cssegcore.metrics.continual import class_iou, step_scores
+from cssegcore.metrics.protocols import Background
 from cssegcore.report import figures
 from cssegcore.report.evaluation import Evaluation, read_evaluation
 from cssegcore.report.page import render_page
@@ -27,7 +28,7 @@ def write_report(
     protocol: Mapping[str, str],
     parameters: Mapping[str, object] = MappingProxyType({}),
     future: Future = "background",
-    void_background: bool = False,
+    background: Background = "annotated",
 ) -> dict[str, object]:
     """Writes tables, figures and `report.html` to `out` and returns the summary.
 
@@ -40,13 +41,13 @@ def write_report(
         protocol: What the run is (method, scenario, setting, seed, …); stands beside the numbers.
         parameters: What it was run with, nested or flat.
         future: What pixels of classes to come count as in the headline numbers.
-        void_background: Whether output 0 is the dataset's void, which some papers do not test.
+        background: What output 0 is; some papers do not test void.
 
     Raises:
         InputError: The evaluation is missing or not of one run, or `out` cannot be written.
     """
     run = read_evaluation(evaluation)
-    summary = run_summary(run.records, future, protocol, void_background=void_background)
+    summary = run_summary(run.records, future, protocol, background=background)
     steps = step_rows(run.records, future)
     write_json(out / "summary.json", summary)
     write_text(out / "steps.csv", as_csv(steps))
@@ -65,7 +66,7 @@ def write_report(
         protocol=protocol,
         parameters=parameters,
         future=future,
-        void_background=void_background,
+        background=background,
     )
     write_text(out / "report.html", page)
     return summary
