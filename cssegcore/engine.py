@@ -18,14 +18,15 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from cssegcore.checkpoint import Model, Statistics
+from cssegcore.data.ahead import ahead
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import Batch, Images, Replayed
-from cssegcore.device import peak_memory
+from cssegcore.device import peak_memory, send
 from cssegcore.distributed import average_gradients, equalise, gathered, total, world
 from cssegcore.errors import InputError
 from cssegcore.losses import Loss, Pass, Weights
 from cssegcore.method import AUXILIARY, Method
-from cssegcore.networks import Segmenter
+from cssegcore.networks import Segmenter, observed
 from cssegcore.norms import synchronised, undisturbed
 from cssegcore.optimizer import Optimizer
 from cssegcore.outputs import Outputs
@@ -201,6 +202,8 @@ class Job:
         batches = task.images.epoch(
             self.augmentation, size, rng, self.device, task.replayed, world()
         )
+        if self.device.type == "cuda":
+            batches = ahead(batches)
         count = task.images.iterations(size)
         sums: dict[str, Tensor] = {}
 
@@ -283,7 +286,6 @@ class Job:
         seen = Pass(new, None, labels, labels, num_old, taught=taught)
         return {name: counts[name] * loss(seen) for name, loss in losses.items()}
 
-    @torch.no_grad()
     def _taught(self, replayed: Batch) -> Float[Tensor, "b k h w"]:
         """Has each image's maker score it; classes that it does not know score -inf."""
         images = replayed.images
@@ -292,10 +294,10 @@ class Job:
         taught = torch.full(size, -math.inf, device=self.device)
         assert replayed.sources is not None
         for at, maker in enumerate(self.makers):
-            mine = torch.from_numpy(np.flatnonzero(replayed.sources == at)).to(self.device)
+            mine = send(np.flatnonzero(replayed.sources == at), self.device)
             if len(mine):
                 with self._precision():
-                    scores = maker(images[mine]).logits
+                    scores = observed(maker, images[mine]).logits
                 taught[mine, : scores.shape[1]] = scores
         return taught
 
@@ -308,8 +310,7 @@ class Job:
         old = None
         with self._precision():
             if self.old is not None and any(t.needs_old for t in losses.values()):
-                with torch.no_grad():
-                    old = self.old(batch.images)
+                old = observed(self.old, batch.images)
             return self.segmenter(batch.images), old
 
 

@@ -113,6 +113,10 @@ def prepare(
     if method.freeze.holds_trunk:
         segmenter.fold_trunk()
     made = _made(method, sources)
+    makers = _makers(method, made, device)
+    if optimizer.compile:
+        for network in (segmenter, *filter(None, [networks.old]), *makers):
+            network.compile_trunk()
     task = Task(
         step=chosen.step,
         index=chosen.index,
@@ -134,7 +138,7 @@ def prepare(
         optimizer=optimizer,
         augmentation=views,
         device=device,
-        makers=_makers(method, made, device),
+        makers=makers,
     )
 
 

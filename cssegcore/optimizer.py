@@ -18,6 +18,8 @@ class Optimizer:
         backbone_lr: Factor of the backbone's lr (SSUL's base step: 0.1).
         clip: Largest gradient norm; 0 clips nothing.
         amp: Whether CUDA runs convolutions in bfloat16; losses stay in float32.
+        compile: Whether PyTorch compiles the networks' trunks when they first run, which takes a
+            minute or two and pays in long steps on a GPU.
         accumulate: Pieces that a process cuts its share of a batch into, to run one after the other
             in less memory; normalisations see a piece at a time.
     """
@@ -32,6 +34,7 @@ class Optimizer:
     floor: float = 0.0
     backbone_lr: float = 1.0
     accumulate: int = 1
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:

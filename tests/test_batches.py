@@ -1,15 +1,18 @@
 import math
+import threading
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from cssegcore.data.ahead import ahead
 from cssegcore.data.augmentation import Views
 from cssegcore.data.augmentation.random_resized_crop import RandomResizedCrop
 from cssegcore.data.batches import Images, Replayed
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.sampling import MEAN, STD, cut, normalise
+from cssegcore.errors import InputError
 from cssegcore.scenarios import StepList
 
 torch.set_num_threads(1)
@@ -440,3 +443,54 @@ def test_whole_photographs_come_in_order_and_in_batches_of_one_size(dataset_root
             photograph, expected = decoded[name]
             assert np.array_equal(labels.numpy(), expected)
             assert np.abs(bytes_of(image) - photograph).max() < 1e-3
+
+
+class TestAhead:
+    def test_one_is_made_while_its_reader_has_the_one_before(self):
+        made, threads, third = [], set(), threading.Event()
+
+        def items():
+            for number in range(5):
+                threads.add(threading.get_ident())
+                made.append(number)
+                if number == 2:
+                    third.set()
+                yield number
+
+        reader = ahead(items())
+        assert next(reader) == 0
+        assert next(reader) == 1
+        assert third.wait(10)  # nobody has asked for it yet
+        assert list(reader) == [2, 3, 4]
+        assert made == list(range(5))
+        assert threading.get_ident() not in threads
+
+    def test_what_goes_wrong_there_is_raised_here(self):
+        def items():
+            yield 0
+            raise InputError("no more")
+
+        reader = ahead(items())
+        assert next(reader) == 0
+        with pytest.raises(InputError, match="no more"):
+            next(reader)
+
+    def test_a_reader_that_leaves_ends_it(self):
+        before = threading.active_count()
+        reader = ahead(iter(range(100)))
+        next(reader)
+        assert threading.active_count() == before + 1
+        reader.close()
+        assert threading.active_count() == before
+
+    def test_batches_are_the_same(self, images):
+        view = RandomResizedCrop(size=12, area=(0.5, 1.0), aspect=(1.0, 1.0), flip=0.5)
+
+        def epoch():
+            return images(8).epoch(view, 2, np.random.default_rng(3), CPU)
+
+        pairs = list(zip(epoch(), ahead(epoch()), strict=True))
+        assert len(pairs) > 1
+        for one, other in pairs:
+            assert torch.equal(one.images, other.images)
+            assert torch.equal(one.labels, other.labels)

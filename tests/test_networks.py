@@ -11,7 +11,7 @@ from cssegcore import checkpoint
 from cssegcore.errors import InputError
 from cssegcore.heads.conv import Conv
 from cssegcore.heads.linear import Linear
-from cssegcore.networks import Architecture, Segmenter, Trunk, classify, folded
+from cssegcore.networks import Architecture, Segmenter, Trunk, classify, folded, observed
 from cssegcore.outputs import Features
 from cssegcore.parts import make_part
 from tests.tiny import CPU, LINEAR, MODEL, new_segmenter
@@ -511,3 +511,26 @@ class TestFolded:
         assert torch.allclose(segmenter(images(1, 32, 32)).logits, wanted, atol=1e-5)
         assert list(segmenter.state_dict()) == names
         assert len(list(segmenter.parameters())) == len(set(segmenter.parameters()))
+
+
+def test_what_is_observed_takes_part_in_losses():
+    old, new = new_segmenter([3]).eval(), new_segmenter([3]).eval()
+    modes = []
+    old.register_forward_hook(lambda *_: modes.append(torch.is_inference_mode_enabled()))
+    seen = observed(old, images(2, 24, 40))
+    assert modes == [True]
+    with torch.no_grad():
+        wanted = old(images(2, 24, 40))
+    learning = new(images(2, 24, 40))
+    pairs = [
+        *zip(seen.features.taps, wanted.features.taps, learning.features.taps, strict=True),
+        (seen.features.top, wanted.features.top, learning.features.top),
+        (seen.logits, wanted.logits, learning.logits),
+    ]
+    for got, same, other in pairs:
+        assert torch.equal(got, same)
+        assert got.stride() == same.stride()
+        assert not got.requires_grad
+        (got * other).sum().backward(retain_graph=True)  # keeps `got` for the backward pass
+    assert all(p.grad is None for p in old.parameters())
+    assert new.trunk.backbone.stem[0][0].weight.grad.abs().sum() > 0

@@ -24,6 +24,7 @@ from tests.tiny import (
     run,
     state,
 )
+from tests.waits import Watch
 
 EPOCHS = {"step0": 60, "step1": 25, "step2": 25}
 LR = {"step0": 0.1, "step1": 0.01, "step2": 0.01}
@@ -112,6 +113,26 @@ class TestEveryRecipe:
             for key, value in gathered.items():
                 assert value.isfinite().all()
                 assert torch.equal(statistics[name][key], value)
+
+
+@pytest.mark.parametrize("step", ["step0", "step1"])
+def test_no_iteration_waits_for_the_device(learned, lists, step, tmp_path):
+    previous = learned["step0"].path if step == "step1" else None
+    how = dataclasses.replace(learned[step].how, epochs=2)
+    job, watch = lists.prepare(how, step, previous, learned[step].sources), Watch()
+    hooks = dataclasses.replace(Follower().hooks(), progress=watch.batches)
+    job.train(ResumeFile(tmp_path / "resume"), hooks)
+    assert watch.operations > 100
+    assert watch.seen == []
+
+
+def test_waiting_is_noticed():
+    values = torch.rand(3, requires_grad=True)
+    with Watch() as watch:
+        values[values > 2].sum().backward()
+        values.sum().item()
+        values[torch.tensor([0, 2])] * 2
+    assert watch.seen == ["index", "index_put", "_local_scalar_dense"]
 
 
 class KilledError(Exception):

@@ -15,6 +15,7 @@ from torch import Tensor
 from cssegcore.data.augmentation import Augmentation, Views
 from cssegcore.data.dataset import Dataset
 from cssegcore.data.sampling import cut, normalise
+from cssegcore.device import send
 from cssegcore.distributed import ALONE, World, share
 from cssegcore.scenarios import StepList
 from cssegcore.types import BACKGROUND, IGNORE
@@ -218,10 +219,10 @@ def _view(
     views, mine = augmentation.draw(sizes, rng), world.share(len(samples))
     samples, sizes = samples[mine], sizes[mine]
     views = Views(views.boxes[mine], views.flips[mine])
-    where = torch.from_numpy(sizes).to(device)
-    padding = [sample.padding for sample in samples] if augmentation.pads else None
-    labels = None if padding is None else torch.tensor(padding, device=device)
-    images, maps = cut(*_stack(samples, device), where, views, augmentation.size, labels)
+    padding = np.array([sample.padding for sample in samples], np.int64)
+    labels = send(padding, device) if augmentation.pads else None
+    blocks = _stack(samples, device)
+    images, maps = cut(*blocks, send(sizes, device), views, augmentation.size, labels)
     return Batch(images, maps[0], maps[-1])
 
 
@@ -235,13 +236,18 @@ def _stack(
     samples: Sequence[Sample], device: torch.device
 ) -> tuple[UInt8[Tensor, "b h w 3"], UInt8[Tensor, "b h w m"]]:
     """Puts images into one block, padded at the bottom and right (labels with 255)."""
-    height, width = np.array([sample.size for sample in samples]).max(0)
+    height, width = np.array([sample.size for sample in samples]).max(0).tolist()
     kinds = max(len(sample.maps) for sample in samples)
-    photographs = np.zeros((len(samples), height, width, 3), np.uint8)
-    maps = np.full((len(samples), height, width, kinds), IGNORE, np.uint8)
+    photographs = _block((len(samples), height, width, 3), 0, device)
+    maps = _block((len(samples), height, width, kinds), IGNORE, device)
     for at, sample in enumerate(samples):
         h, w = sample.size
-        photographs[at, :h, :w] = sample.photograph
+        photographs.numpy()[at, :h, :w] = sample.photograph
         for kind in range(kinds):  # an image with one map is labelled as it is annotated
-            maps[at, :h, :w, kind] = sample.maps[min(kind, len(sample.maps) - 1)]
-    return torch.from_numpy(photographs).to(device), torch.from_numpy(maps).to(device)
+            maps.numpy()[at, :h, :w, kind] = sample.maps[min(kind, len(sample.maps) - 1)]
+    return photographs.to(device, non_blocking=True), maps.to(device, non_blocking=True)
+
+
+def _block(shape: tuple[int, ...], fill: int, device: torch.device) -> UInt8[Tensor, "*shape"]:
+    """Returns memory of the host, page-locked if a GPU is to read it without anybody waiting."""
+    return torch.full(shape, fill, dtype=torch.uint8, pin_memory=device.type == "cuda")

@@ -1,10 +1,14 @@
 """Cutting views out of a batch of photographs and labels, on the device, all at once."""
 
+from functools import lru_cache
+
+import numpy as np
 import torch
 from jaxtyping import Float, Int, Real, UInt8
 from torch import Tensor
 
 from cssegcore.data.augmentation import Views
+from cssegcore.device import send
 from cssegcore.types import IGNORE
 
 MEAN = (0.485, 0.456, 0.406)
@@ -17,9 +21,14 @@ def normalise(photographs: Real[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
 
     The result is channels last in memory, as convolutions like it.
     """
-    mean = torch.tensor(MEAN, device=photographs.device)
-    std = torch.tensor(STD, device=photographs.device)
+    mean, std = _statistics(photographs.device)
     return ((photographs.float() / 255 - mean) / std).permute(0, 3, 1, 2)
+
+
+@lru_cache(maxsize=None)
+@torch.inference_mode(False)  # cached: a later caller may need a gradient through them
+def _statistics(device: torch.device) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
+    return torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)
 
 
 def cut(
@@ -46,8 +55,8 @@ def cut(
         Normalised photographs, and int64 labels.
     """
     device = photographs.device
-    boxes = torch.from_numpy(views.boxes).to(device, torch.float32)
-    flips = torch.from_numpy(views.flips).to(device)
+    boxes = send(views.boxes.astype(np.float32), device)
+    flips = send(views.flips, device)
     ys = _centres(boxes[:, 0], boxes[:, 2], size)
     xs = _centres(boxes[:, 1], boxes[:, 3], size)
     xs = torch.where(flips[:, None], xs.flip(1), xs)

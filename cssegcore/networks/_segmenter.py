@@ -91,6 +91,14 @@ class Segmenter(nn.Module):
             module.training = not isinstance(module, _BatchNorm)
         self._still = [still]
 
+    def compile_trunk(self) -> None:
+        """Has the trunk compiled when it first runs; a folded one if there is one.
+
+        Heads are not, for they differ from step to step: so what a step compiled, and PyTorch keeps
+        on disk, serves all steps.
+        """
+        (self._still[0] if self._still else self.trunk).compile()
+
     def train(self, mode: bool = True) -> "Segmenter":
         super().train(mode)
         for module in self._held:
