@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench._device import Clock
+from bench._device import Clock, quartiles
 from bench.train_step import prepared, timed
 
 KINDS = ("plain", "compiled")
@@ -79,11 +79,13 @@ def report(cold: dict[str, Any], warm: dict[str, Any]) -> None:
     """Prints a line for each kind, and when compiling has paid."""
     medians = {kind: statistics.median(cold["seconds"][kind]) for kind in KINDS}
     print(f"{cold['machine']}\n")
-    columns = ("ms", "ratio", "first, cold, s", "first, warm, s")
+    columns = ("ms", "quartiles", "ratio", "first, cold, s", "first, warm, s")
     print(f"{'':10}" + "".join(f"{c:>{len(c) + 4}}" for c in columns))
     for kind in KINDS:
         ratio = medians[kind] / medians["plain"]
-        cells = (f"{1000 * medians[kind]:.1f}", f"{ratio:.2f}")
+        low, _, high = quartiles(cold["seconds"][kind])
+        cells = (f"{1000 * medians[kind]:.1f}", f"{1000 * low:.0f}–{1000 * high:.0f}")
+        cells += (f"{ratio:.2f}",)
         cells += (f"{cold['first'][kind]:.1f}", f"{warm['first'][kind]:.1f}")
         print(
             f"{kind:10}"

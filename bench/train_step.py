@@ -9,8 +9,9 @@ labels as annotated: neither changes what is computed.
 
 Floating-point operations are those of convolutions and matrix products, counted in one iteration by
 PyTorch. They stand beside what a large product of matrices reaches on the device, in bfloat16 where
-the step has it and else in float32. What is neither, normalisations and losses above all, is bound
-by memory instead, whose rate is that of a large copy.
+the step has it and else in float32. Bytes are what all operations read and write, counted likewise,
+beside the rate of a large copy; where caches spare memory the work, more than all of it. The larger
+share is what limits.
 """
 
 import argparse
@@ -26,6 +27,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench._device import Clock, copy_rate, matmul_rate, quartiles
+from bench._traffic import Traffic
 from cssegcore import checkpoint
 from cssegcore.data.batches import Batch
 from cssegcore.data.dataset import Dataset, open_dataset
@@ -57,6 +59,7 @@ class Subject:
         seconds: Of each iteration.
         peak: The most MiB that it took on a GPU, its weights included; others' are not.
         operations: Floating-point operations of an iteration.
+        bytes: That its operations read and write.
     """
 
     job: Job
@@ -64,12 +67,13 @@ class Subject:
     seconds: list[float] = dataclasses.field(default_factory=list)
     peak: float = 0.0
     operations: int = 0
+    bytes: int = 0
 
     def count(self, resume: Path) -> None:
-        """Counts the operations of an iteration."""
-        with FlopCounterMode(display=False) as counter:
+        """Counts the operations of an iteration, and their bytes."""
+        with FlopCounterMode(display=False) as counter, Traffic() as traffic:
             train(self.job, resume, first_only)
-        self.operations = counter.get_total_flops()
+        self.operations, self.bytes = counter.get_total_flops(), traffic.bytes
 
     def turn(self, clock: Clock, iterations: int, resume: Path) -> None:
         """Trains for some iterations."""
@@ -89,6 +93,7 @@ class Subject:
             "images/s": batch / seconds,
             "gflop/image": gflop / batch,
             "gflop/s": gflop / seconds,
+            "gb/s": self.bytes / 1e9 / seconds,
             "gpu_mib": self.peak,
         }
 
@@ -228,12 +233,14 @@ def report(
 ) -> None:
     """Prints median and spread of each method, the ratio of medians to the first, and its rates."""
     print(f"{title}\n")
-    columns = ("ms", "quartiles", "ratio", "images/s", "GFLOP/image", "GFLOP/s", "of best", "MiB")
-    print(f"{'':10}" + "".join(f"{c:>{len(c) + 6}}" for c in columns))
+    columns = ("ms", "quartiles", "ratio", "images/s", "GFLOP/image", "GFLOP/s", "of best")
+    columns += ("GB/s", "of best", "MiB")
+    widths = [max(8, len(c) + 3) for c in columns]
+    print(f"{'':9}" + "".join(f"{c:>{w}}" for c, w in zip(columns, widths, strict=True)))
     reference = statistics.median(next(iter(figures.values()))["seconds"])
     for method, seen in figures.items():
         low, median, high = quartiles(seen["seconds"])
-        rate = seen["gflop/s"]
+        rate, moved = seen["gflop/s"], seen["gb/s"]
         cells = (
             f"{1000 * median:.1f}",
             f"{1000 * low:.0f}–{1000 * high:.0f}",
@@ -242,10 +249,11 @@ def report(
             f"{seen['gflop/image']:.2f}",
             f"{rate:.0f}",
             f"{100 * rate / best['gflop/s']:.0f} %",
+            f"{moved:.1f}",
+            f"{100 * moved / best['gb/s']:.0f} %",
             f"{seen['gpu_mib']:.0f}" if device.type == "cuda" else "–",
         )
-        widths = [len(c) + 6 for c in columns]
-        print(f"{method:10}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True)))
+        print(f"{method:9}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True)))
     print(f"\nbest: products of matrices {best['gflop/s']:.0f} GFLOP/s,", end=" ")
     print(f"copies {best['gb/s']:.0f} GB/s, read and written")
     if device.type == "cpu":

@@ -5,6 +5,7 @@ import torch
 
 from bench import _loops, losses, sweep
 from bench._device import Clock, copy_rate, matmul_rate, quartiles
+from bench._traffic import Traffic
 from cssegcore.pseudo_labels.entropy import histogram, released_thresholds
 from tests import scenes
 
@@ -133,3 +134,22 @@ class TestClock:
 
     def test_quartiles(self):
         assert quartiles([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]) == (2, 4, 6)
+
+
+def test_traffic_is_what_operations_read_and_write():
+    left, right = torch.rand(30, 20, requires_grad=True), torch.rand(30, 20)
+    size = left.numel() * 4
+    with Traffic() as product:
+        left.detach() @ right.t()
+    assert product.bytes == 2 * size + 30 * 30 * 4
+    with Traffic() as place:
+        right.add_(1)
+    assert place.bytes == 2 * size
+    with Traffic() as views:
+        right.t()[None, 3:]
+    assert views.bytes == 0
+    with Traffic() as backward:
+        (left * right).sum().backward()
+    ahead, single = 3 * size + size, 4
+    # the sum, a one like it, and the one spread out, times the other factor
+    assert backward.bytes == ahead + single + 2 * single + 3 * size
