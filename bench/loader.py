@@ -4,9 +4,10 @@
 
 Three rates, in images a second: decoding a step's images into memory, once a step; views cut out of
 them in every iteration, by batch and size of the crop; and fine-tuning with the same configuration,
-its batches ready. What follows from the last two is the share of a step's time that images take,
-since a batch is cut when the one before it is done. With `--photographs` images of that height and
-width are drawn to replace the embedded ones.
+its batches ready. On a CPU, where a batch is cut when the one before it is done, the share of a
+step's time that images take follows from the last two; on a GPU, where the next batch is made
+meanwhile, whether they are ever waited for. With `--photographs` images of that height and width
+are drawn to replace the embedded ones.
 """
 
 import argparse
