@@ -56,7 +56,6 @@ check: $(READY)  ## linter, layout, types, import rules
 	lint-imports
 
 # one thread a process: two torch processes with two threads each are five times slower on two cores;
-# and the longest files first, lest one keeps a single core busy at the end
+# and files in the order that tests/conftest.py gives them
 test: check  ## check, and all tests
-	OMP_NUM_THREADS=1 pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
-		tests/test_pipeline.py tests/test_experiments.py tests
+	OMP_NUM_THREADS=1 pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder

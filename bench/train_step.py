@@ -16,6 +16,7 @@ share is what limits.
 
 import argparse
 import dataclasses
+import itertools
 import json
 import statistics
 import tempfile
@@ -71,8 +72,14 @@ class Subject:
 
     def count(self, resume: Path) -> None:
         """Counts the operations of an iteration, and their bytes."""
-        with FlopCounterMode(display=False) as counter, Traffic() as traffic:
-            train(self.job, resume, first_only)
+        counter, traffic = FlopCounterMode(display=False), Traffic()
+
+        def watched(batches: Iterable[Batch], count: int) -> Iterator[Batch]:
+            for batch in first_only(batches, count):
+                with counter, traffic:
+                    yield batch
+
+        train(self.job, resume, watched)
         self.operations, self.bytes = counter.get_total_flops(), traffic.bytes
 
     def turn(self, clock: Clock, iterations: int, resume: Path) -> None:
@@ -217,9 +224,7 @@ def timed(job: Job, clock: Clock, iterations: int, resume: Path) -> list[float]:
     seconds: list[float] = []
 
     def stopped(batches: Iterable[Batch], _: int) -> Iterator[Batch]:
-        for at, batch in enumerate(batches):
-            if at == iterations:
-                return
+        for batch in list(itertools.islice(batches, iterations)):  # none is made meanwhile
             start = clock.now()
             yield batch
             seconds.append(clock.now() - start)

@@ -16,7 +16,6 @@ def choose_device() -> torch.device:
     """Returns `CSSEGCORE_DEVICE` if set, else the GPU if there is one, else the CPU.
 
     Of several processes on a machine (torchrun's `LOCAL_RANK`) each has the GPU of its number.
-    Products of float32 matrices may run in TF32 from now on, as its convolutions do anyway.
 
     Raises:
         InputError: The named device is not at hand.
@@ -34,7 +33,6 @@ def choose_device() -> torch.device:
         raise InputError(
             f"CSSEGCORE_DEVICE is {wanted!r}, which cannot be used ({reason}): set cpu or cuda."
         ) from None
-    torch.set_float32_matmul_precision("high")
     return device
 
 

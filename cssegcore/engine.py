@@ -210,15 +210,16 @@ class Job:
         def rate(factor: float, at: int) -> float:
             return optimizer.lr(factor * task.lr, epoch * count + at, task.epochs * count)
 
-        for at, batch in enumerate(hooks.progress(batches, count)):
-            running.sgd.zero_grad()
-            terms = self._backward(running, batch)
-            if optimizer.clip:
-                torch.nn.utils.clip_grad_norm_(self.segmenter.parameters(), optimizer.clip)
-            running.sgd.step(functools.partial(rate, at=at))
-            loss = torch.stack(list(terms.values())).sum()
-            for name, value in {"loss": loss, **terms}.items():  # kept on the device: no sync
-                sums[name] = sums.get(name, torch.zeros_like(value)) + value
+        with contextlib.closing(batches):
+            for at, batch in enumerate(hooks.progress(batches, count)):
+                running.sgd.zero_grad()
+                terms = self._backward(running, batch)
+                if optimizer.clip:
+                    torch.nn.utils.clip_grad_norm_(self.segmenter.parameters(), optimizer.clip)
+                running.sgd.step(functools.partial(rate, at=at))
+                loss = torch.stack(list(terms.values())).sum()
+                for name, value in {"loss": loss, **terms}.items():  # kept on the device: no sync
+                    sums[name] = sums.get(name, torch.zeros_like(value)) + value
         size = world().size
         means = {name: float(total(value)) / size / count for name, value in sums.items()}
         # the last update is in no loss yet

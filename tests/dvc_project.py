@@ -50,7 +50,8 @@ class Project:
 
     def run(self, *command: str) -> str:
         """Runs a command in the project and returns what it printed."""
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
+        ours = ("DVC_", "MLFLOW_", "CSSEGCORE_", "RANK", "LOCAL_RANK", "WORLD_SIZE")
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
         environment |= {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "OMP_NUM_THREADS": "1",

@@ -116,9 +116,11 @@ class TestEveryRecipe:
 
 
 @pytest.mark.parametrize("step", ["step0", "step1"])
-def test_no_iteration_waits_for_the_device(learned, lists, step, tmp_path):
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_no_iteration_waits_for_the_device(learned, lists, step, pieces, tmp_path):
     previous = learned["step0"].path if step == "step1" else None
-    how = dataclasses.replace(learned[step].how, epochs=2)
+    optimizer = {**learned[step].how.optimizer, "accumulate": pieces}
+    how = dataclasses.replace(learned[step].how, epochs=1, optimizer=optimizer)
     job, watch = lists.prepare(how, step, previous, learned[step].sources), Watch()
     hooks = dataclasses.replace(Follower().hooks(), progress=watch.batches)
     job.train(ResumeFile(tmp_path / "resume"), hooks)
@@ -132,7 +134,8 @@ def test_waiting_is_noticed():
         values[values > 2].sum().backward()
         values.sum().item()
         values[torch.tensor([0, 2])] * 2
-    assert watch.seen == ["index", "index_put", "_local_scalar_dense"]
+        values.new_tensor(1)
+    assert watch.seen == ["index", "index_put", "_local_scalar_dense", "tensor", "new_tensor"]
 
 
 class KilledError(Exception):

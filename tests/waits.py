@@ -1,10 +1,14 @@
-"""Tells whether a program asks a device for numbers, for which a GPU would first have to finish."""
+"""Tells whether a program asks a device for numbers, for which a GPU would first have to finish.
+
+It knows them by name: on a CPU, where the tests run, nothing waits.
+"""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 WAITING = {
@@ -12,17 +16,28 @@ WAITING = {
     *("_unique", "_unique2", "unique_dim", "unique_consecutive", "repeat_interleave"),
 }
 """Operations whose result, or its shape, the host must know."""
+COPYING = {torch.tensor, torch.as_tensor, Tensor.new_tensor, Tensor.tolist, Tensor.cpu}
+"""Functions that copy from the host or to it, and wait until it is done."""
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}
 """Those that wait where the index is a mask."""
 
 
 class Watch(TorchDispatchMode):
-    """Remembers the waiting operations of a block, those of backward passes too."""
+    """Remembers what waits in a block, backward passes included."""
 
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[str] = []
         self.operations = 0
+
+    def __enter__(self) -> "Watch":
+        self._calls = _Calls(self.seen)
+        self._calls.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._calls.__exit__(*error)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -40,3 +55,16 @@ class Watch(TorchDispatchMode):
         """Watches an epoch, from the making of its first batch to the end of the last iteration."""
         with self:
             yield from batches
+
+
+class _Calls(TorchFunctionMode):
+    def __init__(self, seen: list[str]) -> None:
+        super().__init__()
+        self._seen = seen
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in COPYING:
+            self._seen.append(func.__name__)
+        return func(*args, **kwargs or {})

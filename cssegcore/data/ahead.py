@@ -1,13 +1,13 @@
 """The next batch, made while the device works on the last one."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def ahead(items: Iterator[T]) -> Iterator[T]:
+def ahead(items: Iterator[T]) -> Generator[T]:
     """Yields the items in order, and has a thread make each one while its reader has the last.
 
     For readers that wait for a GPU, or that have given it work. On a CPU the thread and the reader

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -149,7 +149,7 @@ class Images:
         device: torch.device,
         replayed: Replayed | None = None,
         world: World = ALONE,
-    ) -> Iterator[Batch]:
+    ) -> Generator[Batch]:
         """Yields every image once in random order; an incomplete last batch is left out.
 
         A process of `world` sees its share of every batch, which all of them draw alike.

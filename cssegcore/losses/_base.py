@@ -128,7 +128,7 @@ class Loss(Term, abc.ABC):
 
         By default all pixels, which is as good as any count of images.
         """
-        return torch.tensor(labels.numel(), dtype=torch.float64, device=labels.device)
+        return torch.full((), labels.numel(), dtype=torch.float64, device=labels.device)
 
 
 @dataclasses.dataclass(frozen=True)

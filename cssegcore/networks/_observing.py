@@ -27,7 +27,8 @@ def observed(network: Segmenter, images: Float[Tensor, "b 3 h w"]) -> Outputs:
 
 def _ordinary(value: T) -> T:
     if isinstance(value, Tensor):
-        return torch.from_dlpack(value)
+        with torch.cuda.device_of(value):  # it hands over on the current device only
+            return torch.from_dlpack(value)
     if isinstance(value, tuple):
         return type(value)(map(_ordinary, value))
     names = [field.name for field in dataclasses.fields(value)]  # type: ignore[arg-type]
