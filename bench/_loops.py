@@ -4,14 +4,16 @@ What the library's versions are timed against. Each pass over the pixels of a wi
 is one tensor operation, and nothing is computed twice that a careful writer would compute once.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cssegcore.types import BACKGROUND
+from cssegcore.types import BACKGROUND, IGNORE
 
 
 def embedding(features: Float[Tensor, "b n h w"], scales: Sequence[int]) -> Float[Tensor, "b _"]:
@@ -123,3 +125,79 @@ def _searched(held: Sequence[int], base: float) -> float:
     if count:
         return edge + (half - run) / count / bins
     return math.inf if half > run else base
+
+
+def binary_cross_entropy(
+    logits: Float[Tensor, "b c h w"], labels: Int[Tensor, "b h w"]
+) -> Float[Tensor, ""]:
+    """Adds up each output's yes or no; the mean runs over labelled pixels."""
+    known, total = labels != IGNORE, logits.new_zeros(())
+    for label in range(logits.shape[1]):
+        sign = torch.where(labels == label, -1.0, 1.0)
+        total = total + (F.softplus(sign * logits[:, label]) * known).sum()
+    return total / known.sum()
+
+
+def distillation(
+    logits: Float[Tensor, "b c h w"], old_logits: Float[Tensor, "b k h w"]
+) -> Float[Tensor, ""]:
+    """Adds up the cross-entropy from the old model class by class, among the old ones alone."""
+    known = old_logits.shape[1]
+    every, before = logits[:, :known].logsumexp(1), old_logits.logsumexp(1)
+    total = logits.new_zeros(())
+    for label in range(known):
+        believed = (old_logits[:, label] - before).exp()
+        total = total - (believed * (logits[:, label] - every)).mean()
+    return total / known
+
+
+def pixels_by_class(
+    features: Float[Tensor, "b n h w"], labels: Int[Tensor, "b h w"], classes: range
+) -> dict[int, Float[Tensor, "_ n"]]:
+    """Returns the features of each class that there is."""
+    vectors = features.movedim(1, -1)
+    owned = {label: vectors[labels == label] for label in classes}
+    return {label: pixels for label, pixels in owned.items() if len(pixels)}
+
+
+def prototype_matching(
+    features: Float[Tensor, "b n h w"],
+    labels: Int[Tensor, "b h w"],
+    prototypes: Float[Tensor, "c n"],
+) -> Float[Tensor, ""]:
+    """Averages over the classes how far their means are from the prototypes; no background."""
+    owned = pixels_by_class(features, labels, range(1, len(prototypes)))
+    apart = [(pixels.mean(0) - prototypes[at]).square().mean() for at, pixels in owned.items()]
+    return torch.stack(apart).mean()
+
+
+def attraction(
+    features: Float[Tensor, "b n h w"],
+    labels: Int[Tensor, "b h w"],
+    prototypes: Float[Tensor, "c n"],
+) -> Float[Tensor, ""]:
+    """Averages over the classes how far their pixels are from the prototypes."""
+    owned = pixels_by_class(features, labels, range(len(prototypes)))
+    apart = [(pixels - prototypes[at]).square().mean() for at, pixels in owned.items()]
+    return torch.stack(apart).mean()
+
+
+def repulsion(
+    features: Float[Tensor, "b n h w"], labels: Int[Tensor, "b h w"], classes: int
+) -> Float[Tensor, ""]:
+    """Averages over the pairs of classes one over the distance of their means."""
+    owned = pixels_by_class(features, labels, range(classes))
+    means = [pixels.mean(0) for pixels in owned.values()]
+    pairs = itertools.permutations(means, 2)
+    return torch.stack([1 / (one - other).norm() for one, other in pairs]).mean()
+
+
+def sparsification(
+    features: Float[Tensor, "b n h w"], labels: Int[Tensor, "b h w"]
+) -> Float[Tensor, ""]:
+    """Scales each class by its maximum; adds up exponentials over sums, void a class like any."""
+    total = features.new_zeros(())
+    for pixels in pixels_by_class(features, labels, range(IGNORE + 1)).values():
+        scaled = pixels / pixels.max()
+        total = total + (scaled.exp().sum(1) / scaled.sum(1)).sum()
+    return total / labels.numel()

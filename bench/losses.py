@@ -19,7 +19,13 @@ from torch import Tensor
 
 from bench import _loops
 from bench._device import Clock, quartiles
+from cssegcore.losses.attraction import attraction
+from cssegcore.losses.bce import binary_cross_entropy
+from cssegcore.losses.kd import distillation
 from cssegcore.losses.local_pod import local_pod
+from cssegcore.losses.prototype_matching import prototype_matching
+from cssegcore.losses.repulsion import repulsion
+from cssegcore.losses.sparsification import sparsification
 from cssegcore.losses.unbiased_ce import unbiased_cross_entropy
 from cssegcore.losses.unbiased_kd import unbiased_distillation
 from cssegcore.pseudo_labels.entropy import (
@@ -84,7 +90,11 @@ class Case:
 def cases(size: int, batch: int, device: torch.device) -> list[Case]:
     """Returns all cases for square photographs of `size` pixels, a multiple of 64."""
     torch.manual_seed(0)
-    return [_pod(size, batch, device), *_pixels(size, batch, device)]
+    return [
+        _pod(size, batch, device),
+        *_pixels(size, batch, device),
+        *_features(size, batch, device),
+    ]
 
 
 def _pod(size: int, batch: int, device: torch.device) -> Case:
@@ -129,6 +139,18 @@ def _pixels(size: int, batch: int, device: torch.device) -> list[Case]:
             [logits],
         ),
         Case(
+            "distillation",
+            lambda: distillation(logits, old),
+            lambda: _loops.distillation(logits, old),
+            [logits],
+        ),
+        Case(
+            "sigmoid cross-entropy",
+            lambda: binary_cross_entropy(logits, labels),
+            lambda: _loops.binary_cross_entropy(logits, labels),
+            [logits],
+        ),
+        Case(
             "entropy thresholds",
             lambda: released_thresholds(histogram(*seen, shape), BASE),
             lambda: _loops.released_thresholds(*seen, shape, BASE).to(device),
@@ -139,6 +161,31 @@ def _pixels(size: int, batch: int, device: torch.device) -> list[Case]:
             lambda: torch.stack(scores(old, unit)),
             lambda: torch.stack(_loops.scores(old, unit)),
         ),
+    ]
+
+
+def _features(size: int, batch: int, device: torch.device) -> list[Case]:
+    """Returns SDR's terms, on the deepest features."""
+    channels, by = LAYERS[3]
+    features = torch.rand(batch, channels, size // by, size // by, device=device)
+    features = features.to(memory_format=torch.channels_last).requires_grad_()
+    prototypes = torch.rand(ALL, channels, device=device)
+    labels = torch.randint(0, ALL, (batch, *features.shape[2:]), device=device)
+    labels[torch.rand(labels.shape, device=device) < 0.05] = IGNORE
+    both = {
+        "prototype matching": (prototype_matching, _loops.prototype_matching, prototypes),
+        "attraction": (attraction, _loops.attraction, prototypes),
+        "repulsion": (repulsion, _loops.repulsion, ALL),
+        "sparsification": (sparsification, _loops.sparsification),
+    }
+    return [
+        Case(
+            name,
+            functools.partial(ours, features, labels, *more),
+            functools.partial(loops, features, labels, *more),
+            [features],
+        )
+        for name, (ours, loops, *more) in both.items()
     ]
 
 

@@ -86,7 +86,7 @@ class TestSweep:
 
 class TestLosses:
     def test_loops_and_library_agree(self, cases):
-        assert len(cases) == 5
+        assert len(cases) == 11
         for case in cases.values():
             case.check()
 
