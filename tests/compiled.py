@@ -4,7 +4,6 @@ What is compiled is traced by PyTorch, which cannot follow the wrappers that tho
 every function.
 """
 
-import json
 import sys
 from functools import partialmethod
 from pathlib import Path
@@ -56,7 +55,7 @@ def main(folder: Path) -> None:
             own.mkdir(parents=True)
             how = trained(lists, own, method, compiled=kind == "compiled")
             told.setdefault(method, {})[kind] = how
-    write_json(folder / "told.json", json.loads(json.dumps(told)))
+    write_json(folder / "told.json", told)
 
 
 if __name__ == "__main__":
