@@ -93,10 +93,11 @@ def matmul_rate(clock: Clock, dtype: torch.dtype) -> float:
     """
     side = SIDE[clock.device.type]
     left, right = (torch.rand(side, side, device=clock.device).to(dtype) for _ in range(2))
+    before = torch.get_float32_matmul_precision()
     if clock.device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32, as float32 convolutions have by default
     rate = 2 * side**3 / _median(clock, lambda: left @ right)
-    torch.set_float32_matmul_precision("highest")
+    torch.set_float32_matmul_precision(before)
     return rate
 
 

@@ -62,9 +62,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             # compiled after it was prepared, which trains a base step
             overrides = [*given.set, "optimizer.compile=false"]
             jobs[kind] = prepared(given.method, overrides, folder / kind, clock.device)
-        compiled = jobs["compiled"]
-        for network in (compiled.segmenter, *filter(None, [compiled.old]), *compiled.makers):
-            network.compile_trunk()
+        jobs["compiled"].compile()
         resume = folder / "resume.pt"
         first = {kind: timed(job, clock, 1, resume)[0] for kind, job in jobs.items()}
         seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}

@@ -122,6 +122,11 @@ class Job:
     device: torch.device
     makers: Sequence[Segmenter] = ()
 
+    def compile(self) -> None:
+        """Has the trunks of all its networks compiled when they first run."""
+        for network in filter(None, (self.segmenter, self.old, *self.makers)):
+            network.compile_trunk()
+
     def train(self, resume: ResumeFile, hooks: Hooks) -> Trained:
         """Trains `segmenter` in place, together with the processes that `distributed.joined`.
 

@@ -113,10 +113,6 @@ def prepare(
     if method.freeze.holds_trunk:
         segmenter.fold_trunk()
     made = _made(method, sources)
-    makers = _makers(method, made, device)
-    if optimizer.compile:
-        for network in (segmenter, *filter(None, [networks.old]), *makers):
-            network.compile_trunk()
     task = Task(
         step=chosen.step,
         index=chosen.index,
@@ -127,7 +123,7 @@ def prepare(
         replayed=_replayed(dataset, chosen, method, sources, made),
         num_old=networks.num_old,
     )
-    return Job(
+    job = Job(
         segmenter=segmenter,
         model=model,
         old=networks.old,
@@ -138,8 +134,11 @@ def prepare(
         optimizer=optimizer,
         augmentation=views,
         device=device,
-        makers=makers,
+        makers=_makers(method, made, device),
     )
+    if optimizer.compile:
+        job.compile()
+    return job
 
 
 @dataclasses.dataclass(frozen=True)

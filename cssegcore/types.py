@@ -12,5 +12,8 @@ BACKGROUND: Final = 0
 IGNORE: Final = 255
 """Label value of pixels that neither train nor count."""
 
+Background = Literal["annotated", "void", "none"]
+"""What a dataset's label 0 is: background that somebody drew, what nobody drew, or a class."""
+
 Scores = Literal["softmax", "sigmoid"]
 """How logits become scores: shares of one whole, or one yes-or-no for each output."""

@@ -17,7 +17,7 @@ from cssegcore.data.layouts._base import Part, read_names
 from cssegcore.errors import InputError
 from cssegcore.parts import make_part
 from cssegcore.strict import build
-from cssegcore.types import IGNORE
+from cssegcore.types import IGNORE, Background
 
 LAYOUTS = "cssegcore.data.layouts"
 
@@ -171,7 +171,7 @@ class _Settings:
     root: str
     layout: dict[str, object]
     classes: tuple[str, ...] | None = None
-    background: Literal["annotated", "void", "none"] = "annotated"  # of label 0, for reports
+    background: Background = "annotated"  # reports ask
     help: str = ""
 
 

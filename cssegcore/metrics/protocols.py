@@ -18,7 +18,6 @@ How test images are read (all four cut a square out of the middle) no matrix can
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64
@@ -26,11 +25,9 @@ from jaxtyping import Float64
 from cssegcore.metrics.confusion import Future, fold_future, iou, mean_defined
 from cssegcore.metrics.continual import FUTURE_RULES, Points, points
 from cssegcore.metrics.record import Evaluated
-from cssegcore.types import BACKGROUND
+from cssegcore.types import BACKGROUND, Background
 
 Row = dict[str, Points | list[Points]]
-Background = Literal["annotated", "void", "none"]
-"""What a dataset's label 0 is: background that somebody drew, what nobody drew, or a class."""
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from cssegcore.metrics.continual import (
     forgetting,
     points,
 )
-from cssegcore.metrics.protocols import Background, protocols
+from cssegcore.metrics.protocols import protocols
 from cssegcore.palette import palette
 from cssegcore.report.evaluation import Evaluation, Synthesised
 from cssegcore.report.figures import DPI
 from cssegcore.report.theme import DARK, LIGHT, STRONGEST
-from cssegcore.types import IGNORE
+from cssegcore.types import IGNORE, Background
 
 MEANS = (
     ("all", "All classes", "mean IoU of all classes after the last step"),

@@ -13,8 +13,9 @@ from cssegcore.metrics.continual import (
     protocol_line,
     step_scores,
 )
-from cssegcore.metrics.protocols import Background, protocols, table_row
+from cssegcore.metrics.protocols import protocols, table_row
 from cssegcore.metrics.record import Evaluated
+from cssegcore.types import Background
 
 OTHER: dict[Future, Future] = {"background": "ignore", "ignore": "background"}
 
