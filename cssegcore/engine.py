@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from cssegcore.checkpoint import Model, Statistics
+from cssegcore.compiling import compile_trunks
 from cssegcore.data.ahead import ahead
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import Batch, Images, Replayed
@@ -123,9 +124,9 @@ class Job:
     makers: Sequence[Segmenter] = ()
 
     def compile(self) -> None:
-        """Has the trunks of all its networks compiled when they first run."""
-        for network in filter(None, (self.segmenter, self.old, *self.makers)):
-            network.compile_trunk()
+        """Has the trunks of its networks compiled when they first run; see `compiling`."""
+        networks = filter(None, (self.segmenter, self.old, *self.makers))
+        compile_trunks(networks, self.device)
 
     def train(self, resume: ResumeFile, hooks: Hooks) -> Trained:
         """Trains `segmenter` in place, together with the processes that `distributed.joined`.

@@ -27,7 +27,7 @@ class ResumeFile:
         whole = io.BytesIO()  # torch's own file writer turns a full disk into a RuntimeError
         torch.save(state, whole)
         with replacing(self.path) as temporary:
-            temporary.write_bytes(whole.getbuffer())
+            temporary.write_bytes(whole.getvalue())
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
         """Returns the saved state, or nothing if no training was interrupted here.

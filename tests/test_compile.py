@@ -1,20 +1,42 @@
-"""`optimizer.compile`: the same training, and nothing compiled again in a later step."""
+"""`optimizer.compile`: the same training, and nothing compiled again without need."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from cssegcore.errors import InputError
 from tests import scenes
+from tests.tiny import Lists, plan
+
+KINDS = ["plain", "gpu"]
+if shutil.which(os.environ.get("CXX", "g++")):
+    KINDS.append("cpu")
 
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compiled")
-    subprocess.run([sys.executable, "-m", "tests.compiled", folder], cwd=scenes.HOME, check=True)
+    # a cache of its own, so that everything is compiled here
+    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(folder / "cache")}
+    command = [sys.executable, "-m", "tests.compiled", folder, *KINDS]
+    subprocess.run(command, cwd=scenes.HOME, env=environment, check=True)
     return json.loads((folder / "told.json").read_text())
+
+
+def equal(told, method, kind):
+    plain, compiled = told[method]["plain"], told[method][kind]
+    assert plain["graphs"] == [0, 0, 0]
+    assert compiled["breaks"] == 0
+    assert compiled["rows"] == [pytest.approx(row, rel=1e-3) for row in plain["rows"]]
+    assert compiled["weights"].keys() == plain["weights"].keys()
+    for name, value in plain["weights"].items():
+        assert np.allclose(compiled["weights"][name], value, rtol=1e-3, atol=1e-4), name
+    return compiled["graphs"]
 
 
 @pytest.mark.parametrize(
@@ -25,12 +47,25 @@ def told(tmp_path_factory):
         ("ssul", [1, 2, 2]),  # a trunk that stands still is a folded one
     ],
 )
-def test_a_compiled_training_is_the_same(told, method, graphs):
-    plain, compiled = told[method]["plain"], told[method]["compiled"]
-    assert plain["graphs"] == [0, 0, 0]
-    assert compiled["graphs"] == graphs
-    assert compiled["breaks"] == 0
-    assert compiled["rows"] == [pytest.approx(row, rel=1e-3) for row in plain["rows"]]
-    assert compiled["weights"].keys() == plain["weights"].keys()
-    for name, value in plain["weights"].items():
-        assert np.allclose(compiled["weights"][name], value, rtol=1e-3, atol=1e-4), name
+def test_with_all_trunks_compiled_as_on_a_gpu_a_training_is_the_same(told, method, graphs):
+    assert equal(told, method, "gpu") == graphs
+
+
+@pytest.mark.skipif("cpu" not in KINDS, reason="there is no C++ compiler")
+@pytest.mark.parametrize(
+    ("method", "graphs"),
+    [
+        ("ft", [0, 0, 0]),  # all of it learns
+        ("mib", [0, 1, 2]),  # the old model's weights are constants, and others in every step
+        ("ssul", [0, 1, 2]),
+    ],
+)
+def test_with_trunks_compiled_that_stand_still_a_training_is_the_same(told, method, graphs):
+    assert equal(told, method, "cpu") == graphs
+
+
+def test_without_a_compiler_nothing_starts(tmp_path, monkeypatch):
+    lists = Lists.write(tmp_path)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(InputError, match=r"no-such-compiler.*optimizer\.compile: false"):
+        lists.prepare(plan("ft", optimizer={"compile": True}), "step0")

@@ -111,7 +111,7 @@ class Colours(Trunk):
         first = nn.Conv2d(3, 3, 1, bias=False)
         with torch.no_grad():
             first.weight.copy_(torch.eye(3)[..., None, None])
-        self.backbone = nn.Sequential(first, norm or nn.BatchNorm2d(3, eps=0))
+        self.backbone = nn.Sequential(first, norm or nn.BatchNorm2d(3, eps=1e-12))
 
     def forward(self, images):
         top = self.backbone(images)
@@ -243,7 +243,7 @@ class TestInvert:
 
     def test_statistics_are_those_of_the_normalisations(self):
         """Two classes of one colour: only the statistics say how bright the images are."""
-        norm = nn.BatchNorm2d(3, eps=0)
+        norm = nn.BatchNorm2d(3, eps=1e-12)
         segmenter = telling(GREY, GREY, norm=norm)
         norm.running_mean.copy_(torch.tensor([1.0, -1.0, 0.5]))
         norm.running_var.fill_(0.25)

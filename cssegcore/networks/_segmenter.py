@@ -1,6 +1,7 @@
 """The incremental segmenter: a trunk and a head for each group of outputs, concatenated."""
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import final
 
 import torch
@@ -45,6 +46,7 @@ class Segmenter(nn.Module):
         self._kind = kind
         self._held: list[nn.Module] = []
         self._still: list[Trunk] = []  # in a list, so that its weights are not the network's
+        self._constant = False
         first, *later = outputs
         groups = [first] if unknown is None else [1, 1, first - 1]
         self.heads = nn.ModuleList(kind.build(trunk.channels, n) for n in [*groups, *later])
@@ -76,6 +78,16 @@ class Segmenter(nn.Module):
         """Number of classes it tells apart, the background included."""
         return self.outputs - (self.unknown is not None)
 
+    @property
+    def stands_still(self) -> bool:
+        """Whether nothing of the trunk learns, and no statistic of it moves."""
+        learns = any(weight.requires_grad for weight in self.trunk.parameters())
+        return bool(self._still) or not (learns or self.trunk.training)
+
+    @property
+    def _running(self) -> Trunk:
+        return self._still[0] if self._still else self.trunk
+
     def hold(self, modules: Iterable[nn.Module]) -> None:
         """Keeps modules in evaluation mode, also when `train()` is called later."""
         self._held += modules
@@ -91,13 +103,14 @@ class Segmenter(nn.Module):
             module.training = not isinstance(module, _BatchNorm)
         self._still = [still]
 
-    def compile_trunk(self) -> None:
+    def compile_trunk(self, *, constant: bool = False) -> None:
         """Has the trunk compiled when it first runs; a folded one if there is one.
 
-        Heads are not, for they differ from step to step: so what a step compiled, and PyTorch keeps
-        on disk, serves all steps.
+        Args:
+            constant: Its weights become part of what is compiled, and must not change any more.
         """
-        (self._still[0] if self._still else self.trunk).compile()
+        self._running.compile()
+        self._constant = constant
 
     def train(self, mode: bool = True) -> "Segmenter":
         super().train(mode)
@@ -107,8 +120,8 @@ class Segmenter(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Outputs:
         """Computes logits, in float32 also under autocast: losses need the digits."""
-        trunk = self._still[0] if self._still else self.trunk
-        features = trunk(images)
+        with _constants() if self._constant else contextlib.nullcontext():
+            features = self._running(images)
         size = images.shape[-2:]
         small = _scored(self.heads, features.top)
         auxiliary = [  # a trunk gives nothing to read in evaluation
@@ -120,6 +133,15 @@ class Segmenter(nn.Module):
     def classify(self, logits: Float[Tensor, "b c h w"]) -> Int[Tensor, "b h w"]:
         """Returns the class of each pixel: 0 background, 1.. in learning order."""
         return classify(logits, self.unknown)
+
+
+@contextlib.contextmanager
+def _constants() -> Iterator[None]:
+    """What is compiled herein takes weights for constants."""
+    import torch._inductor.config as compiler
+
+    with torch.no_grad(), compiler.patch(freezing=True):
+        yield
 
 
 def _scored(heads: Iterable[nn.Module], features: Tensor) -> Float[Tensor, "b c hs ws"]:
