@@ -27,6 +27,7 @@ def main() -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--method", default="mib")
+    parser.add_argument("--all", action="store_true", help="compile on a CPU what learns, too")
     parser.add_argument("-S", "--set", action="append", default=[], help="Hydra override")
     parser.add_argument("--iterations", type=int, default=5, help="of a turn")
     parser.add_argument("--turns", type=int, default=5, help="after one to warm up")
@@ -62,7 +63,11 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             # compiled after it was prepared, which trains a base step
             overrides = [*given.set, "optimizer.compile=false"]
             jobs[kind] = prepared(given.method, overrides, folder / kind, clock.device)
-        jobs["compiled"].compile()
+        if given.all:
+            for network in filter(None, (jobs["compiled"].segmenter, jobs["compiled"].old)):
+                network.compile_trunk()
+        else:
+            jobs["compiled"].compile()
         resume = folder / "resume.pt"
         first = {kind: timed(job, clock, 1, resume)[0] for kind, job in jobs.items()}
         seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}

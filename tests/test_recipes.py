@@ -11,6 +11,7 @@ from cssegcore.engine import Job, Trained
 from cssegcore.job import Plan, Sources
 from cssegcore.losses import Pass
 from cssegcore.resume import ResumeFile
+from tests.pretended import GPU, iterations, on_gpu
 from tests.tiny import (
     CLASSES,
     CPU,
@@ -136,6 +137,51 @@ def test_waiting_is_noticed():
         values[torch.tensor([0, 2])] * 2
         values.new_tensor(1)
     assert watch.seen == ["index", "index_put", "_local_scalar_dense", "tensor", "new_tensor"]
+
+
+@pytest.mark.parametrize("step", ["step0", "step1"])
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_nothing_of_the_host_meets_what_is_on_a_gpu(learned, lists, step, pieces):
+    previous = learned["step0"].path if step == "step1" else None
+    # autocast looks for a real GPU
+    optimizer = {**learned[step].how.optimizer, "accumulate": pieces, "amp": False}
+    how = dataclasses.replace(learned[step].how, optimizer=optimizer)
+    with on_gpu(lists.prepare(how, step, previous, learned[step].sources)) as job:
+        given = iterations(job, 2)
+    assert {tensor.device for tensor in given} == {GPU}
+
+
+def test_a_tensor_of_the_host_is_noticed(lists, monkeypatch):
+    def forgetful(logits, labels, **_):
+        return (logits.sum((2, 3)) * torch.rand(logits.shape[1], device="cpu")).sum()
+
+    monkeypatch.setattr("torch.nn.functional.cross_entropy", forgetful)
+    job = lists.prepare(plan("ft", optimizer={"amp": False}), "step0")
+    with on_gpu(job) as moved, pytest.raises(RuntimeError, match="devices"):
+        iterations(moved, 1)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_in_bfloat16_losses_are_the_same(learned, lists, step, tmp_path, monkeypatch):
+    """On a CPU for once, as convolutions run on a GPU."""
+    before = dict(zip(list(STEPS)[1:], STEPS, strict=False)).get(step)
+    previous = learned[before].path if before else None
+    how = dataclasses.replace(learned[step].how, epochs=1, lr=1e-6)
+
+    def trained(resume):
+        job = lists.prepare(how, step, previous, learned[step].sources)
+        return run(job, tmp_path / resume)
+
+    plain = trained("plain")
+    half = torch.autocast("cpu", torch.bfloat16)
+    monkeypatch.setattr("cssegcore.engine.Job._precision", lambda _: half)
+    halves = trained("halves")
+    assert halves.rows != plain.rows
+    assert halves.rows[0]["loss"] == pytest.approx(plain.rows[0]["loss"], rel=0.01)
+    for name, gathered in halves.statistics.items():
+        for key, value in gathered.items():
+            assert value.isfinite().all(), (name, key)
+            assert value.dtype == plain.statistics[name][key].dtype, (name, key)
 
 
 class KilledError(Exception):
