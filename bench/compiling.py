@@ -63,11 +63,10 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             # compiled after it was prepared, which trains a base step
             overrides = [*given.set, "optimizer.compile=false"]
             jobs[kind] = prepared(given.method, overrides, folder / kind, clock.device)
-        if given.all:
-            for network in filter(None, (jobs["compiled"].segmenter, jobs["compiled"].old)):
-                network.compile_trunk()
-        else:
-            jobs["compiled"].compile()
+        jobs["compiled"].compile()
+        learning = jobs["compiled"].segmenter
+        if given.all and not learning.trunk_is_folded:
+            learning.compile_trunk()
         resume = folder / "resume.pt"
         first = {kind: timed(job, clock, 1, resume)[0] for kind, job in jobs.items()}
         seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}

@@ -124,9 +124,8 @@ class Job:
     makers: Sequence[Segmenter] = ()
 
     def compile(self) -> None:
-        """Has the trunks of its networks compiled when they first run; see `compiling`."""
-        networks = filter(None, (self.segmenter, self.old, *self.makers))
-        compile_trunks(networks, self.device)
+        """Has the trunks of its networks compiled; see `compiling`."""
+        compile_trunks(self.segmenter, self.old, self.makers, self.device)
 
     def train(self, resume: ResumeFile, hooks: Hooks) -> Trained:
         """Trains `segmenter` in place, together with the processes that `distributed.joined`.

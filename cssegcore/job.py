@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from cssegcore import checkpoint
+from cssegcore.compiling import check_compiler
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import Images, Labels, Replayed, Revise
 from cssegcore.data.dataset import Dataset, read_labels
@@ -88,11 +89,14 @@ def prepare(
         sources: What earlier stages left.
 
     Raises:
-        InputError: A section is wrong, or what earlier stages left does not fit the list.
+        InputError: A section is wrong, or what earlier stages left does not fit the list; or there
+            is no compiler for `optimizer.compile`.
     """
     recipe = Recipe.of(plan.method)
     method = Method.of(recipe) if previous else Method.of_base(recipe.base)
     optimizer = build(Optimizer, plan.optimizer, "optimizer")
+    if optimizer.compile:
+        check_compiler(device)
     views = make_part(VIEWS, Augmentation, plan.augmentation, "augmentation")
     model = checkpoint.Model(
         step=chosen.step,

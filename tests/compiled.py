@@ -15,19 +15,22 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from cssegcore import checkpoint
+from cssegcore.compiling import compile_trunks
 from cssegcore.files import write_json
 from tests.tiny import CPU, STEPS, Lists, plan, run
 
 METHODS = ("ft", "mib", "ssul")
-KINDS = ("plain", "gpu", "cpu")
-"""Nothing compiled; all trunks, as on a GPU; what `optimizer.compile` has compiled here."""
-
 TRACED = partialmethod(nn.Module.compile, backend="aot_eager")
 """Traces and differentiates as ever, but generates no code, which takes a C++ compiler a minute."""
 
 
 def trained(lists: Lists, folder: Path, method: str, kind: str) -> dict[str, Any]:
-    """Trains three steps; returns rows, weights and the number of graphs after each."""
+    """Trains three steps; returns rows, weights and the number of graphs after each.
+
+    Args:
+        kind: `plain` compiles nothing, `gpu` all trunks, as on one, and `cpu` what
+            `optimizer.compile` has compiled here.
+    """
     rows, graphs, previous = [], [], None
     torch._dynamo.reset()  # or a base step would find what another method compiled
     counters.clear()
@@ -36,8 +39,7 @@ def trained(lists: Lists, folder: Path, method: str, kind: str) -> dict[str, Any
         job = lists.prepare(how, step, previous, lists.sources(how, step, previous, folder))
         if kind == "gpu":
             with patch.object(nn.Module, "compile", TRACED):
-                for network in filter(None, (job.segmenter, job.old)):
-                    network.compile_trunk()
+                compile_trunks(job.segmenter, job.old, (), torch.device("cuda"))
         result = run(job, folder / f"{step}.resume")
         previous = folder / f"{step}.safetensors"
         checkpoint.save(previous, job.segmenter, job.model, result.statistics)

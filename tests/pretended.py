@@ -18,7 +18,9 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import _disable_current_modes
 
 from cssegcore.data.batches import Batch
+from cssegcore.data.sampling import _statistics
 from cssegcore.engine import Job
+from cssegcore.losses.local_pod import _windows
 
 GPU = torch.device("cuda:0")
 MODE = FakeTensorMode()
@@ -42,6 +44,9 @@ def on_gpu(job: Job) -> Iterator[Job]:
         "torch.Tensor.backward": backward,
     }
     with ExitStack() as stack:
+        for keeps in (_statistics, _windows):  # tensors of a device by its name
+            keeps.cache_clear()
+            stack.callback(keeps.cache_clear)
         for name, function in replaced.items():
             stack.enter_context(patch(name, function))
         stack.enter_context(MODE)

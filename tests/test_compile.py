@@ -2,19 +2,20 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import torch
 
+from cssegcore.compiling import check_compiler, lacks
 from cssegcore.errors import InputError
 from tests import scenes
-from tests.tiny import Lists, plan
+from tests.tiny import CPU, Lists, plan
 
 KINDS = ["plain", "gpu"]
-if shutil.which(os.environ.get("CXX", "g++")):
+if lacks() is None:
     KINDS.append("cpu")
 
 
@@ -51,7 +52,7 @@ def test_with_all_trunks_compiled_as_on_a_gpu_a_training_is_the_same(told, metho
     assert equal(told, method, "gpu") == graphs
 
 
-@pytest.mark.skipif("cpu" not in KINDS, reason="there is no C++ compiler")
+@pytest.mark.skipif("cpu" not in KINDS, reason="there is no compiler")
 @pytest.mark.parametrize(
     ("method", "graphs"),
     [
@@ -66,6 +67,23 @@ def test_with_trunks_compiled_that_stand_still_a_training_is_the_same(told, meth
 
 def test_without_a_compiler_nothing_starts(tmp_path, monkeypatch):
     lists = Lists.write(tmp_path)
-    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv("CXX", "no-such-compiler -O2")
     with pytest.raises(InputError, match=r"no-such-compiler.*optimizer\.compile: false"):
         lists.prepare(plan("ft", optimizer={"compile": True}), "step0")
+
+
+def test_a_compiler_may_have_arguments(monkeypatch):
+    monkeypatch.setenv("CXX", f"{sys.executable} -O2")
+    assert "compiler" not in (lacks() or "")
+
+
+def test_headers_of_python_are_missed(monkeypatch, tmp_path):
+    monkeypatch.setenv("CXX", sys.executable)
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path))
+    with pytest.raises(InputError, match=r"header files.*Python\.h"):
+        check_compiler(CPU)
+
+
+def test_a_gpu_is_not_asked_for_a_compiler(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    check_compiler(torch.device("cuda"))

@@ -79,10 +79,9 @@ class Segmenter(nn.Module):
         return self.outputs - (self.unknown is not None)
 
     @property
-    def stands_still(self) -> bool:
-        """Whether nothing of the trunk learns, and no statistic of it moves."""
-        learns = any(weight.requires_grad for weight in self.trunk.parameters())
-        return bool(self._still) or not (learns or self.trunk.training)
+    def trunk_is_folded(self) -> bool:
+        """Whether a copy of the trunk runs, which does not change."""
+        return bool(self._still)
 
     @property
     def _running(self) -> Trunk:
@@ -107,7 +106,8 @@ class Segmenter(nn.Module):
         """Has the trunk compiled when it first runs; a folded one if there is one.
 
         Args:
-            constant: Its weights become part of what is compiled, and must not change any more.
+            constant: Its weights become part of what is compiled, must not change any more, and
+                nothing learns through it.
         """
         self._running.compile()
         self._constant = constant
@@ -137,7 +137,11 @@ class Segmenter(nn.Module):
 
 @contextlib.contextmanager
 def _constants() -> Iterator[None]:
-    """What is compiled herein takes weights for constants."""
+    """What is compiled herein takes weights for constants.
+
+    PyTorch does so without gradients only. Every call has to be in here, not `compile` to be told:
+    only so does it look whether a network that comes later has the weights it knows.
+    """
     import torch._inductor.config as compiler
 
     with torch.no_grad(), compiler.patch(freezing=True):
