@@ -1,0 +1,24 @@
+"""How the photographs that a network reads are normalised."""
+
+import dataclasses
+
+Triple = tuple[float, float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalization:
+    """Mean and deviation of each colour, for values scaled to [0, 1].
+
+    The network reads `(value / 255 - mean) / std`.
+
+    Attributes:
+        mean: Of red, green and blue.
+        std: Of red, green and blue.
+    """
+
+    mean: Triple
+    std: Triple
+
+
+IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""ImageNet's, with which torchvision's networks and every published one of the field are fed."""
