@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from cssegcore.device import choose_device
+from cssegcore.runtime.device import choose_device
 
 SIDE = {"cuda": 8192, "cpu": 2048}
 """Of the square matrices whose product is timed."""

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cssegcore.types import BACKGROUND, IGNORE
+from cssegcore.core.types import BACKGROUND, IGNORE
 
 
 def embedding(features: Float[Tensor, "b n h w"], scales: Sequence[int]) -> Float[Tensor, "b _"]:

@@ -28,8 +28,8 @@ from PIL import Image
 
 from cssegcore.data.dataset import Dataset, open_dataset
 from cssegcore.data.index import Entry, build_index, read_index, write_index
-from cssegcore.data.splits import write_splits
-from cssegcore.scenarios import Scenario
+from cssegcore.scenario.scenario import Scenario
+from cssegcore.scenario.splits import write_splits
 
 CONF = Path("conf")
 SCENARIO = "voc/15-1"

@@ -16,15 +16,15 @@ import numpy as np
 import torch
 
 from bench._device import Clock
-from cssegcore.checkpoint import Model
-from cssegcore.device import choose_device
+from cssegcore.core.config import build
 from cssegcore.inversion.invert import Wanted, invert
 from cssegcore.inversion.layouts import draw, procedural
 from cssegcore.inversion.settings import Settings
-from cssegcore.replay.deepinversion import DeepInversion
-from cssegcore.strict import build
+from cssegcore.method.replay.deepinversion import DeepInversion
+from cssegcore.models.checkpoint import Model
+from cssegcore.runtime.device import choose_device
 from stages import compose
-from stages._params import Params, read_params
+from stages.common.params import Params, read_params
 
 
 def main() -> None:

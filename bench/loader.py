@@ -29,9 +29,9 @@ from bench.sweep import composed
 from bench.train_step import prepared, timed
 from cssegcore.data.batches import Images
 from cssegcore.data.dataset import open_dataset
-from cssegcore.engine import Job
-from cssegcore.scenarios import StepList
-from stages._params import read_params
+from cssegcore.scenario.scenario import StepList
+from cssegcore.training.trainer import Job
+from stages.common.params import read_params
 
 STEP = "step1"
 

@@ -19,23 +19,23 @@ from torch import Tensor
 
 from bench import _loops
 from bench._device import Clock, quartiles
-from cssegcore.losses.attraction import attraction
-from cssegcore.losses.bce import binary_cross_entropy
-from cssegcore.losses.kd import distillation
-from cssegcore.losses.local_pod import local_pod
-from cssegcore.losses.prototype_matching import prototype_matching
-from cssegcore.losses.repulsion import repulsion
-from cssegcore.losses.sparsification import sparsification
-from cssegcore.losses.unbiased_ce import unbiased_cross_entropy
-from cssegcore.losses.unbiased_kd import unbiased_distillation
-from cssegcore.pseudo_labels.entropy import (
+from cssegcore.core.types import IGNORE
+from cssegcore.method.losses.attraction import attraction
+from cssegcore.method.losses.bce import binary_cross_entropy
+from cssegcore.method.losses.kd import distillation
+from cssegcore.method.losses.local_pod import local_pod
+from cssegcore.method.losses.prototype_matching import prototype_matching
+from cssegcore.method.losses.repulsion import repulsion
+from cssegcore.method.losses.sparsification import sparsification
+from cssegcore.method.losses.unbiased_ce import unbiased_cross_entropy
+from cssegcore.method.losses.unbiased_kd import unbiased_distillation
+from cssegcore.method.pseudo_labels.entropy import (
     BINS,
     entropy_unit,
     histogram,
     released_thresholds,
     scores,
 )
-from cssegcore.types import IGNORE
 
 OLD, ALL = 16, 21
 LAYERS = ((256, 4), (512, 8), (1024, 16), (2048, 16), (256, 16))

@@ -21,20 +21,27 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from cssegcore import checkpoint
+from cssegcore.core.files import read_manifest
+from cssegcore.core.registry import make_part
+from cssegcore.core.types import BACKGROUND, IGNORE
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import Batch, Images, Labels
 from cssegcore.data.dataset import open_dataset, read_labels
-from cssegcore.device import choose_device
-from cssegcore.files import read_manifest
-from cssegcore.job import VIEWS
-from cssegcore.networks import Segmenter
-from cssegcore.parts import make_part
-from cssegcore.pseudo_labels import Task
-from cssegcore.pseudo_labels.entropy import BINS, Entropy, accept, entropy_unit, relabel, scores
-from cssegcore.scenarios import StepList
-from cssegcore.types import BACKGROUND, IGNORE
-from stages._params import Params, read_params
+from cssegcore.method.pseudo_labels import Task
+from cssegcore.method.pseudo_labels.entropy import (
+    BINS,
+    Entropy,
+    accept,
+    entropy_unit,
+    relabel,
+    scores,
+)
+from cssegcore.models import checkpoint
+from cssegcore.models.segmenter import Segmenter
+from cssegcore.runtime.device import choose_device
+from cssegcore.scenario.scenario import StepList
+from cssegcore.training.setup import VIEWS
+from stages.common.params import Params, read_params
 
 WORK = Path("work")
 

@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from cssegcore.core.types import BACKGROUND, IGNORE
 from cssegcore.data.dataset import Dataset, open_dataset
 from cssegcore.saliency.backgroundness import border_contrast, peak_one
 from cssegcore.saliency.barrier import barrier_distance
 from cssegcore.saliency.detector import salient, shrink
 from cssegcore.saliency.maps import write_maps
 from cssegcore.saliency.reading import Maps
-from cssegcore.types import BACKGROUND, IGNORE
-from stages._params import PARAMS, read_raw
+from stages.common.params import PARAMS, read_raw
 
 Mask = Bool[np.ndarray, "h w"]
 

@@ -19,13 +19,13 @@ from typing import Any
 
 import yaml
 
+from cssegcore.core.config import build
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.index import build_index
-from cssegcore.data.splits import write_splits
-from cssegcore.scenarios import StepList
-from cssegcore.strict import build
+from cssegcore.scenario.scenario import StepList
+from cssegcore.scenario.splits import write_splits
 from stages import compose
-from stages._params import FIRST, Params, read_raw
+from stages.common.params import FIRST, Params, read_raw
 
 METHODS = ("ft", "lwf", "ilt", "mib", "plop")
 BEFORE = {True: ("index", "split", "saliency"), False: ("pseudo_label", "memory", "synthesize")}

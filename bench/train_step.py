@@ -29,19 +29,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench._device import Clock, copy_rate, matmul_rate, quartiles
 from bench._traffic import Traffic
-from cssegcore import checkpoint
 from cssegcore.data.batches import Batch
 from cssegcore.data.dataset import Dataset, open_dataset
 from cssegcore.data.index import build_index
-from cssegcore.data.splits import write_splits
-from cssegcore.device import peak_memory
-from cssegcore.engine import Hooks, Job, Trained
-from cssegcore.job import Plan, Sources, prepare
-from cssegcore.resume import ResumeFile
+from cssegcore.models import checkpoint
+from cssegcore.runtime.device import peak_memory
+from cssegcore.runtime.resume import ResumeFile
 from cssegcore.saliency.maps import write_maps
-from cssegcore.scenarios import StepList
+from cssegcore.scenario.scenario import StepList
+from cssegcore.scenario.splits import write_splits
+from cssegcore.training.setup import Plan, Sources, prepare
+from cssegcore.training.trainer import Hooks, Job, Trained
 from stages import compose
-from stages._params import FIRST, Params, read_params
+from stages.common.params import FIRST, Params, read_params
 
 METHODS = (
     *("ft", "lwf", "lwf_mc", "ilt", "ewc", "pi", "rw"),

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cssegcore.types import IGNORE
-from stages._cli import run, say
-from stages._params import Params, read_params
+from cssegcore.core.types import IGNORE
+from stages.common.cli import run, say
+from stages.common.params import Params, read_params
 
 if TYPE_CHECKING:
     from cssegcore.data.dataset import Dataset
-    from cssegcore.sense import Whole
+    from cssegcore.method.compatibility import Whole
 
 STAGES = (
     "index",
@@ -52,19 +52,19 @@ def main(
 
 def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]]:
     """Builds every part once, has the network's weights looked for, and returns the code tables."""
-    from cssegcore.checkpoint import NETWORKS
+    from cssegcore.core.config import build
+    from cssegcore.core.registry import make_part, part_module
     from cssegcore.data.augmentation import Augmentation
     from cssegcore.data.dataset import LAYOUTS
     from cssegcore.inversion.feature_statistics import batch_norms
-    from cssegcore.job import VIEWS
-    from cssegcore.method import SLOTS, Method, Recipe, base_modules, recipe_modules
-    from cssegcore.networks import Architecture
-    from cssegcore.optimizer import Optimizer
-    from cssegcore.parts import make_part, part_module
-    from cssegcore.pseudo_labels import PseudoLabels
-    from cssegcore.sense import Whole, check_recipe
-    from cssegcore.strict import build
-    from stages._code import closure
+    from cssegcore.method.compatibility import Whole, check_recipe
+    from cssegcore.method.method import SLOTS, Method, Recipe, base_modules, recipe_modules
+    from cssegcore.method.pseudo_labels import PseudoLabels
+    from cssegcore.models._base import Architecture
+    from cssegcore.models.checkpoint import NETWORKS
+    from cssegcore.training.optimizer import Optimizer
+    from cssegcore.training.setup import VIEWS
+    from stages.common.code import closure
 
     recipe = Recipe.of(params.method)
     where = "method.pseudo_labels"
@@ -114,8 +114,8 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
 
 def _check_room(params: Params, whole: "Whole", dataset: "Dataset") -> None:
     """Refuses what does not fit dataset, batch or scenario."""
-    from cssegcore.errors import InputError
-    from cssegcore.sense import check_without_new_classes
+    from cssegcore.core.errors import InputError
+    from cssegcore.method.compatibility import check_without_new_classes
 
     size, photographs = whole.increment.replay.size, len(dataset.names("train"))
     if size > photographs:
@@ -159,7 +159,7 @@ def _parts_with_a_setting(method: dict[str, Any]) -> Iterator[tuple[str, dict[st
 
 
 def _write(out: Path, nothing: Path, first: Path, tables: dict[str, dict[str, str]]) -> None:
-    from cssegcore.files import write_json, write_text
+    from cssegcore.core.files import write_json, write_text
 
     for name, table in tables.items():
         write_json(out / f"{name}.json", table)

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from cssegcore.errors import InputError
-from stages._cli import run
+from cssegcore.core.errors import InputError
+from stages.common.cli import run
 
 
 def main(
@@ -21,7 +21,7 @@ def main(
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from cssegcore.files import write_text
+    from cssegcore.core.files import write_text
 
     folder = str(Path("conf").resolve())
     try:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stages._cli import bar, run, say
-from stages._params import Params, read_params
-from stages._processes import spread
+from stages.common.cli import bar, run, say
+from stages.common.params import Params, read_params
+from stages.common.processes import spread
 
 if TYPE_CHECKING:
     from cssegcore.data.dataset import Dataset
@@ -28,14 +28,16 @@ def main(
     metrics: Annotated[Path, typer.Option(help="The step's numbers (JSON).")],
 ) -> None:
     """Count one confusion matrix over the test images of all classes seen so far."""
-    from cssegcore import checkpoint, evaluate, panels
+    from cssegcore.core.files import read_manifest, write_json
     from cssegcore.data.batches import Images
-    from cssegcore.device import choose_device
-    from cssegcore.distributed import joined
-    from cssegcore.files import read_manifest, write_json
+    from cssegcore.evaluation import evaluate
+    from cssegcore.evaluation import examples as panels
     from cssegcore.metrics.continual import step_metrics
-    from cssegcore.scenarios import StepList
-    from stages._tracking import open_run
+    from cssegcore.models import checkpoint
+    from cssegcore.runtime.device import choose_device
+    from cssegcore.runtime.distributed import joined
+    from cssegcore.scenario.scenario import StepList
+    from stages.common.reporting import open_run
 
     params = read_params()
     chosen, dataset, device = StepList.read(images), _dataset(params), choose_device()
@@ -82,7 +84,7 @@ def main(
 
 
 def _dataset(params: Params) -> "Dataset":
-    from cssegcore.data.crops import CentralCrops
+    from cssegcore.data.center_crop import CentralCrops
     from cssegcore.data.dataset import open_dataset
 
     dataset, how = open_dataset(params.dataset), params.evaluation

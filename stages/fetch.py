@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cssegcore.errors import InputError
-from stages._cli import run, say
-from stages._params import read_raw
+from cssegcore.core.errors import InputError
+from stages.common.cli import run, say
+from stages.common.params import read_raw
 
 if TYPE_CHECKING:
     from cssegcore.data.dataset import Dataset
@@ -99,8 +99,8 @@ def main(
     root: Annotated[Path, typer.Option(help="Its folder; nothing there is ever overwritten.")],
 ) -> None:
     """Fetch what may be fetched of a dataset, say where the rest comes from, and check it."""
+    from cssegcore.core.config import nearest
     from cssegcore.data.dataset import open_dataset
-    from cssegcore.strict import nearest
 
     if name not in PUBLISHED:
         raise InputError(

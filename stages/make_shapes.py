@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stages._cli import run, say
+from stages.common.cli import run, say
 
 
 def main(

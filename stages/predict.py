@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from cssegcore.errors import InputError
-from stages._cli import bar, run, say
+from cssegcore.core.errors import InputError
+from stages.common.cli import bar, run, say
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -22,9 +22,9 @@ def main(
     Prints the classes the model knows with their share of all pixels. Nothing is overwritten: give
     every call an --out of its own.
     """
-    from cssegcore import checkpoint
-    from cssegcore.device import choose_device
-    from cssegcore.predict import label_photographs
+    from cssegcore.evaluation.predict import label_photographs
+    from cssegcore.models import checkpoint
+    from cssegcore.runtime.device import choose_device
 
     paths = _find(photographs)
     _check_room(out, paths)

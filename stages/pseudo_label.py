@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from stages._cli import bar, run
-from stages._params import read_params
+from stages.common.cli import bar, run
+from stages.common.params import read_params
 
 
 def main(
@@ -18,14 +18,16 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for manifest.json and the label images.")],
 ) -> None:
     """Label the step's photographs with the previous model, as `method.pseudo_labels` says."""
+    from cssegcore.core.registry import make_part
     from cssegcore.data.dataset import open_dataset
-    from cssegcore.parts import make_part
-    from cssegcore.pseudo_labels import PseudoLabels, Task
-    from cssegcore.scenarios import StepList
+    from cssegcore.method.pseudo_labels import PseudoLabels, Task
+    from cssegcore.scenario.scenario import StepList
 
     params = read_params()
     where = "method.pseudo_labels"
-    rule = make_part("cssegcore.pseudo_labels", PseudoLabels, params.method["pseudo_labels"], where)
+    rule = make_part(
+        "cssegcore.method.pseudo_labels", PseudoLabels, params.method["pseudo_labels"], where
+    )
     lists = {"train": StepList.read(images)}
     if (kept := memory / "list.json").exists():
         lists["memory"] = StepList.read(kept)

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from stages._cli import run, say
-from stages._params import read_params, read_raw
+from stages.common.cli import run, say
+from stages.common.params import read_params, read_raw
 
 
 def main(
@@ -16,7 +16,7 @@ def main(
 ) -> None:
     """Write the summary, curves, tables, figures and a page of the whole run."""
     from cssegcore.report.write import write_report
-    from stages._tracking import open_run, retell
+    from stages.common.reporting import open_run, retell
 
     params = read_params()
     scenario, future = params.scenario, params.evaluation.future

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from stages._cli import bar, run, say
-from stages._params import read_params
+from stages.common.cli import bar, run, say
+from stages.common.params import read_params
 
 
 def main(
@@ -14,14 +14,14 @@ def main(
     out: Annotated[Path, typer.Argument(help="Folder for manifest.json and the maps.")],
 ) -> None:
     """Write a saliency map for each training photograph, if `method.base.unknown` asks for it."""
+    from cssegcore.core.files import write_json
+    from cssegcore.core.registry import make_part
     from cssegcore.data.dataset import open_dataset
-    from cssegcore.files import write_json
-    from cssegcore.parts import make_part
-    from cssegcore.unknown import Unknown
+    from cssegcore.method.unknown_class import Unknown
 
     params = read_params()
     recipe = params.method["base"]["unknown"]
-    rule = make_part("cssegcore.unknown", Unknown, recipe, "method.base.unknown")
+    rule = make_part("cssegcore.method.unknown_class", Unknown, recipe, "method.base.unknown")
     if not rule.by_saliency:
         write_json(out / "manifest.json", {"source": "none", "images": []})
         return

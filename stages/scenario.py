@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from cssegcore.errors import InputError
-from stages._cli import run, say
+from cssegcore.core.errors import InputError
+from stages.common.cli import run, say
 
 
 def main(
@@ -22,8 +22,8 @@ def main(
     ] = None,
 ) -> None:
     """Write conf/scenario/NAME.yaml; the last step learns what is left."""
-    from cssegcore.files import write_text
-    from stages._scenarios import CONF, scenario_text
+    from cssegcore.core.files import write_text
+    from stages.common.scenarios import CONF, scenario_text
 
     path = CONF / "scenario" / f"{name}.yaml"
     text = scenario_text(name, base, increment, order, like)

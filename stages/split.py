@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from stages._cli import run, say
-from stages._params import read_params
+from stages.common.cli import run, say
+from stages.common.params import read_params
 
 
 def main(
@@ -15,7 +15,7 @@ def main(
 ) -> None:
     """Write the lists of every step by the scenario's setting, train, val and test apart."""
     from cssegcore.data.index import read_index
-    from cssegcore.data.splits import write_splits
+    from cssegcore.scenario.splits import write_splits
 
     entries, table = read_index(index)
     counts = write_splits(out, read_params().scenario_of(table), entries, table)

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from stages._cli import bar, run, say
-from stages._params import read_params
-from stages._places import resume_path
+from stages.common.cli import bar, run, say
+from stages.common.params import read_params
+from stages.common.places import resume_path
 
 
 def main(
@@ -22,13 +22,13 @@ def main(
 
     Killed and started again, it goes on from its last finished batch.
     """
+    from cssegcore.core.registry import make_part
     from cssegcore.data.dataset import open_dataset
-    from cssegcore.parts import make_part
-    from cssegcore.replay import Replay, Synthesis
-    from cssegcore.scenarios import StepList
+    from cssegcore.method.replay import Replay, Synthesis
+    from cssegcore.scenario.scenario import StepList
 
     params = read_params()
-    way = make_part("cssegcore.replay", Replay, params.method["replay"], "method.replay")
+    way = make_part("cssegcore.method.replay", Replay, params.method["replay"], "method.replay")
 
     def resume() -> Path:
         sections, inputs = [params.augmentation, params.seed], [images, previous, kept, code]

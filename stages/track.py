@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stages._cli import run, say
+from stages.common.cli import run, say
 from stages.tracking import places
 from stages.tracking.errors import DeliveryError, without_password
 from stages.tracking.following import follow, send_now

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stages._cli import bar, interactive, run, say
-from stages._params import Params, StepParams, read_params
-from stages._processes import spread
+from stages.common.cli import bar, interactive, run, say
+from stages.common.params import Params, StepParams, read_params
+from stages.common.processes import spread
 
 if TYPE_CHECKING:
-    from cssegcore.job import Plan
-    from cssegcore.resume import ResumeFile
+    from cssegcore.runtime.resume import ResumeFile
+    from cssegcore.training.setup import Plan
 
 
 @spread
@@ -32,15 +32,15 @@ def main(
 
     Killed and started again, it goes on from its last finished epoch.
     """
-    from cssegcore import checkpoint
-    from cssegcore.curves import write_rows
+    from cssegcore.core.curves import write_rows
     from cssegcore.data.dataset import open_dataset
-    from cssegcore.device import choose_device
-    from cssegcore.distributed import joined
-    from cssegcore.engine import Hooks, Row
-    from cssegcore.job import Sources, prepare
-    from cssegcore.scenarios import StepList
-    from stages._tracking import open_run, tell_epoch
+    from cssegcore.models import checkpoint
+    from cssegcore.runtime.device import choose_device
+    from cssegcore.runtime.distributed import joined
+    from cssegcore.scenario.scenario import StepList
+    from cssegcore.training.setup import Sources, prepare
+    from cssegcore.training.trainer import Hooks, Row
+    from stages.common.reporting import open_run, tell_epoch
 
     params = read_params()
     numbers = params.step(step)
@@ -71,7 +71,7 @@ def main(
 
 
 def _plan(params: Params, numbers: StepParams) -> "Plan":
-    from cssegcore.job import Plan
+    from cssegcore.training.setup import Plan
 
     return Plan(
         method=params.method,
@@ -85,8 +85,8 @@ def _plan(params: Params, numbers: StepParams) -> "Plan":
 
 
 def _resume_file(params: Params, step: str, inputs: list[Path]) -> "ResumeFile":
-    from cssegcore.resume import ResumeFile
-    from stages._places import resume_path
+    from cssegcore.runtime.resume import ResumeFile
+    from stages.common.places import resume_path
 
     numbers = params.step(step)
     sections = [

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests import scenes
+from tests.helpers import tiny_dataset as scenes
 
 
 def pytest_collection_modifyitems(items):
@@ -72,7 +72,7 @@ def walk(tmp_path_factory, light, *overrides):
     }
     for name in ("DVC_ROOT", "CSSEGCORE_PROCESSES"):
         environment.pop(name, None)
-    code = "import sys; from tests.scenes import walk; walk(*sys.argv[1:])"
+    code = "import sys; from tests.helpers.tiny_dataset import walk; walk(*sys.argv[1:])"
     done = subprocess.run(
         [sys.executable, "-c", code, *light],
         cwd=folder,

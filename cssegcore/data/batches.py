@@ -14,11 +14,11 @@ from torch import Tensor
 
 from cssegcore.data.augmentation import Augmentation, Views
 from cssegcore.data.dataset import Dataset
-from cssegcore.data.sampling import cut, normalise
-from cssegcore.device import send
-from cssegcore.distributed import ALONE, World, share
-from cssegcore.scenarios import StepList
-from cssegcore.types import BACKGROUND, IGNORE
+from cssegcore.data.crop_and_resize import cut, normalise
+from cssegcore.runtime.device import send
+from cssegcore.runtime.distributed import ALONE, World, share
+from cssegcore.scenario.scenario import StepList
+from cssegcore.core.types import BACKGROUND, IGNORE
 
 Labels = NDArray[np.uint8]
 Revise = Callable[[str, Labels], tuple[Labels, Labels]]

@@ -14,10 +14,10 @@ from PIL import Image, UnidentifiedImageError
 
 from cssegcore.data.layouts import Layout
 from cssegcore.data.layouts._base import Part, read_names
-from cssegcore.errors import InputError
-from cssegcore.parts import make_part
-from cssegcore.strict import build
-from cssegcore.types import IGNORE, Background
+from cssegcore.core.errors import InputError
+from cssegcore.core.registry import make_part
+from cssegcore.core.config import build
+from cssegcore.core.types import IGNORE, Background
 
 LAYOUTS = "cssegcore.data.layouts"
 

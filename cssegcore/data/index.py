@@ -10,9 +10,9 @@ from pathlib import Path
 
 from cssegcore.data.dataset import Dataset
 from cssegcore.data.layouts._base import PARTS
-from cssegcore.errors import InputError
-from cssegcore.files import digest, write_text
-from cssegcore.types import IGNORE
+from cssegcore.core.errors import InputError
+from cssegcore.core.files import digest, write_text
+from cssegcore.core.types import IGNORE
 
 HEAD = ("name", "parts", "domain", "digest", "height", "width", "void")
 

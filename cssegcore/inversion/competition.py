@@ -7,7 +7,7 @@ https://arxiv.org/abs/1912.08795.
 from jaxtyping import Float
 from torch import Tensor
 
-from cssegcore.precision import wide
+from cssegcore.core.precision import wide
 
 TEMPERATURE = 3.0
 LEAST, MOST = 0.01, 0.99

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cssegcore.errors import InputError
-from cssegcore.precision import wide
+from cssegcore.core.errors import InputError
+from cssegcore.core.precision import wide
 
 FIRST_FACTOR = 10.0
 """Of the first layer, as released; not in the paper."""

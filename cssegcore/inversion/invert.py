@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from cssegcore.data.sampling import MEAN, STD
+from cssegcore.data.crop_and_resize import MEAN, STD
 from cssegcore.inversion.competition import competition
 from cssegcore.inversion.feature_statistics import batch_norms, observed
 from cssegcore.inversion.objective import Objective, objective
@@ -28,7 +28,7 @@ from cssegcore.inversion.targets import (
     layout_objective,
     presence_objective,
 )
-from cssegcore.networks import Segmenter
+from cssegcore.models.segmenter import Segmenter
 
 Row = dict[str, float]
 """One iteration: `iteration` (from 1, over all phases), `lr`, and each term before its weight."""

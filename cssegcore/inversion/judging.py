@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from cssegcore.data.sampling import normalise
+from cssegcore.core.types import BACKGROUND, IGNORE
+from cssegcore.data.crop_and_resize import normalise
 from cssegcore.inversion.feature_statistics import observed
 from cssegcore.inversion.invert import factors
 from cssegcore.metrics.confusion import confusion_matrix, iou, mean_defined
-from cssegcore.networks import Segmenter
-from cssegcore.types import BACKGROUND, IGNORE
+from cssegcore.models.segmenter import Segmenter
 
 Labels = UInt8[np.ndarray, "n s s"]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from cssegcore.types import BACKGROUND, IGNORE
+from cssegcore.core.types import BACKGROUND, IGNORE
 
 SECONDARY_CHANCE = 0.35
 """Of each of two places for a class beside the primary."""

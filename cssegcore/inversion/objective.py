@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cssegcore.core.precision import wide
 from cssegcore.inversion.priors import image_l2, total_variation_l1, total_variation_l2
 from cssegcore.inversion.weights import Weights
-from cssegcore.precision import wide
 
 Term = Float[Tensor, ""] | Callable[[], Float[Tensor, ""]]
 """A number, or what computes it if it has a weight."""

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cssegcore.precision import wide
+from cssegcore.core.precision import wide
 
 
 def total_variation_l1(images: Float[Tensor, "b n h w"]) -> Float[Tensor, ""]:

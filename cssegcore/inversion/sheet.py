@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
-from cssegcore.files import replacing
+from cssegcore.core.files import replacing
+from cssegcore.core.palette import palette
+from cssegcore.core.types import IGNORE
 from cssegcore.inversion.store import Made
-from cssegcore.palette import palette
-from cssegcore.types import IGNORE
 
 COLUMNS = 8
 SIDE = 96

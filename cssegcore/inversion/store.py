@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
+from cssegcore.core.files import digest, read_manifest, replacing
+from cssegcore.core.palette import save_labels
 from cssegcore.data.dataset import Dataset
 from cssegcore.data.layouts import Layout
 from cssegcore.data.layouts._base import Part
-from cssegcore.files import digest, read_manifest, replacing
-from cssegcore.palette import save_labels
-from cssegcore.scenarios import StepList
+from cssegcore.scenario.scenario import StepList
 
 KINDS = ("images", "labels", "confidence", "layouts")
 LIST = "list.json"

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
-from cssegcore.precision import wide
-from cssegcore.types import IGNORE
+from cssegcore.core.precision import wide
+from cssegcore.core.types import IGNORE
 
 
 def bordered(layouts: Integer[Tensor, "b h w"], border: int) -> Integer[Tensor, "b h w"]:

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
+from cssegcore.core.types import BACKGROUND, Background
 from cssegcore.metrics.confusion import Future, fold_future, iou, mean_defined
 from cssegcore.metrics.continual import FUTURE_RULES, Points, points
 from cssegcore.metrics.record import Evaluated
-from cssegcore.types import BACKGROUND, Background
 
 Row = dict[str, Points | list[Points]]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64
 
-from cssegcore.strict import build
-from cssegcore.types import BACKGROUND
+from cssegcore.core.config import build
+from cssegcore.core.types import BACKGROUND
 
 
 @dataclass(frozen=True)

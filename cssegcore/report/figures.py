@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 import numpy as np
 from jaxtyping import Float64
 
-from cssegcore.report.evaluation import Panel
+from cssegcore.evaluation.folder import Panel
 from cssegcore.report.theme import STRONGEST, Theme
 
 if TYPE_CHECKING:

@@ -5,6 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cssegcore.core.palette import palette
+from cssegcore.core.types import IGNORE, Background
+from cssegcore.evaluation.folder import Evaluation, Synthesised
 from cssegcore.metrics.confusion import Future
 from cssegcore.metrics.continual import (
     COUNTING,
@@ -15,11 +18,8 @@ from cssegcore.metrics.continual import (
     points,
 )
 from cssegcore.metrics.protocols import protocols
-from cssegcore.palette import palette
-from cssegcore.report.evaluation import Evaluation, Synthesised
 from cssegcore.report.figures import DPI
 from cssegcore.report.theme import DARK, LIGHT, STRONGEST
-from cssegcore.types import IGNORE, Background
 
 MEANS = (
     ("all", "All classes", "mean IoU of all classes after the last step"),

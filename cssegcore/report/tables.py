@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 
+from cssegcore.core.types import Background
 from cssegcore.metrics.confusion import Future
 from cssegcore.metrics.continual import (
     class_iou,
@@ -15,7 +16,6 @@ from cssegcore.metrics.continual import (
 )
 from cssegcore.metrics.protocols import protocols, table_row
 from cssegcore.metrics.record import Evaluated
-from cssegcore.types import Background
 
 OTHER: dict[Future, Future] = {"background": "ignore", "ignore": "background"}
 

@@ -6,15 +6,15 @@ from types import MappingProxyType
 
 import numpy as np
 
-from cssegcore.files import replacing, write_json, write_text
+from cssegcore.core.files import replacing, write_json, write_text
+from cssegcore.core.types import Background
+from cssegcore.evaluation.folder import Evaluation, read_evaluation
 from cssegcore.metrics.confusion import Future, fold_future
 from cssegcore.metrics.continual import class_iou, step_scores
 from cssegcore.report import figures
-from cssegcore.report.evaluation import Evaluation, read_evaluation
 from cssegcore.report.page import render_page
 from cssegcore.report.tables import as_csv, class_rows, run_summary, step_rows
 from cssegcore.report.theme import DARK, LIGHT, Theme
-from cssegcore.types import Background
 
 THEMES = {"light": LIGHT, "dark": DARK}
 EPOCH_COLUMNS = ("running_epoch", "step", "epoch", "lr", "loss")  # also if nothing was trained

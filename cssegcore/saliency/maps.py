@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from cssegcore.core.files import digest, replacing, write_json
 from cssegcore.data.dataset import Dataset
-from cssegcore.files import digest, replacing, write_json
 from cssegcore.saliency import Origin
 from cssegcore.saliency.detector import saliency_maps, salient, shrink
 from cssegcore.saliency.reading import Source, read_published

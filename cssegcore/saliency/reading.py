@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
+from cssegcore.core.errors import InputError
+from cssegcore.core.files import read_manifest
 from cssegcore.data.dataset import Dataset, decode
-from cssegcore.errors import InputError
-from cssegcore.files import read_manifest
 
 Source = Literal["published", "computed"]
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from cssegcore.files import digest
+from cssegcore.core.files import digest
 
 Scalar = str | int | float | bool | None
 

@@ -7,7 +7,7 @@ import numpy as np
 import typer
 
 from tests.conformance.checks import CHECKS
-from tests.shared import SHARED
+from tests.helpers.shared_data import SHARED
 
 
 def main(

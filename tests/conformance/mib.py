@@ -11,21 +11,21 @@ import torch
 import yaml
 from torch import Tensor
 
-from cssegcore.classifier_init.background import Background
-from cssegcore.heads import Head
-from cssegcore.heads.linear import Linear
-from cssegcore.losses import Loss
-from cssegcore.losses.bce import binary_cross_entropy
-from cssegcore.losses.bce_kd import binary_distillation
-from cssegcore.losses.bce_mixed import mixed_cross_entropy
-from cssegcore.losses.feature_mse import feature_mse
-from cssegcore.losses.kd import distillation
-from cssegcore.losses.unbiased_ce import unbiased_cross_entropy
-from cssegcore.losses.unbiased_kd import unbiased_distillation
-from cssegcore.parts import make_part
+from cssegcore.core.registry import make_part
+from cssegcore.method.classifier_init.background import Background
+from cssegcore.method.losses import Loss
+from cssegcore.method.losses.bce import binary_cross_entropy
+from cssegcore.method.losses.bce_kd import binary_distillation
+from cssegcore.method.losses.bce_mixed import mixed_cross_entropy
+from cssegcore.method.losses.feature_mse import feature_mse
+from cssegcore.method.losses.kd import distillation
+from cssegcore.method.losses.unbiased_ce import unbiased_cross_entropy
+from cssegcore.method.losses.unbiased_kd import unbiased_distillation
+from cssegcore.models.heads import Head
+from cssegcore.models.heads.linear import Linear
 from tests.conformance.vectors import Arrays, Checked, cases, compare
-from tests.passes import make_pass
-from tests.scenes import composed
+from tests.helpers.loss_inputs import make_pass
+from tests.helpers.tiny_dataset import composed
 
 PRESETS = {
     "FT": ("ft", {"ce": 0}),
@@ -173,7 +173,9 @@ def check_mib_method_totals(arrays: Arrays) -> Checked:
 def _losses(recipe: str) -> dict[str, Loss]:
     """Builds the losses of a recipe in `conf/`."""
     section = yaml.safe_load(composed(f"method={recipe}", "published=none"))["method"]["losses"]
-    return {name: make_part("cssegcore.losses", Loss, how, name) for name, how in section.items()}
+    return {
+        name: make_part("cssegcore.method.losses", Loss, how, name) for name, how in section.items()
+    }
 
 
 def _variable(values: np.ndarray) -> Tensor:

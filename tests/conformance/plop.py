@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cssegcore.losses.adaptive_ce import accepted_share, adaptive_cross_entropy
-from cssegcore.losses.local_pod import LocalPod, local_pod, strip_means
-from cssegcore.pseudo_labels.entropy import (
+from cssegcore.method.losses.adaptive_ce import accepted_share, adaptive_cross_entropy
+from cssegcore.method.losses.local_pod import LocalPod, local_pod, strip_means
+from cssegcore.method.pseudo_labels.entropy import (
     BINS,
     accept,
     entropy_unit,

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from cssegcore.optimizer import Optimizer
+from cssegcore.training.optimizer import Optimizer
 from tests.conformance.vectors import Arrays, Checked, cases, compare, relative
 
 POLY = Optimizer(

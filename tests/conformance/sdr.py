@@ -6,16 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cssegcore.classwise import class_distances, nearest
-from cssegcore.losses.attraction import attraction
-from cssegcore.losses.prototype_matching import old_classes, prototype_matching
-from cssegcore.losses.repulsion import repulsion
-from cssegcore.losses.sparsification import sparsification
-from cssegcore.outputs import Features, Outputs
-from cssegcore.statistics import Scene
-from cssegcore.statistics.prototypes import Prototypes, Setting
+from cssegcore.method._class_features import class_distances, nearest
+from cssegcore.method.losses.attraction import attraction
+from cssegcore.method.losses.prototype_matching import old_classes, prototype_matching
+from cssegcore.method.losses.repulsion import repulsion
+from cssegcore.method.losses.sparsification import sparsification
+from cssegcore.method.statistics import Scene
+from cssegcore.method.statistics.prototypes import Prototypes, Setting
+from cssegcore.models.outputs import Features, Outputs
 from tests.conformance.vectors import Arrays, Checked, cases, compare
-from tests.tiny import method_section
+from tests.helpers.tiny_training import method_section
 
 GATHERS = {"code": "released", "intended": "intended", "perpixel": "intended"}
 """How features are gathered for the arrays with this prefix."""

@@ -7,20 +7,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cssegcore.classifier_init.unknown import FromUnknown
-from cssegcore.confidence import confident_labels
-from cssegcore.heads import Head
-from cssegcore.heads.conv import Conv
-from cssegcore.losses.bce import binary_cross_entropy
-from cssegcore.losses.ce import cross_entropy
-from cssegcore.networks import classify
-from cssegcore.replay.exemplars import Exemplars, choose, contains, orders
-from cssegcore.scenarios import StepList
-from cssegcore.types import BACKGROUND, IGNORE
-from cssegcore.unknown import Unknown
-from cssegcore.unknown.everything import Everything
-from cssegcore.unknown.none import NoUnknown
-from cssegcore.unknown.salient import Salient
+from cssegcore.core.types import BACKGROUND, IGNORE
+from cssegcore.method._confident_labels import confident_labels
+from cssegcore.method.classifier_init.unknown import FromUnknown
+from cssegcore.method.losses.bce import binary_cross_entropy
+from cssegcore.method.losses.ce import cross_entropy
+from cssegcore.method.replay.exemplars import Exemplars, choose, contains, orders
+from cssegcore.method.unknown_class import Unknown
+from cssegcore.method.unknown_class.everything import Everything
+from cssegcore.method.unknown_class.none import NoUnknown
+from cssegcore.method.unknown_class.salient import Salient
+from cssegcore.models.heads import Head
+from cssegcore.models.heads.conv import Conv
+from cssegcore.models.segmenter import classify
+from cssegcore.scenario.scenario import StepList
 from tests.conformance.vectors import Arrays, Checked, cases, compare
 
 RULES: dict[str, Unknown] = {"voc": Salient(), "ade": Everything()}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import final
 
 from cssegcore.data.layouts._base import Layout, Part
-from cssegcore.errors import InputError
+from cssegcore.core.errors import InputError
 
 ARCHIVE = "ADEChallengeData2016"
 

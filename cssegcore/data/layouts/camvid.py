@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cssegcore.data.layouts._base import Layout, Part, read_names
-from cssegcore.types import IGNORE
+from cssegcore.core.types import IGNORE
 
 
 @final

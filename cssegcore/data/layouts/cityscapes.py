@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cssegcore.data.layouts._base import Layout, Part
-from cssegcore.errors import InputError
-from cssegcore.types import IGNORE
+from cssegcore.core.errors import InputError
+from cssegcore.core.types import IGNORE
 
 LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """The `labelIds` that are evaluated, in the order of their `trainIds` 0 to 18

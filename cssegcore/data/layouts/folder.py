@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import final
 
 from cssegcore.data.layouts._base import PARTS, PHOTOGRAPHS, Layout, Part, read_names
-from cssegcore.errors import InputError
+from cssegcore.core.errors import InputError
 
 SUFFIXES = (*PHOTOGRAPHS, *(suffix.upper() for suffix in PHOTOGRAPHS))
 

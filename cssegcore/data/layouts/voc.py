@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple, final
 
 from cssegcore.data.layouts._base import Layout, Part, read_names
-from cssegcore.errors import InputError
+from cssegcore.core.errors import InputError
 
 
 class Arrangement(NamedTuple):

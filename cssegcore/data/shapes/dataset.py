@@ -8,8 +8,8 @@ from PIL import Image
 
 from cssegcore.data.shapes.scene import make_scene
 from cssegcore.data.shapes.sprites import CLASSES
-from cssegcore.errors import InputError
-from cssegcore.palette import save_labels
+from cssegcore.core.errors import InputError
+from cssegcore.core.palette import save_labels
 
 JPEG_QUALITY: Final = 85
 """750 scenes of 96 x 96 then take 2 MB."""

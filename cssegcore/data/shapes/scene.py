@@ -18,7 +18,7 @@ from cssegcore.data.shapes.sprites import (
     make_clutter,
     make_object,
 )
-from cssegcore.types import BACKGROUND, IGNORE
+from cssegcore.core.types import BACKGROUND, IGNORE
 
 SUPERSAMPLING: Final = 3
 """A scene is drawn so many times larger and averaged down: edges are soft as in a photograph."""

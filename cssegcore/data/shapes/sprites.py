@@ -16,7 +16,7 @@ from cssegcore.data.shapes.materials import (
     colour,
     smooth_noise,
 )
-from cssegcore.types import BACKGROUND
+from cssegcore.core.types import BACKGROUND
 
 KINDS: Final[tuple[tuple[str, outlines.Outline, patterns.Pattern], ...]] = (
     ("disc", outlines.disc, patterns.rings),

@@ -1,3 +1,0 @@
-"""How the head of a new step starts: one module a rule, found by name."""
-
-from cssegcore.classifier_init._base import ClassifierInit as ClassifierInit

@@ -1,0 +1,121 @@
+"""Dataclasses from plain data, refusing what does not fit.
+
+Parameter files and recipes are plain mappings; every one of them becomes a dataclass here, so that
+a misspelt key or a value of the wrong kind stops at once, with the key's full name.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeVar, Union
+
+from cssegcore.core.errors import InputError
+
+T = TypeVar("T")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Returns " Did you mean …?" if something known is close to `word`, else "" ."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean `{close[0]}`?" if close else ""
+
+
+def build(cls: type[T], values: object, where: str) -> T:
+    """Builds the dataclass `cls` from a mapping.
+
+    Args:
+        cls: A dataclass; its annotations say what fits. `__post_init__` may raise `ValueError`.
+        values: A mapping of plain data, as YAML or JSON gives it.
+        where: The key under which `values` stands, named in errors.
+
+    Raises:
+        InputError: A key is unknown or missing, or a value is of the wrong kind or refused.
+    """
+    if not isinstance(values, Mapping):
+        raise InputError(f"`{where}` must be a mapping of keys, got {values!r}.")
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    for key in values:
+        if key not in fields:
+            raise InputError(
+                f"`{where}.{key}` is not a key of `{where}`.{nearest(str(key), fields)}"
+                f" Known: {', '.join(fields) or 'none'}."
+            )
+    hints = typing.get_type_hints(cls)
+    given = {}
+    for name, field in fields.items():
+        if name in values:
+            given[name] = fit(hints[name], values[name], f"{where}.{name}")
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise InputError(f"`{where}.{name}` is missing.")
+    try:
+        return cls(**given)
+    except ValueError as error:
+        raise InputError(f"`{where}`: {error}") from None
+
+
+def fit(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - any annotation, any value
+    """Returns `value` as the annotation `hint` wants it, or raises `InputError`."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return build(hint, value, where)
+    if origin in (Union, types.UnionType):
+        return _fit_union(arguments, value, where)
+    if origin is Literal:
+        if value not in arguments:
+            known = ", ".join(map(str, arguments))
+            raise InputError(f"`{where}` must be one of {known}; got {value!r}.")
+        return value
+    if origin in (list, tuple):
+        return _fit_sequence(origin, arguments, value, where)
+    if origin in (dict, Mapping) or (isinstance(origin, type) and issubclass(origin, Mapping)):
+        if not isinstance(value, Mapping):
+            raise InputError(f"`{where}` must be a mapping, got {value!r}.")
+        return {str(k): fit(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+    return _fit_scalar(hint, value, where)
+
+
+def _fit_union(arguments: tuple[Any, ...], value: object, where: str) -> object:
+    if value is None and type(None) in arguments:
+        return None
+    others = [a for a in arguments if a is not type(None)]
+    failures = []
+    for other in others:
+        try:
+            return fit(other, value, where)
+        except InputError as error:
+            failures.append(error)
+    raise failures[0]
+
+
+def _fit_sequence(
+    origin: type, arguments: tuple[Any, ...], value: object, where: str
+) -> list[Any] | tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise InputError(f"`{where}` must be a list, got {value!r}.")
+    if origin is tuple and Ellipsis not in arguments:
+        if len(value) != len(arguments):
+            raise InputError(f"`{where}` must hold {len(arguments)} values, got {value!r}.")
+        kinds = arguments
+    else:
+        kinds = (arguments[0],) * len(value)
+    return origin(
+        fit(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True))
+    )
+
+
+def _fit_scalar(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401
+    if hint is Any or hint is object:
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, str):  # YAML reads 1e-4 as text
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool):
+        return value
+    kinds = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    raise InputError(f"`{where}` must be {kinds.get(hint, hint.__name__)}, got {value!r}.")

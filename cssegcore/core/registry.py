@@ -1,0 +1,62 @@
+"""Parts, found by name in the library's own folders.
+
+A slot is a package (`cssegcore.method.losses`, `cssegcore.models.architectures`, …). A part is one
+module of it with one dataclass: the module's name is the part's name, the dataclass's fields are
+its numbers. So a recipe can only name a part that lies in these folders, to add a part is to add a
+file, and a run depends on the files of its own parts alone.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from typing import TypeVar
+
+from cssegcore.core.config import build, nearest
+from cssegcore.core.errors import InputError
+
+T = TypeVar("T")
+
+
+def part_names(package: str) -> list[str]:
+    """Lists the parts of the slot `package` (a module path) without importing them."""
+    paths = importlib.import_module(package).__path__
+    return sorted(m.name for m in pkgutil.iter_modules(paths) if not m.name.startswith("_"))
+
+
+def part_module(package: str, recipe: object, where: str) -> str:
+    """Returns the module path of the part that `recipe` (`{part: name, …}`) names.
+
+    Raises:
+        InputError: `recipe` names no part, or one that is not in the slot.
+    """
+    if not isinstance(recipe, Mapping) or not isinstance(recipe.get("part"), str):
+        raise InputError(f"`{where}` must be a mapping with a key `part`, got {recipe!r}.")
+    name, known = recipe["part"], part_names(package)
+    if name not in known:
+        raise InputError(
+            f"`{where}.part`: there is no part {name!r} in {package}.{nearest(name, known)}"
+            f" Known: {', '.join(known)}."
+        )
+    return f"{package}.{name}"
+
+
+def make_part(package: str, base: type[T], recipe: object, where: str) -> T:
+    """Builds the part that `recipe` names from the recipe's other keys.
+
+    Args:
+        package: The slot's module path.
+        base: The slot's abstract class; the part is the one subclass its module defines.
+        recipe: `{part: name, **numbers}`.
+        where: The recipe's key in the parameters, named in errors.
+
+    Raises:
+        InputError: Unknown part, unknown or missing number, or a value the part refuses.
+    """
+    module = importlib.import_module(part_module(package, recipe, where))
+    assert isinstance(recipe, Mapping)
+    (cls,) = (
+        c
+        for c in vars(module).values()
+        if isinstance(c, type) and issubclass(c, base) and c.__module__ == module.__name__
+    )
+    return build(cls, {k: v for k, v in recipe.items() if k != "part"}, where)

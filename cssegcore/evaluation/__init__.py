@@ -1,0 +1,1 @@
+"""Testing a model, and the files that a test leaves."""

@@ -1,3 +1,0 @@
-"""Which weights of a step stand still: one module a rule, found by name."""
-
-from cssegcore.freeze._base import Freeze as Freeze

@@ -1,4 +1,0 @@
-"""What stands between features and logits: one module a kind of head, found by name."""
-
-from cssegcore.heads._base import Head as Head
-from cssegcore.heads._base import HeadKind as HeadKind

@@ -1,0 +1,23 @@
+"""What an initialisation may touch."""
+
+import abc
+from collections.abc import Sequence
+from typing import ClassVar
+
+from cssegcore.models.heads import Head
+
+
+class ClassifierInit(abc.ABC):
+    """Sets the weights of a freshly grown head.
+
+    Attributes:
+        needs_unknown: Whether it expects the groups [unknown, background, classes...].
+        background_first: Whether it takes the first output of the first head for the background.
+    """
+
+    needs_unknown: ClassVar[bool] = False
+    background_first: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def __call__(self, heads: Sequence[Head]) -> None:
+        """Changes `heads` in place: the first holds the background, the last is new."""

@@ -1,0 +1,37 @@
+"""MiB's initialisation: a new class starts as a share of the background.
+
+Cermelli et al., Modeling the Background for Incremental Learning in Semantic Segmentation,
+CVPR 2020, https://arxiv.org/abs/2002.00718.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import ClassVar, final
+
+import torch
+
+from cssegcore.core.types import BACKGROUND
+from cssegcore.method.classifier_init._base import ClassifierInit
+from cssegcore.models.heads import Head
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Background(ClassifierInit):
+    """Splits the background's probability evenly over it and the n new classes.
+
+    New weights are the background's, new biases its bias less log(n + 1); its own bias is lowered
+    likewise, so that the log-sum-exp of background and new classes is the old background's score.
+    """
+
+    background_first: ClassVar[bool] = True
+
+    @torch.no_grad()
+    def __call__(self, heads: Sequence[Head]) -> None:
+        first, new = heads[0].classifier, heads[-1].classifier
+        assert first.bias is not None
+        assert new.bias is not None
+        first.bias[BACKGROUND] -= math.log(new.out_channels + 1)
+        new.weight.copy_(first.weight[BACKGROUND].expand_as(new.weight))
+        new.bias.fill_(first.bias[BACKGROUND])

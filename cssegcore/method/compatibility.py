@@ -1,0 +1,303 @@
+"""Recipes whose parts do not go together, refused before anything is trained."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from cssegcore.core.errors import InputError
+from cssegcore.method.method import Method, Recipe
+from cssegcore.method.pseudo_labels import PseudoLabels
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A recipe with all its parts built."""
+
+    recipe: Recipe
+    base: Method
+    increment: Method
+    pseudo_labels: PseudoLabels
+
+    @property
+    def labels_nothing(self) -> bool:
+        """Whether there are no pseudo-labels."""
+        return self.pseudo_labels.scores is None
+
+    def phases(self) -> Iterator[tuple[str, Method]]:
+        """Yields the base step and the increments with the key of their section."""
+        yield "method.base", self.base
+        yield "method", self.increment
+
+
+def check_recipe(whole: Whole) -> None:
+    """Refuses a recipe that makes no sense.
+
+    Raises:
+        InputError: What does not go together, why, and the nearest sensible choice.
+    """
+    for rule in RULES:
+        for refusal in rule(whole):
+            raise InputError(refusal)
+
+
+def check_without_new_classes(whole: Whole) -> None:
+    """Refuses what makes no sense in steps that bring domains and no class.
+
+    Raises:
+        InputError: Which part needs new classes, or a background, and what to take instead.
+    """
+    recipe = whole.recipe
+    parts = {
+        "method.classifier_init": recipe.classifier_init,
+        "method.freeze": recipe.freeze,
+        "method.pseudo_labels": recipe.pseudo_labels,
+        "method.replay": recipe.replay,
+        "method.base.unknown": recipe.base.unknown,
+    }
+    for where, part in parts.items():
+        if part["part"] != "none":
+            raise InputError(
+                f"`{where}` is {part['part']!r}, and the scenario's steps bring domains and no"
+                " class: set it to none."
+            )
+    for name, term in whole.increment.terms.items():
+        if term.needs_new_classes:
+            raise InputError(
+                f"`method.losses.{name}` sets new classes apart from old ones, and the scenario's"
+                " steps bring domains and no class: take plain terms, such as `ce` and `kd`."
+            )
+
+
+def _terms_compare_with_a_previous_model(whole: Whole) -> Iterator[str]:
+    for where, method in whole.phases():
+        for name, term in method.terms.items():
+            if term.needs_old and method.from_scratch:
+                yield (
+                    f"`{where}.losses.{name}` compares with a previous model, and the base step has"
+                    " none: use it in `method.losses`."
+                    if where == "method.base"
+                    else f"`{where}.losses.{name}` compares with the previous model, which"
+                    " `method.start: scratch` leaves out: set `method.start: previous` or drop the"
+                    " term."
+                )
+
+
+def _terms_read_scores_alike(whole: Whole) -> Iterator[str]:
+    for where, method in whole.phases():
+        readings = {n: t.scores for n, t in method.losses.items() if t.scores}
+        for name, scores in readings.items():
+            first = next(iter(readings))
+            if scores != readings[first]:
+                yield (
+                    f"`{where}.losses`: {first!r} reads logits as {readings[first]} and {name!r} as"
+                    f" {scores}, so each undoes what the other learns: take terms of one kind,"
+                    " such as `bce` with `bce_kd`, or `unbiased_ce` with `unbiased_kd`."
+                )
+    base, later = whole.base.scores, whole.increment.scores
+    if not whole.increment.from_scratch and base and later and base != later:
+        yield (
+            f"`method.base.losses` read logits as {base}, `method.losses` as {later}: a model"
+            " trained for one is no start for the other; give the base step the loss of its kind"
+            f" ({'bce' if later == 'sigmoid' else 'ce'})."
+        )
+
+
+def _something_is_learned(whole: Whole) -> Iterator[str]:
+    for where, method in whole.phases():
+        if not any(t.reads_labels for t in method.losses.values()):
+            yield (
+                f"`{where}.losses` has no term that reads the labels: add one, such as"
+                " `ce: {part: ce}`."
+            )
+
+
+def _statistics_are_gathered(whole: Whole) -> Iterator[str]:
+    for where, method in whole.phases():
+        for name, term in method.terms.items():
+            if term.statistic and term.statistic not in method.statistics:
+                yield (
+                    f"`{where}.losses.{name}` needs the statistic {term.statistic!r}, which is not"
+                    f" gathered: add `{term.statistic}: {{part: {term.statistic}}}` to"
+                    f" `{where}.statistics`."
+                )
+    if whole.recipe.statistics.keys() - whole.recipe.base.statistics.keys():
+        name = min(whole.recipe.statistics.keys() - whole.recipe.base.statistics.keys())
+        yield (
+            f"`method.statistics.{name}` starts from what the step before gathered, and the base"
+            f" step does not gather it: add it to `method.base.statistics`."
+        )
+
+
+def _unknown_is_where_it_is_expected(whole: Whole) -> Iterator[str]:
+    method = whole.increment
+    present = method.unknown.present
+    for slot in ("classifier_init", "freeze"):
+        if getattr(method, slot).needs_unknown and not present:
+            part = getattr(whole.recipe, slot)["part"]
+            yield (
+                f"`method.{slot}: {part}` works on the unknown class, and `method.base.unknown` is"
+                " none: set `method.base.unknown` to `salient` (or `everything`), or"
+                f" `method.{slot}` to none."
+            )
+    if not present:
+        return
+    for where, phase in whole.phases():
+        for name, term in phase.losses.items():
+            if term.background_first:
+                yield (
+                    f"`{where}.losses.{name}` takes output 0 for the background, where a model with"
+                    f" `method.base.unknown: {whole.recipe.base.unknown['part']}` has the unknown"
+                    " class: set `method.base.unknown` to none, or take `bce` instead."
+                )
+    if method.classifier_init.background_first:
+        yield (
+            f"`method.classifier_init: {whole.recipe.classifier_init['part']}` splits the"
+            " background, but with an unknown class new classes come out of that: set"
+            " `method.classifier_init` to unknown."
+        )
+
+
+def _frozen_features_are_not_moved(whole: Whole) -> Iterator[str]:
+    if not whole.increment.freeze.holds_trunk:
+        return
+    for name, term in whole.increment.losses.items():
+        if term.features_only:
+            yield (
+                f"`method.losses.{name}` moves features, which `method.freeze:"
+                f" {whole.recipe.freeze['part']}` holds: drop the term or set `method.freeze` to"
+                " none."
+            )
+    if whole.increment.penalties:
+        name = next(iter(whole.increment.penalties))
+        yield (
+            f"`method.losses.{name}` ties weights to old ones, and `method.freeze:"
+            f" {whole.recipe.freeze['part']}` does not let them move: drop one of the two."
+        )
+
+
+def _pseudo_labels_fit(whole: Whole) -> Iterator[str]:
+    scores, model = whole.pseudo_labels.scores, whole.increment.scores
+    part = whole.recipe.pseudo_labels["part"]
+    if scores and model and scores != model:
+        yield (
+            f"`method.pseudo_labels: {part}` reads the previous model's logits as {scores}, but"
+            f" its losses made them {model}: set `method.pseudo_labels` to"
+            f" {'sigmoid' if model == 'sigmoid' else 'entropy'} or none."
+        )
+    if scores and whole.recipe.images == "seen":
+        yield (
+            f"`method.pseudo_labels: {part}` guesses classes that `method.images: seen` has"
+            " annotated: set `method.pseudo_labels` to none."
+        )
+    if whole.pseudo_labels.background_first and whole.increment.unknown.present:
+        yield (
+            f"`method.pseudo_labels: {part}` takes output 0 for the background, where the model has"
+            " the unknown class: set `method.pseudo_labels` to none."
+        )
+    if whole.labels_nothing:
+        for name, term in whole.increment.losses.items():
+            if term.needs_pseudo_labels:
+                yield (
+                    f"`method.losses.{name}` weighs images by their pseudo-labels, and"
+                    " `method.pseudo_labels` is none: set `method.pseudo_labels` to entropy, or"
+                    " take `ce` instead."
+                )
+
+
+def _fresh_weights_are_not_taken_for_old(whole: Whole) -> Iterator[str]:
+    if not whole.increment.from_scratch:
+        return
+    if whole.increment.freeze.holds_trunk:
+        yield (
+            f"`method.freeze: {whole.recipe.freeze['part']}` would hold fresh features, which"
+            " `method.start: scratch` gives: set `method.start: previous`."
+        )
+    init = whole.increment.classifier_init
+    if init.needs_unknown or init.background_first:
+        yield (
+            f"`method.classifier_init: {whole.recipe.classifier_init['part']}` starts a head from"
+            " trained ones, which `method.start: scratch` leaves out: set `method.start: previous`"
+            " or `method.classifier_init` to none."
+        )
+
+
+def _annotated_classes_are_learned(whole: Whole) -> Iterator[str]:
+    if whole.recipe.images != "seen":
+        return
+    for name, term in whole.increment.losses.items():
+        if term.reads_labels and term.background_first:
+            yield (
+                f"`method.losses.{name}` takes old classes for background, which `method.images:"
+                " seen` has annotated: set `method.images: train`, or take `ce`."
+            )
+
+
+def _makers_are_there(whole: Whole) -> Iterator[str]:
+    for where, method in whole.phases():
+        for name, term in method.losses.items():
+            if term.needs_makers:
+                yield (
+                    f"`{where}.losses.{name}` asks models about the images that they made, and a"
+                    " step's own photographs have no such model: drop the term; `method.replay:"
+                    " deepinversion` brings it along."
+                )
+
+
+def _features_are_gathered_alike(whole: Whole) -> Iterator[str]:
+    for where, method in whole.phases():
+        parts = {**method.statistics, **method.losses}
+        ways = {n: way for n, p in parts.items() if (way := getattr(p, "gather", None))}
+        for name, way in ways.items():
+            first = next(iter(ways))
+            if way != ways[first]:
+                yield (
+                    f"`{where}`: {first!r} gathers features as {ways[first]}, {name!r} as {way}:"
+                    " numbers of neither; set `gather` of all alike."
+                )
+
+
+def _replay_brings_something(whole: Whole) -> Iterator[str]:
+    replay = whole.increment.replay
+    if not (replay.remembers or replay.synthesizes):
+        return
+    part = whole.recipe.replay["part"]
+    if whole.recipe.images == "seen":
+        yield (
+            f"`method.replay: {part}` brings back what `method.images: seen` trains on already: set"
+            " `method.replay` to none."
+        )
+    if replay.synthesizes and whole.increment.unknown.present:
+        yield (
+            f"`method.replay: {part}` draws classes out of a model, and `method.base.unknown:"
+            f" {whole.recipe.base.unknown['part']}` is none that a layout can show: set"
+            " `method.base.unknown` to none, or `method.replay` to exemplars."
+        )
+    if replay.synthesizes and whole.increment.freeze.holds_trunk:
+        yield (
+            f"`method.replay: {part}` rehearses old classes, which `method.freeze:"
+            f" {whole.recipe.freeze['part']}` holds anyway: set one of the two to none."
+        )
+    scores, model = replay.scores, whole.increment.scores
+    if scores and model and scores != model:
+        yield (
+            f"`method.replay: {part}` reads the previous model's logits as {scores}, but its losses"
+            f" made them {model}: set `method.replay` to none, or take losses of that kind."
+        )
+
+
+Rule = Callable[[Whole], Iterator[str]]
+
+RULES: tuple[Rule, ...] = (
+    _terms_compare_with_a_previous_model,
+    _terms_read_scores_alike,
+    _something_is_learned,
+    _statistics_are_gathered,
+    _unknown_is_where_it_is_expected,
+    _frozen_features_are_not_moved,
+    _pseudo_labels_fit,
+    _fresh_weights_are_not_taken_for_old,
+    _annotated_classes_are_learned,
+    _features_are_gathered_alike,
+    _replay_brings_something,
+    _makers_are_there,
+)
+"""Each yields what it refuses, one line each."""

@@ -1,0 +1,52 @@
+"""SSUL's freezing: features and old classes stand still, so that they cannot be forgotten.
+
+Cha et al., SSUL: Semantic Segmentation with Unknown Label for Exemplar-based Class-Incremental
+Learning, NeurIPS 2021, https://arxiv.org/abs/2106.11562.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import ClassVar, final
+
+from torch import nn
+
+from cssegcore.method.freeze._base import Freeze
+from cssegcore.models.segmenter import Segmenter
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class AllButNewest(Freeze):
+    """Trains the convolutions of three heads: unknown, background and the newest.
+
+    All normalisation stands still, of these heads too: its running statistics and its weights, as
+    in the released code. Dropout stays active.
+
+    Attributes:
+        background_lr: What the background head's learning rate is multiplied by.
+    """
+
+    background_lr: float = 1e-4
+
+    holds_trunk: ClassVar[bool] = True
+    needs_unknown: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.background_lr < math.inf:
+            raise ValueError(
+                f"`background_lr` must be a finite number >= 0, got {self.background_lr}"
+            )
+
+    def __call__(self, segmenter: Segmenter) -> Mapping[str, float]:
+        unknown, background, *_, newest = segmenter.groups
+        norms = [m for m in segmenter.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        segmenter.hold(norms)
+        segmenter.requires_grad_(False)
+        for head in (unknown, background, newest):
+            head.requires_grad_(True)
+        for norm in norms:
+            norm.requires_grad_(False)
+        slow = {id(weight) for weight in background.parameters() if weight.requires_grad}
+        weights = segmenter.named_parameters()
+        return {name: self.background_lr for name, weight in weights if id(weight) in slow}

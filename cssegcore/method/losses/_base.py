@@ -1,0 +1,161 @@
+"""What a loss term sees, and what it gives."""
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cssegcore.core.types import IGNORE, Scores
+from cssegcore.models.outputs import Outputs
+
+Average = Literal["all", "labelled"]
+"""What a sum over pixels is divided by: all pixels, as the released code of the field does, or
+only those that carry a label, as the papers write it."""
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pass:
+    """One batch after its forward passes.
+
+    Attributes:
+        new: Of the network in training.
+        old: Of the model of the step before; absent in a step that starts afresh and where no term
+            asks for it.
+        labels: Network outputs to train on, pseudo-labels included, 255 where there is no label.
+        annotated: The same as annotated for this step, before pseudo-labels.
+        num_old: Outputs k of the old model, background included; 1 where there is none, which
+            turns every unbiased loss into its plain form.
+        statistics: What the slot `statistics` has gathered so far, this batch included, by part;
+            those that a loss reads.
+        taught: Of made images, what the model that made each says of it: full-size scores of the
+            old outputs, -inf for those it does not know.
+    """
+
+    new: Outputs
+    old: Outputs | None
+    labels: Int[Tensor, "b h w"]
+    annotated: Int[Tensor, "b h w"]
+    num_old: int
+    statistics: Mapping[str, Tensors] = dataclasses.field(default_factory=dict)
+    taught: Float[Tensor, "b k h w"] | None = None
+
+    @property
+    def logits(self) -> Float[Tensor, "b c h w"]:
+        """Full-size scores of the network in training."""
+        return self.new.logits
+
+    @property
+    def old_outputs(self) -> Outputs:
+        """What the old model says, for terms with `needs_old`."""
+        assert self.old is not None, "the engine runs the old model for terms that need it"
+        return self.old
+
+    @property
+    def makers_scores(self) -> Float[Tensor, "b k h w"]:
+        """What makers say, for terms with `needs_makers`."""
+        assert self.taught is not None, "the engine runs the makers for terms that need them"
+        return self.taught
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """What a penalty on weights sees.
+
+    Attributes:
+        now: The weights in training, by name.
+        old: Those of the model of the step before; weights new in this step are not in it.
+        importance: What the penalty itself made of its statistic (`Penalty.importance`).
+    """
+
+    now: Tensors
+    old: Tensors
+    importance: Tensors
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """A term of the objective, already averaged; the engine multiplies it by `weight`.
+
+    Class attributes say what a term needs, so that a senseless recipe is refused at once:
+
+    needs_old: the old model's forward pass (of a penalty: its weights).
+    needs_makers: what the models that made the images say of them.
+    statistic: the part of the slot `statistics` that it reads, "" for none.
+    scores: how it reads logits; None if it does not.
+    reads_labels: whether it teaches the classes that are annotated.
+    background_first: whether output 0 must mean "no class seen so far", not the unknown class.
+    features_only: whether it moves features and no classifier.
+    needs_pseudo_labels: whether it is another, simpler term where there are none.
+    needs_new_classes: whether it makes no sense in a step that adds no class.
+    whole_batch: whether it is a figure of the batch as a whole, such as a distance of class means,
+        which the mean over pieces of the batch only stands for. Class means are over all processes
+        even so (`classwise.class_sums`); what else there is, a process computes of its share.
+    """
+
+    weight: float = dataclasses.field(default=1.0, kw_only=True)
+
+    needs_old: ClassVar[bool] = False
+    needs_makers: ClassVar[bool] = False
+    statistic: ClassVar[str] = ""
+    scores: ClassVar[Scores | None] = None
+    reads_labels: ClassVar[bool] = False
+    background_first: ClassVar[bool] = False
+    features_only: ClassVar[bool] = False
+    needs_pseudo_labels: ClassVar[bool] = False
+    needs_new_classes: ClassVar[bool] = False
+    whole_batch: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < float("inf"):
+            raise ValueError(f"`weight` must be a finite number >= 0, got {self.weight}")
+
+
+class Loss(Term, abc.ABC):
+    """A term over a batch."""
+
+    @abc.abstractmethod
+    def __call__(self, batch: Pass) -> Float[Tensor, ""]:
+        """Computes the unweighted term."""
+
+    def divisor(self, labels: Int[Tensor, "b h w"]) -> Float[Tensor, ""]:
+        """Returns what the term's mean divides by, which a batch in pieces is put together by.
+
+        By default all pixels, which is as good as any count of images.
+        """
+        return torch.full((), labels.numel(), dtype=torch.float64, device=labels.device)
+
+
+@dataclasses.dataclass(frozen=True)
+class Averaged(Loss):
+    """A mean over pixels that may leave out those without a label."""
+
+    average: Average = "all"
+
+    def divisor(self, labels: Int[Tensor, "b h w"]) -> Float[Tensor, ""]:
+        if self.average == "all":
+            return super().divisor(labels)
+        return (labels != IGNORE).sum(dtype=torch.float64)
+
+
+class Penalty(Term, abc.ABC):
+    """A term over the weights alone; its gradient is added after `statistics` saw the others'."""
+
+    needs_old: ClassVar[bool] = True
+
+    def importance(self, saved: Tensors) -> Tensors:
+        """Computes, once per training, what `Weights.importance` holds; by default it is `saved`.
+
+        Args:
+            saved: What `statistic` had gathered when the step before ended; empty without one.
+        """
+        return saved
+
+    @abc.abstractmethod
+    def __call__(self, weights: Weights) -> Float[Tensor, ""]:
+        """Computes the unweighted term."""

@@ -1,0 +1,34 @@
+"""ILT's distillation of features: the backbone's last stage stays where it was.
+
+Michieli & Zanuttigh, Incremental Learning Techniques for Semantic Segmentation, ICCV Workshops
+2019, https://arxiv.org/abs/1907.13372.
+"""
+
+import dataclasses
+from typing import ClassVar, final
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from cssegcore.core.precision import wide
+from cssegcore.method.losses._base import Loss, Pass
+
+
+def feature_mse(
+    features: Float[Tensor, "b n hb wb"], old_features: Float[Tensor, "b n hb wb"]
+) -> Float[Tensor, ""]:
+    """Computes the mean squared difference, over images, channels and places alike."""
+    return F.mse_loss(wide(features), wide(old_features))
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class FeatureMSE(Loss):
+    """`feature_mse` of the backbone's last stage, after its activation. Published weight: 100."""
+
+    needs_old: ClassVar[bool] = True
+    features_only: ClassVar[bool] = True
+
+    def __call__(self, batch: Pass) -> Float[Tensor, ""]:
+        return feature_mse(batch.new.features.body, batch.old_outputs.features.body)

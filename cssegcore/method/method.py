@@ -1,0 +1,274 @@
+"""A method is a recipe: parts named in data, put together here, and nowhere compared by name."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from cssegcore.core.config import build
+from cssegcore.core.errors import InputError
+from cssegcore.core.registry import make_part, part_module
+from cssegcore.core.types import Scores
+from cssegcore.method.classifier_init import ClassifierInit
+from cssegcore.method.freeze import Freeze
+from cssegcore.method.losses import Loss, Penalty, Term
+from cssegcore.method.replay import Replay
+from cssegcore.method.statistics import Statistic
+from cssegcore.method.unknown_class import Unknown
+from cssegcore.models.heads import HeadKind
+
+SLOTS = {
+    "losses": "cssegcore.method.losses",
+    "statistics": "cssegcore.method.statistics",
+    "head": "cssegcore.models.heads",
+    "unknown": "cssegcore.method.unknown_class",
+    "classifier_init": "cssegcore.method.classifier_init",
+    "freeze": "cssegcore.method.freeze",
+    "pseudo_labels": "cssegcore.method.pseudo_labels",
+    "replay": "cssegcore.method.replay",
+}
+"""The slots of a recipe and the packages that hold their parts."""
+
+PartRecipe = dict[str, object]
+NOTHING: PartRecipe = {"part": "none"}
+
+LATER = ("classifier_init", "freeze", "replay")
+"""Slots that act on what the step before left; the base step has none."""
+
+AUXILIARY = "auxiliary"
+"""The column of a curve for what auxiliary classifiers are taught."""
+
+COLUMNS = ("epoch", "lr", "loss", AUXILIARY)
+"""What the curve of a training says beside its terms."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BaseRecipe:
+    """`method.base`: which slots act in the base step, and what the network is for all steps.
+
+    Attributes:
+        losses: Terms of the objective by name.
+        statistics: What is gathered for the first increment, by the part's name.
+        head: What stands between features and logits, in every step.
+        unknown: Whether a class "unknown" is split off the background, in every step.
+    """
+
+    losses: dict[str, PartRecipe]
+    statistics: dict[str, PartRecipe]
+    head: PartRecipe
+    unknown: PartRecipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """`method`: the slots of the incremental steps, and what the base step does.
+
+    Attributes:
+        name: What reports call the method; nothing else reads it.
+        images: Which list a step trains on: its own (`train`), or all so far with all their
+            classes annotated (`seen`).
+        start: Whether a step starts from the `previous` model or from `scratch`.
+        base: The base step.
+        losses: Terms of the objective by name.
+        statistics: What is gathered for the step after; by default what the base step gathers.
+        classifier_init: How a new head starts.
+        freeze: Which weights stand still.
+        pseudo_labels: What the previous model adds to the labels.
+        replay: What is seen of earlier steps.
+    """
+
+    name: str
+    images: Literal["train", "seen"]
+    start: Literal["previous", "scratch"]
+    base: BaseRecipe
+    losses: dict[str, PartRecipe]
+    statistics: dict[str, PartRecipe]
+    classifier_init: PartRecipe
+    freeze: PartRecipe
+    pseudo_labels: PartRecipe
+    replay: PartRecipe
+
+    @classmethod
+    def of(cls, values: Mapping[str, object]) -> "Recipe":
+        """Checks the keys of the section `method`; `Method.of` checks its parts.
+
+        Raises:
+            InputError: A key is unknown, missing, or asks the base step for what it cannot do.
+        """
+        base = values.get("base")
+        if isinstance(base, Mapping):
+            for slot in ("replay", "pseudo_labels", "classifier_init", "freeze"):
+                if slot in base:
+                    raise InputError(
+                        f"`method.base.{slot}`: the base step has no step before it, so it has"
+                        f" nothing for {slot!r} to work on: set `method.{slot}`, which acts in the"
+                        " steps that follow."
+                    )
+        return build(cls, values, "method")
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """The parts that act in a step.
+
+    Attributes:
+        losses: Terms over batches.
+        penalties: Terms over weights.
+        statistics: What is gathered.
+        head: Builds heads, and `head_recipe` says how to build the same again.
+        unknown: The rule for the unknown class.
+        classifier_init: How the new head starts.
+        freeze: Which weights stand still.
+        replay: How earlier steps are seen again.
+        replayed: Terms over batches of replayed samples, if those are batches of their own.
+        from_scratch: Whether the step leaves the previous model aside.
+    """
+
+    losses: Mapping[str, Loss]
+    penalties: Mapping[str, Penalty]
+    statistics: Mapping[str, Statistic]
+    head_recipe: PartRecipe
+    unknown: Unknown
+    classifier_init: ClassifierInit
+    freeze: Freeze
+    replay: Replay
+    replayed: Mapping[str, Loss]
+    from_scratch: bool
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "Method":
+        """Builds the parts of the incremental steps.
+
+        Raises:
+            InputError: A part is unknown or its numbers are refused.
+        """
+        return _assembled(
+            recipe.losses,
+            recipe.statistics,
+            recipe.base,
+            "method",
+            {slot: getattr(recipe, slot) for slot in LATER},
+            from_scratch=recipe.start == "scratch",
+        )
+
+    @classmethod
+    def of_base(cls, recipe: BaseRecipe) -> "Method":
+        """Builds the parts of the base step; raises as `of`."""
+        nothing = {slot: NOTHING for slot in LATER}
+        return _assembled(
+            recipe.losses, recipe.statistics, recipe, "method.base", nothing, from_scratch=True
+        )
+
+    @property
+    def terms(self) -> dict[str, Term]:
+        """Losses and penalties."""
+        return {**self.losses, **self.penalties}
+
+    @property
+    def scores(self) -> Scores | None:
+        """How the losses read logits; None if none of them does."""
+        return next((t.scores for t in self.losses.values() if t.scores), None)
+
+    @property
+    def unknown_scores(self) -> Scores | None:
+        """How the unknown class's score is read, None if there is no such class."""
+        return (self.scores or "softmax") if self.unknown.present else None
+
+
+def _assembled(
+    losses: Mapping[str, PartRecipe],
+    statistics: Mapping[str, PartRecipe],
+    base: BaseRecipe,
+    where: str,
+    slots: Mapping[str, PartRecipe],
+    *,
+    from_scratch: bool,
+) -> Method:
+    replay = make_part(SLOTS["replay"], Replay, slots["replay"], f"{where}.replay")
+    terms = _terms(losses, f"{where}.losses", (*COLUMNS, *replay.terms))
+    gathered = {
+        name: make_part(SLOTS["statistics"], Statistic, recipe, f"{where}.statistics.{name}")
+        for name, recipe in statistics.items()
+    }
+    for name, recipe in statistics.items():
+        if recipe["part"] != name:
+            raise InputError(
+                f"`{where}.statistics.{name}` holds the part {recipe['part']!r}: a statistic goes"
+                f" by its part's name, so write `{recipe['part']}:` instead of `{name}:`."
+            )
+    make_part(SLOTS["head"], HeadKind, base.head, "method.base.head")
+    return Method(
+        losses={n: t for n, t in terms.items() if isinstance(t, Loss)},
+        penalties={n: t for n, t in terms.items() if isinstance(t, Penalty)},
+        statistics=gathered,
+        head_recipe=base.head,
+        unknown=make_part(SLOTS["unknown"], Unknown, base.unknown, "method.base.unknown"),
+        classifier_init=make_part(
+            SLOTS["classifier_init"],
+            ClassifierInit,
+            slots["classifier_init"],
+            f"{where}.classifier_init",
+        ),
+        freeze=make_part(SLOTS["freeze"], Freeze, slots["freeze"], f"{where}.freeze"),
+        replay=replay,
+        replayed={
+            name: make_part(SLOTS["losses"], Loss, recipe, f"{where}.replay")
+            for name, recipe in replay.terms.items()
+        },
+        from_scratch=from_scratch,
+    )
+
+
+def _terms(
+    recipes: Mapping[str, PartRecipe], where: str, columns: Sequence[str]
+) -> dict[str, Term]:
+    if not recipes:
+        raise InputError(f"`{where}` is empty: name at least one term, such as `ce: {{part: ce}}`.")
+    if taken := [name for name in recipes if name in columns]:
+        raise InputError(
+            f"`{where}.{taken[0]}`: {taken[0]!r} is a column of the curve already; give the term"
+            " another name."
+        )
+    return {
+        name: make_part(SLOTS["losses"], Term, recipe, f"{where}.{name}")
+        for name, recipe in recipes.items()
+    }
+
+
+def base_modules(recipe: BaseRecipe) -> list[str]:
+    """Lists the modules of the parts that the base step uses."""
+    return _modules(
+        {
+            **_named("losses", recipe.losses, "method.base"),
+            **_named("statistics", recipe.statistics, "method.base"),
+            "method.base.head": ("head", recipe.head),
+            "method.base.unknown": ("unknown", recipe.unknown),
+            **{f"method.{slot}": (slot, NOTHING) for slot in LATER},
+        }
+    )
+
+
+def recipe_modules(recipe: Recipe) -> list[str]:
+    """Lists the modules of the parts that the training of an incremental step uses."""
+    replay = make_part(SLOTS["replay"], Replay, recipe.replay, "method.replay")
+    return _modules(
+        {
+            **_named("losses", recipe.losses, "method"),
+            **_named("losses", replay.terms, "method.replay"),
+            **_named("statistics", recipe.statistics, "method"),
+            "method.base.head": ("head", recipe.base.head),
+            "method.base.unknown": ("unknown", recipe.base.unknown),
+            "method.classifier_init": ("classifier_init", recipe.classifier_init),
+            "method.freeze": ("freeze", recipe.freeze),
+            "method.replay": ("replay", recipe.replay),
+        }
+    )
+
+
+def _named(
+    slot: str, recipes: Mapping[str, PartRecipe], where: str
+) -> dict[str, tuple[str, PartRecipe]]:
+    return {f"{where}.{slot}.{name}": (slot, recipe) for name, recipe in recipes.items()}
+
+
+def _modules(parts: Mapping[str, tuple[str, PartRecipe]]) -> list[str]:
+    return [part_module(SLOTS[slot], recipe, where) for where, (slot, recipe) in parts.items()]

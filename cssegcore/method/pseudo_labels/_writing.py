@@ -1,0 +1,116 @@
+"""What all rules share: the previous model's logits, the label images, the counts beside them."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import final
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from cssegcore.core.files import replacing, write_json
+from cssegcore.core.palette import save_labels
+from cssegcore.core.types import BACKGROUND
+from cssegcore.data.batches import Images
+from cssegcore.method.pseudo_labels._base import Task
+from cssegcore.models.checkpoint import load
+from cssegcore.runtime.device import choose_device
+
+
+@dataclasses.dataclass(frozen=True)
+class Ruling:
+    """What a rule makes of a batch.
+
+    Attributes:
+        labels: What the step trains on: 0 background, 1.. the classes seen, 255 ignored.
+        predicted: The previous model's class, numbered alike; others (an unknown) are not counted.
+        accepted: Where that prediction is believed. Annotated pixels may hold anything here and in
+            `predicted`: only those annotated as background are counted.
+    """
+
+    labels: Int[Tensor, "b h w"]
+    predicted: Int[Tensor, "b h w"]
+    accepted: Bool[Tensor, "b h w"]
+
+
+Rule = Callable[[Float[Tensor, "b k h w"], Int[Tensor, "b h w"]], Ruling]
+"""Judges a batch by the previous model's logits and the annotated labels (255 void)."""
+
+
+@final
+class Writer:
+    """Runs the previous model on whole photographs and writes what a rule makes of it.
+
+    Attributes:
+        known: Names of the classes of the steps before, background first: all that labels may hold
+            in the previous model's place.
+        total: Number of classes, those of this step included.
+    """
+
+    def __init__(self, out: Path, task: Task, batch_size: int) -> None:
+        """Loads the previous model and the photographs of all lists.
+
+        Args:
+            out: Folder of the label images and the manifest.
+            task: What to label.
+            batch_size: Photographs at a time; only those of one size share a batch.
+
+        Raises:
+            InputError: The model or a photograph cannot be read.
+        """
+        classes = task.lists["train"].classes
+        self.known = [name for step in classes[:-1] for name in step]
+        self.total = len(self.known) + len(classes[-1])
+        self._out, self._task, self._batch_size = out, task, batch_size
+        self._device = choose_device()
+        self._segmenter = load(task.model, self._device).segmenter
+        self._images = {key: Images(task.dataset, chosen) for key, chosen in task.lists.items()}
+
+    def predictions(
+        self, which: str
+    ) -> Iterator[tuple[list[str], Float[Tensor, "b k h w"], Int[Tensor, "b h w"]]]:
+        """Yields names, the previous model's logits and the annotated labels of a list's images."""
+        images = self._images[which]
+        batches = images.whole(self._batch_size, self._device)
+        for names, batch in self._task.progress(batches, len(images)):
+            with torch.inference_mode():
+                logits = self._segmenter(batch.images).logits
+            yield names, logits, batch.labels
+
+    def write(self, rule: Rule, thresholds: Sequence[float | None]) -> None:
+        """Writes the label images of all lists and the manifest.
+
+        Args:
+            rule: What becomes of a batch.
+            thresholds: Of each class in `known`, for the manifest; JSON has no infinity.
+
+        Raises:
+            InputError: A file cannot be written.
+        """
+        counts = torch.zeros(2, len(self.known), dtype=torch.int64)
+        background = 0
+        for which in self._images:
+            for names, logits, labels in self.predictions(which):
+                ruling = rule(logits, labels)
+                open_to_rule = labels == BACKGROUND
+                background += int(open_to_rule.sum())
+                counts += self._count(ruling, open_to_rule)
+                for name, image in zip(names, ruling.labels.cpu().numpy(), strict=True):
+                    with replacing(self._out / which / f"{name}.png") as temporary:
+                        save_labels(temporary, image)
+        rows = zip(self.known, thresholds, *counts.tolist(), strict=True)
+        keys = ("class", "threshold", "predicted", "accepted")
+        manifest = {
+            "images": {key: images.names for key, images in self._images.items()},
+            "background": background,
+            "classes": [dict(zip(keys, row, strict=True)) for row in rows],
+        }
+        write_json(self._out / "manifest.json", manifest)
+
+    def _count(self, ruling: Ruling, background: Bool[Tensor, "b h w"]) -> Int[Tensor, "2 k"]:
+        """Counts background pixels predicted to be of each class, and those accepted."""
+        size = len(self.known)
+        counted = background & (ruling.predicted >= 0) & (ruling.predicted < size)
+        each = [ruling.predicted[where] for where in (counted, counted & ruling.accepted)]
+        return torch.stack([torch.bincount(values, minlength=size) for values in each]).cpu()

@@ -1,0 +1,49 @@
+"""SSUL's pseudo-labels: old classes whose own yes-or-no score is high.
+
+Cha et al., SSUL: Semantic Segmentation with Unknown Label for Exemplar-based Class-Incremental
+Learning, NeurIPS 2021, https://arxiv.org/abs/2106.11562.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import ClassVar, final
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cssegcore.core.types import Scores
+from cssegcore.method._confident_labels import check_threshold, completed
+from cssegcore.method.pseudo_labels._base import PseudoLabels, Task
+from cssegcore.method.pseudo_labels._writing import Ruling, Writer
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Sigmoid(PseudoLabels):
+    """`confident_labels` on the whole photograph; what is not sure stays background.
+
+    Attributes:
+        threshold: Least score that is believed; 0.7 is published.
+        batch_size: Photographs at a time.
+    """
+
+    threshold: float = 0.7
+    batch_size: int = 4
+
+    scores: ClassVar[Scores | None] = "sigmoid"
+
+    def __post_init__(self) -> None:
+        check_threshold(self.threshold)
+        if self.batch_size < 1:
+            raise ValueError(f"`batch_size` must be >= 1, got {self.batch_size}")
+
+    def write(self, out: Path, task: Task) -> None:
+        writer = Writer(out, task, self.batch_size)
+        known = len(writer.known)
+
+        def rule(old_logits: Float[Tensor, "b k h w"], labels: Int[Tensor, "b h w"]) -> Ruling:
+            background = old_logits.shape[1] - known  # 1 if the unknown class is before it
+            sure = completed(old_logits, labels, self.threshold, background, "sigmoid")
+            return Ruling(sure, old_logits.argmax(1) - background, sure != labels)
+
+        writer.write(rule, [None] + [self.threshold] * (known - 1))

@@ -1,0 +1,130 @@
+"""What a way of replaying earlier steps does. No torch here: most methods replay nothing."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from cssegcore.core.files import write_json
+from cssegcore.core.types import Scores
+from cssegcore.data.dataset import Dataset
+from cssegcore.scenario.scenario import StepList
+
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+"""Wraps an iterable (second argument: how many)."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """The moment before a step, when exemplars are chosen.
+
+    Attributes:
+        dataset: Where photographs and annotations lie.
+        current: Training list of the step to come.
+        finished: Training list of the step before it, its classes annotated.
+        kept: The exemplars of the step before; none if there are none.
+        model: File of the model of the step before.
+        seed: Of the whole run.
+        progress: Wraps the iterable of batches (second argument: number of photographs).
+    """
+
+    dataset: Dataset
+    current: StepList
+    finished: StepList
+    kept: StepList | None
+    model: Path
+    seed: int
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """The moment before a step, when images are made.
+
+    Attributes:
+        dataset: Where photographs and annotations lie.
+        current: Training list of the step to come.
+        augmentation: The section `augmentation`: images are made at the size of its views.
+        kept: Folder of the images made before the steps before.
+        model: File of the model of the step before.
+        seed: Of the whole run.
+        resume: Names the file for what is finished, should the process be killed; it reads all
+            that determines the result, so a part that makes nothing does not ask.
+        progress: Wraps the iterable of iterations.
+        tell: Called with a line about each finished batch.
+    """
+
+    dataset: Dataset
+    current: StepList
+    augmentation: Mapping[str, object]
+    kept: Path
+    model: Path
+    seed: int
+    resume: Callable[[], Path]
+    progress: Progress
+    tell: Callable[[str], None]
+
+
+class Replay:
+    """Brings samples of earlier steps into a step: kept photographs, made ones, or none.
+
+    Samples take places in the step's own batches; or, if a part names `terms`, they form batches
+    of their own, and those terms are all that is asked of them.
+
+    Attributes:
+        remembers: Whether it keeps photographs of the dataset.
+        synthesizes: Whether it makes images.
+        scores: How it reads the previous model's logits; None if it reads none.
+        share: Share of the images of an iteration that are replayed.
+        size: Number of the dataset's photographs it keeps.
+        moves_statistics: Whether replayed batches of their own move the running statistics that
+            photographs meet in the test.
+        shifted: Whether replayed labels go through the rule for the unknown class like all others.
+        rehearsal: Numbers that a training reads and neither `remember` nor `synthesize`.
+        terms: Recipes of losses over batches of replayed samples, by name.
+    """
+
+    remembers: ClassVar[bool] = False
+    synthesizes: ClassVar[bool] = False
+    scores: ClassVar[Scores | None] = None
+    rehearsal: ClassVar[tuple[str, ...]] = ()
+    share: float = 0.0
+    size: int = 0
+    moves_statistics: bool = True
+    shifted: bool = True
+
+    @property
+    def terms(self) -> Mapping[str, dict[str, object]]:
+        """No terms of their own, so that samples join the step's batches."""
+        return {}
+
+    def check_size(self, size: int) -> None:
+        """Makes sure that samples of `size` pixels a side can be made; by default none is made.
+
+        Raises:
+            InputError: They cannot.
+        """
+        return
+
+    def making(self, recipe: Mapping[str, object]) -> dict[str, object]:
+        """Returns what of the part's recipe determines what its stages leave.
+
+        Raises:
+            InputError: It names a file that cannot be read.
+        """
+        return {key: value for key, value in recipe.items() if key not in self.rehearsal}
+
+    def remember(self, out: Path, task: Task) -> None:
+        """Writes `manifest.json` below `out` and, if it keeps photographs, `list.json`.
+
+        `list.json` is a `StepList` for the step to come: its `classes` and `raw`, and every class
+        seen so far, the new ones included, in `visible`. The manifest has the names (`images`) and,
+        if any are kept, how many were chosen for each class (`classes`).
+        """
+        del task
+        write_json(out / "manifest.json", {"images": []})
+
+    def synthesize(self, out: Path, task: Synthesis) -> None:
+        """Writes `manifest.json` below `out` and, if it makes images, those and `list.json`."""
+        del task
+        write_json(out / "manifest.json", {"images": []})

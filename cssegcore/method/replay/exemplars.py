@@ -1,0 +1,165 @@
+"""SSUL-M's memory: photographs of earlier steps, every class seen as often as possible.
+
+Cha et al., SSUL: Semantic Segmentation with Unknown Label for Exemplar-based Class-Incremental
+Learning, NeurIPS 2021, https://arxiv.org/abs/2106.11562.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import ClassVar, Literal, final
+
+import numpy as np
+from jaxtyping import Bool, Int, UInt8
+
+from cssegcore.core.files import write_json
+from cssegcore.core.types import BACKGROUND, Scores
+from cssegcore.method.replay._base import Replay, Task
+from cssegcore.scenario.scenario import StepList
+
+
+def contains(labels: UInt8[np.ndarray, "h w"], known: int) -> Bool[np.ndarray, " c"]:
+    """Tells which of `known` classes (0 is the background, which counts as none) are in labels."""
+    found = np.bincount(labels.ravel(), minlength=known)[:known] > 0
+    found[BACKGROUND] = False
+    return found
+
+
+def orders(
+    candidates: int, known: int, seed: int
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
+    """Shuffles candidates and classes 1.., with the generator and in the order of the release."""
+    rng = np.random.RandomState(seed % 2**32)  # takes no larger one
+    shuffled, class_order = np.arange(candidates), np.arange(1, known)
+    rng.shuffle(shuffled)
+    rng.shuffle(class_order)
+    return shuffled, class_order
+
+
+def choose(
+    shown: Bool[np.ndarray, "n c"],
+    size: int,
+    shuffled: Int[np.ndarray, " n"],
+    class_order: Int[np.ndarray, " m"],
+) -> dict[int, list[int]]:
+    """Chooses candidates in rounds, each class in turn taking the first left that shows it.
+
+    Deviation: it stops when no class finds another candidate; the released loop never ends then.
+
+    Args:
+        shown: Whether a candidate shows a class.
+        size: Number of candidates wanted.
+        shuffled: In which order candidates are looked at.
+        class_order: In which order classes take their turn.
+
+    Returns:
+        The candidates taken for each class, in the order of being taken; none twice.
+    """
+    waiting = {int(c): iter(shuffled[shown[shuffled, c]].tolist()) for c in class_order}
+    chosen: dict[int, list[int]] = {c: [] for c in sorted(waiting)}
+    taken, before = set[int](), -1
+    while before < len(taken) < size:
+        before = len(taken)
+        for c, candidates in waiting.items():
+            free = next((at for at in candidates if at not in taken), None)
+            if free is not None and len(taken) < size:
+                taken.add(free)
+                chosen[c].append(free)
+    return chosen
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Exemplars(Replay):
+    """A memory of fixed size, chosen anew before each step from itself and the step before.
+
+    What a candidate shows is read off its annotation, of all classes seen then if it was kept
+    before; of the step's own classes, completed by what the previous model is sure of, if not.
+
+    Deviations: whole photographs are read, where the release looks at a crop of the centre; a
+    photograph that is kept and stands in the finished step's list too is one candidate, not two;
+    what a kept photograph shows is read again, so that the classes of the finished step count.
+
+    Attributes:
+        size: Photographs kept; 100 (VOC) and 300 (ADE20K) are published.
+        share: Share of a batch that is replaced by exemplars.
+        threshold: Least score of a previous model's class that is believed.
+        batch_size: Photographs at a time.
+        labels: `shifted` makes room for the unknown class, as the network expects. `released` does
+            not, as the released code: background is trained as unknown, the first class as
+            background, a class as the one before it, and only pseudo-labels are where they belong.
+            (There, pseudo-labels may replace the first class as well, as it passes for background.)
+    """
+
+    size: int = 100
+    share: float = 0.5
+    threshold: float = 0.7
+    batch_size: int = 4
+    labels: Literal["shifted", "released"] = "shifted"
+    shifted: bool = dataclasses.field(init=False)
+
+    remembers: ClassVar[bool] = True
+    rehearsal: ClassVar[tuple[str, ...]] = ("share", "labels")
+    scores: ClassVar[Scores | None] = "sigmoid"
+
+    def __post_init__(self) -> None:
+        for name in ("size", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}")
+        if not 0 < self.share < 1:
+            raise ValueError(f"`share` must lie in (0, 1), got {self.share}")
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"`threshold` must lie in [0, 1], got {self.threshold}")
+        object.__setattr__(self, "shifted", self.labels == "shifted")
+
+    def remember(self, out: Path, task: Task) -> None:
+        kept = task.kept or dataclasses.replace(task.finished, images=[])
+        there = set(kept.names)
+        new = [image for image in task.finished.images if image[0] not in there]
+        finished = dataclasses.replace(task.finished, images=new)
+        classes = [name for step in finished.classes for name in step]
+
+        look = self._completed if finished.index else _annotated
+        rows = [*_annotated(task, kept, len(classes)), *look(task, finished, len(classes))]
+        shown, candidates = np.stack(rows), kept.images + new
+        chosen = choose(shown, self.size, *orders(len(candidates), len(classes), task.seed))
+        images = [candidates[at] for at in sorted(at for group in chosen.values() for at in group)]
+        seen = [raw for step in task.current.raw for raw in step if raw != BACKGROUND]
+        memory = dataclasses.replace(task.current, visible=sorted(seen), images=images)
+        memory.write(out / "list.json")
+        counts = [
+            {"class": classes[c], "chosen": len(group), "candidates": int(shown[:, c].sum())}
+            for c, group in chosen.items()
+        ]
+        manifest = {"images": memory.names, "wanted": self.size, "classes": counts}
+        write_json(out / "manifest.json", manifest)
+
+    def _completed(
+        self, task: Task, chosen: StepList, known: int
+    ) -> Iterator[Bool[np.ndarray, " c"]]:
+        # here, not above: all else reads no model and pays for no torch
+        import torch
+
+        from cssegcore.data.batches import Images
+        from cssegcore.method._confident_labels import completed
+        from cssegcore.models.checkpoint import load
+        from cssegcore.runtime.device import choose_device
+
+        device = choose_device()
+        segmenter = load(task.model, device).segmenter
+        background = 0 if segmenter.unknown is None else 1
+        images = Images(task.dataset, chosen)
+        for _, batch in task.progress(images.whole(self.batch_size, device), len(images)):
+            with torch.inference_mode():
+                logits = segmenter(batch.images).logits
+                labels = completed(logits, batch.labels, self.threshold, background, "sigmoid")
+            yield from (contains(image, known) for image in labels.byte().cpu().numpy())
+
+
+def _annotated(task: Task, chosen: StepList, known: int) -> Iterator[Bool[np.ndarray, " c"]]:
+    table, dataset = chosen.label_table(), task.dataset
+    with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
+        rows = pool.map(lambda name: contains(table[dataset.label(name)], known), chosen.names)
+        yield from task.progress(rows, len(chosen.names))

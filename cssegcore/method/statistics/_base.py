@@ -1,0 +1,83 @@
+"""A statistic (the part) and its gathering (what runs during one training)."""
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+
+from jaxtyping import Int
+from torch import Tensor
+from torch.nn import Parameter
+
+from cssegcore.models.outputs import Outputs
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """The training that a gathering is for.
+
+    Attributes:
+        index: Place of the step, 0 the base.
+        weights: The weights in training by name, initialised, on the training's device.
+        outputs: Outputs c of the network.
+        num_old: Outputs k of the old model; 1 without one.
+        depth: Channels n of `Features.body`.
+        before: What the step before saved (`Gathering.result`), on the training's device; none in
+            a step that starts afresh.
+    """
+
+    index: int
+    weights: Mapping[str, Parameter]
+    outputs: int
+    num_old: int
+    depth: int
+    before: Tensors | None
+
+
+class Gathering(abc.ABC):
+    """Sees every iteration of one training. Its tensors carry no gradient.
+
+    Attributes:
+        before: What the step before saved; empty if there was none.
+    """
+
+    before: Tensors
+
+    def see_batch(self, outputs: Outputs, labels: Int[Tensor, "b h w"]) -> None:
+        """Called after the forward pass, before the losses of that batch; by default does nothing.
+
+        Args:
+            outputs: Of the network in training.
+            labels: As annotated (no pseudo-labels), network outputs, 255 void.
+        """
+        return
+
+    def see_gradients(self) -> None:
+        """Called when the weights hold the gradients of all losses but the penalties, unclipped."""
+        return
+
+    @property
+    @abc.abstractmethod
+    def state(self) -> dict[str, Tensor]:
+        """Everything that changes during training, for losses and for resuming; not copied."""
+
+    @state.setter
+    @abc.abstractmethod
+    def state(self, state: Tensors) -> None: ...
+
+    @abc.abstractmethod
+    def result(self) -> dict[str, Tensor]:
+        """Returns what the next step needs, once training is over."""
+
+
+class Statistic(abc.ABC):
+    """The numbers of a statistic; the dataclass of a part."""
+
+    @abc.abstractmethod
+    def begin(self, scene: Scene) -> Gathering:
+        """Starts to gather.
+
+        Raises:
+            InputError: `scene.before` does not fit the network.
+        """

@@ -1,0 +1,75 @@
+"""Path integral: by how much each weight's way through training lowered the loss.
+
+Zenke et al., Continual Learning Through Synaptic Intelligence, ICML 2017,
+https://arxiv.org/abs/1703.04200.
+"""
+
+import dataclasses
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cssegcore.method.statistics._base import Gathering, Scene, Statistic, Tensors
+from cssegcore.method.statistics._weights import carried, copies, gradients, named, restore
+
+EPS = 1e-20
+
+
+def path_importance(
+    lowered: Float[Tensor, "*shape"], moved: Float[Tensor, "*shape"]
+) -> Float[Tensor, "*shape"]:
+    """Computes what a weight lowered the loss by, over its squared distance from the start.
+
+    What raised the loss counts nothing.
+    """
+    return (lowered / (moved.square() + EPS)).clamp_(min=0)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Path(Statistic):
+    """The path integral by weight; importances of all steps so far are summed.
+
+    Deviation: the gradient that is multiplied with an iteration's way is the one at its end, as in
+    the released code, so that the first iteration gives nothing and the last one is not seen; the
+    paper has the gradient at its start. Its damping ξ is 1e-20 here.
+    """
+
+    def begin(self, scene: Scene) -> Gathering:
+        return _Gathering(scene)
+
+
+class _Gathering(Gathering):
+    def __init__(self, scene: Scene) -> None:
+        self.before = scene.before or {}
+        self._weights = scene.weights
+        self._earlier = carried(scene.weights, self.before, 0.0)
+        self._start = copies(scene.weights)
+        self._last = copies(scene.weights)
+        self._lowered = carried(scene.weights, {}, 0.0)
+
+    @torch.no_grad()
+    def see_gradients(self) -> None:
+        for name, gradient in gradients(self._weights).items():
+            weight, last = self._weights[name], self._last[name]
+            self._lowered[name].addcmul_(gradient, last - weight)
+            last.copy_(weight)
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        return named("lowered/", self._lowered) | named("last/", self._last)
+
+    @state.setter
+    def state(self, state: Tensors) -> None:
+        restore(self.state, state)
+
+    @torch.no_grad()
+    def result(self) -> dict[str, Tensor]:
+        return {
+            name: path_importance(self._lowered[name], weight - self._start[name]) + earlier
+            for (name, weight), earlier in zip(
+                self._weights.items(), self._earlier.values(), strict=True
+            )
+        }

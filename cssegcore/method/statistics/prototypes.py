@@ -1,0 +1,131 @@
+"""SDR's prototypes: the running mean of the features of each class.
+
+Michieli and Zanuttigh, Continual Semantic Segmentation via Repulsion-Attraction of Sparse and
+Disentangled Latent Representations, CVPR 2021, https://arxiv.org/abs/2103.06342.
+"""
+
+import dataclasses
+from typing import Literal, final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cssegcore.core.errors import InputError
+from cssegcore.core.types import BACKGROUND, IGNORE
+from cssegcore.method._class_features import Gather, class_sums, nearest, released_gather
+from cssegcore.method.statistics._base import Gathering, Scene, Statistic, Tensors
+from cssegcore.models.outputs import Outputs
+
+Setting = Literal["overlapped", "disjoint", "sequential", "partitioned"]
+
+
+def without_background(
+    labels: Int[Tensor, "b h w"], setting: Setting, index: int, gather: Gather = "intended"
+) -> Int[Tensor, "b h w"]:
+    """Ignores the background where it may hide other classes.
+
+    Overlapped and partitioned images hide old and new ones in every step, disjoint ones old ones
+    after the base step (`index` 0), sequential ones none.
+
+    Deviation: the released code (`released`) drops the smallest id of the batch, which in a batch
+    without background is a class; and it breaks off at a batch of nothing else, which here adds
+    nothing.
+    """
+    if setting == "sequential" or (setting == "disjoint" and index == 0):
+        return labels
+    left_out = BACKGROUND if gather == "intended" else labels.min()
+    return torch.where(labels == left_out, IGNORE, labels)
+
+
+def update_prototypes(
+    means: Float[Tensor, "c n"],
+    counts: Int[Tensor, " c"],
+    features: Float[Tensor, "b n h w"],
+    labels: Int[Tensor, "b h w"],
+    gather: Gather = "intended",
+) -> tuple[Float[Tensor, "c n"], Int[Tensor, " c"]]:
+    """Takes a batch into the mean over all pixels so far, all epochs alike.
+
+    Args:
+        means: Of the `counts` pixels of each class so far.
+        counts: As said.
+        features: Of the batch.
+        labels: At the size of the features; 255 takes no part.
+        gather: See `released_gather`; a mean's is `n p`.
+    """
+    if gather == "released":
+        features = released_gather(features, labels, "n p")
+    sums, found = class_sums(features, labels, len(means))
+    total = counts + found
+    # not (sum + count · mean) / total: products with millions of pixels would cost float32 digits
+    step = (sums - found[:, None] * means) / total.clamp(min=1)[:, None]
+    return means + step.to(means.dtype), total
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Prototypes(Statistic):
+    """Means of `Features.body` by class, `means` [c, n] and how many pixels they are of, `counts`.
+
+    Old classes go on from the step before; what was left out of every batch stays 0.
+
+    Attributes:
+        gather: See `released_gather`.
+        setting: Of the scenario; decides where background is left out (`without_background`).
+    """
+
+    gather: Gather = "intended"
+    setting: Setting = "overlapped"
+
+    def begin(self, scene: Scene) -> Gathering:
+        return _Running(self, scene)
+
+
+class _Running(Gathering):
+    def __init__(self, part: Prototypes, scene: Scene) -> None:
+        self._part, self._index = part, scene.index
+        self.before = scene.before or {}
+        device = next((w.device for w in scene.weights.values()), None)
+        self._means = torch.zeros(scene.outputs, scene.depth, device=device)
+        self._counts = torch.zeros(scene.outputs, dtype=torch.int64, device=device)
+        if scene.num_old > 1:
+            means, counts = _old_rows(self.before, scene)
+            self._means[: scene.num_old], self._counts[: scene.num_old] = means, counts
+
+    @torch.no_grad()
+    def see_batch(self, outputs: Outputs, labels: Int[Tensor, "b h w"]) -> None:
+        body = outputs.features.body
+        small = nearest(labels, (body.shape[2], body.shape[3]))
+        small = without_background(small, self._part.setting, self._index, self._part.gather)
+        self._means, self._counts = update_prototypes(
+            self._means, self._counts, body, small, self._part.gather
+        )
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        return {"means": self._means, "counts": self._counts}
+
+    @state.setter
+    def state(self, state: Tensors) -> None:
+        self._means, self._counts = state["means"], state["counts"]
+
+    def result(self) -> dict[str, Tensor]:
+        return self.state
+
+
+def _old_rows(before: Tensors, scene: Scene) -> tuple[Tensor, Tensor]:
+    """Returns the means and counts of the old classes, or says why they do not fit."""
+    wanted = {"means": (scene.num_old, scene.depth), "counts": (scene.num_old,)}
+    for name, shape in wanted.items():
+        if name not in before:
+            raise InputError(
+                f"Step {scene.index} needs the prototypes of {scene.num_old} old outputs, and the"
+                f" step before saved none: list the part `prototypes` in `method.base.statistics`."
+            )
+        if before[name].shape != shape:
+            raise InputError(
+                f"Step {scene.index} needs `{name}` of the old prototypes of shape {shape}, and the"
+                f" step before saved {tuple(before[name].shape)}: train that step again."
+            )
+    return before["means"], before["counts"]

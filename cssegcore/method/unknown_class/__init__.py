@@ -1,0 +1,3 @@
+"""Whether a class "unknown" is split off the background: one module a rule, found by name."""
+
+from cssegcore.method.unknown_class._base import Unknown as Unknown

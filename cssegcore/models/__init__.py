@@ -1,0 +1,1 @@
+"""Networks: feature extractors, heads, and the files they are saved in."""

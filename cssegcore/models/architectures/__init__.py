@@ -1,0 +1,1 @@
+"""Architectures: a backbone and a decoder, one module each, found by name."""

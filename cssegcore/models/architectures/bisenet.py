@@ -1,0 +1,156 @@
+"""BiSeNet on torchvision's ResNets: a shallow path for detail, a deep one for context.
+
+Yu et al., BiSeNet: Bilateral Segmentation Network for Real-time Semantic Segmentation, ECCV 2018,
+https://arxiv.org/abs/1808.00897. The layers are those that it was published with for continual
+segmentation, in
+https://github.com/francescodisalvo05/incremental-learning-semantic-segmentation: the deepest
+features are multiplied by their global average, where the paper adds it, and fusion gives 256
+channels to classifiers of one 1x1 convolution. Output stride 8.
+"""
+
+import dataclasses
+import math
+from typing import Literal, final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cssegcore.core.errors import InputError
+from cssegcore.models._base import Architecture, Trunk
+from cssegcore.models.backbones.pretrained import Weights
+from cssegcore.models.backbones.resnet import check_weights, resnet
+from cssegcore.models.outputs import Features
+
+SPATIAL = (64, 128, 256)
+"""Channels of the spatial path at stride 2, 4 and 8."""
+FUSED = 256
+CONTEXT = {"resnet18": (256, 512), "resnet50": (1024, 2048), "resnet101": (1024, 2048)}
+"""Channels of the last two stages, at stride 16 and 32."""
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class BiSeNet(Architecture):
+    """Backbone, its starting weights, and what auxiliary classifiers count.
+
+    Attributes:
+        backbone: Which of torchvision's ResNets is the context path.
+        weights: Of the context path: `none` (from scratch), `imagenet` (torchvision's, downloaded
+            or cached), or the path of a state dict of that torchvision network.
+        auxiliary: What the losses of the two auxiliary classifiers are multiplied by; 0 builds
+            none. Published: 1.
+    """
+
+    backbone: Literal["resnet18", "resnet50", "resnet101"]
+    weights: str = "imagenet"
+    auxiliary: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.auxiliary < math.inf:
+            raise ValueError(f"`auxiliary` must be a finite number >= 0, got {self.auxiliary}")
+        self.start()
+
+    def start(self) -> Weights:
+        """Says what the context path begins with.
+
+        Raises:
+            ValueError: `weights` names nothing.
+        """
+        return Weights(self.backbone, self.weights)
+
+    def check(self) -> None:
+        check_weights(self.start())
+
+    def trunk(self) -> Trunk:
+        return _BiSeNetTrunk(self)
+
+
+class _BiSeNetTrunk(Trunk):
+    def __init__(self, numbers: BiSeNet) -> None:
+        super().__init__()
+        middle, deep = CONTEXT[numbers.backbone]
+        self.channels, self.body_channels = FUSED, deep
+        self.auxiliary_weight = numbers.auxiliary
+        if numbers.auxiliary:
+            self.auxiliary_channels = (middle, deep)
+        self.spatial = nn.Sequential(
+            *(_normed(n, m, stride=2) for n, m in zip((3, *SPATIAL), SPATIAL, strict=False))
+        )
+        self.refine_middle, self.refine_deep = _Refinement(middle), _Refinement(deep)
+        self.fusion = _Fusion(SPATIAL[-1] + middle + deep, FUSED)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        self.backbone = resnet(numbers.start())  # initialises itself
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Features:
+        refinements = (self.refine_middle, self.refine_deep)
+        if len(images) == 1 and any(r.norm.training for r in refinements):
+            raise InputError(
+                "bisenet cannot train on one image a batch, whose pooled features have no"
+                " variance: set `optimizer.batch_size` to 2 or more and give the step two images."
+            )
+        spatial, taps = self.spatial(images), self.backbone(images)
+        body = F.relu(taps[-1])
+        context = (
+            self.refine_middle(F.relu(taps[-2])),
+            self.refine_deep(body) * _pooled(body),
+        )
+        middle, deep = (F.interpolate(c, spatial.shape[-2:], mode="bilinear") for c in context)
+        top = self.fusion(torch.cat([spatial, middle, deep], 1))
+        extra = self.training and self.auxiliary_channels
+        return Features(taps, body, top, (middle, deep) if extra else ())
+
+    def stems(self) -> list[nn.BatchNorm2d]:
+        return [self._spatial_norms()[0], *super().stems()]
+
+    def described(self) -> list[nn.BatchNorm2d]:
+        """Returns the normalisations of both paths.
+
+        Those of the refinements see one pixel an image, too few to tell photographs by.
+        """
+        return self._spatial_norms() + super().described()
+
+    def _spatial_norms(self) -> list[nn.BatchNorm2d]:
+        return [m for m in self.spatial.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+class _Refinement(nn.Module):
+    """The paper's attention refinement module: weighs channels by what the whole image shows."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, channels, 1)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, features: Float[Tensor, "b n h w"]) -> Float[Tensor, "b n h w"]:
+        return features * self.norm(self.convolution(_pooled(features))).sigmoid()
+
+
+class _Fusion(nn.Module):
+    """The paper's feature fusion module: a convolution, whose channels it weighs."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.project = _normed(inputs, outputs)
+        self.weigh = nn.Sequential(
+            nn.Conv2d(outputs, outputs, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(outputs, outputs, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, joined: Float[Tensor, "b n h w"]) -> Float[Tensor, "b m h w"]:
+        fused = self.project(joined)
+        return fused * self.weigh(_pooled(fused)) + fused
+
+
+def _normed(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+def _pooled(features: Float[Tensor, "b n h w"]) -> Float[Tensor, "b n 1 1"]:
+    return features.mean((2, 3), keepdim=True)

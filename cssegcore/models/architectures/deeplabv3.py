@@ -1,0 +1,147 @@
+"""DeepLabV3 on ResNets.
+
+Chen et al., Rethinking Atrous Convolution for Semantic Image Segmentation, 2017,
+https://arxiv.org/abs/1706.05587. The decoder is the one that the MiB family published its numbers
+with: the pooled branch is added to the projected convolutions instead of concatenated, activations
+are leaky, and there is no dropout (https://github.com/fcdl94/MiB, modules/deeplab.py).
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal, final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cssegcore.core.errors import InputError
+from cssegcore.models._base import Architecture, Trunk
+from cssegcore.models.backbones.pretrained import Style, Weights
+from cssegcore.models.backbones.resnet import check_weights, resnet
+from cssegcore.models.outputs import Features
+
+LEAK = 0.01
+RATES = {16: (6, 12, 18), 8: (12, 24, 32)}
+"""Dilations of the decoder by output stride; 32 (not 36) as the MiB family published it."""
+WINDOW = 32
+"""Side of the pooled branch's window in evaluation: a training crop of 512 at output stride 16."""
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class DeepLabV3(Architecture):
+    """Backbone, output stride and starting weights.
+
+    Attributes:
+        backbone: Which ResNet; those whose blocks can be dilated.
+        output_stride: 16 or 8.
+        weights: `none` (from scratch), `imagenet` (torchvision's, downloaded or cached), or the
+            path of a file: a state dict of that torchvision network, or with `style: mapillary` an
+            in-place ABN checkpoint (`resnet101_iabn_sync.pth.tar`), which alone has that style.
+        depth: Channels d of the decoder.
+        style: Whose ResNet. `torchvision`: ReLU, and the first block of a dilated stage has the
+            dilation of the stage before. `mapillary`, on which MiB and PLOP were published: leaky
+            ReLU, and all its blocks are dilated.
+        sha256: What the digest of the weights' file begins with; "": anything. `check` looks.
+    """
+
+    backbone: Literal["resnet50", "resnet101"] = "resnet101"
+    output_stride: Literal[16, 8] = 16
+    weights: str = "imagenet"
+    depth: int = 256
+    style: Style = "torchvision"
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if self.depth < 1:
+            raise ValueError(f"`depth` must be >= 1, got {self.depth}")
+        self.start()
+
+    def start(self) -> Weights:
+        """Says what the backbone begins with.
+
+        Raises:
+            ValueError: `weights` names nothing, or `sha256` is no digest.
+        """
+        return Weights(self.backbone, self.weights, self.style, self.sha256)
+
+    def check(self) -> None:
+        check_weights(self.start())
+
+    def trunk(self) -> Trunk:
+        return _DeepLabTrunk(self)
+
+
+class _DeepLabTrunk(Trunk):
+    def __init__(self, numbers: DeepLabV3) -> None:
+        super().__init__()
+        self.channels, self.body_channels = numbers.depth, 2048
+        dilate = (False, numbers.output_stride == 8, True)
+        backbone = resnet(numbers.start(), dilate)
+        self.backbone, self.activation = backbone, backbone.activation
+        self.decoder = _Decoder(2048, numbers.depth, RATES[numbers.output_stride])
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Features:
+        if self.decoder.pooled_norm[0].training and len(images) == 1:
+            raise InputError(
+                "deeplabv3 cannot train on one image a batch, whose pooled features have no"
+                " variance: set `optimizer.batch_size` to 2 or more and give the step two images."
+            )
+        taps = self.backbone(images)
+        body = self.activation(taps[-1])
+        return Features(taps, body, self.decoder(body))
+
+
+class _Decoder(nn.Module):
+    """Atrous spatial pyramid pooling, summed with a pooled branch.
+
+    That branch takes the mean of the whole crop in training, and in evaluation of a window, so that
+    large photographs are seen in pieces as large as crops; the two agree up to 32 x 32 features.
+    """
+
+    def __init__(self, inputs: int, depth: int, rates: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            [nn.Conv2d(inputs, depth, 1, bias=False)]
+            + [nn.Conv2d(inputs, depth, 3, 1, r, r, bias=False) for r in rates]
+        )
+        self.branches_norm = _activated(4 * depth)
+        self.project = nn.Conv2d(4 * depth, depth, 1, bias=False)
+        self.pooled = nn.Conv2d(inputs, depth, 1, bias=False)
+        self.pooled_norm = _activated(depth)
+        self.pooled_project = nn.Conv2d(depth, depth, 1, bias=False)
+        self.norm = _activated(depth)
+        gain = nn.init.calculate_gain("leaky_relu", LEAK)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_normal_(module.weight, gain)
+
+    def forward(self, body: Float[Tensor, "b n hs ws"]) -> Float[Tensor, "b d hs ws"]:
+        spread = self.branches_norm(torch.cat([branch(body) for branch in self.branches], 1))
+        mean = body.mean((2, 3), keepdim=True) if self.training else _windowed(body)
+        pooled = self.pooled_project(self.pooled_norm(self.pooled(mean)))
+        return self.norm(self.project(spread) + _widened(pooled, spread.shape[-2:]))
+
+
+def _windowed(body: Float[Tensor, "b n h w"]) -> Float[Tensor, "b n hp wp"]:
+    """Returns the mean in every place of the window."""
+    h, w = (min(WINDOW, side) for side in body.shape[-2:])
+    # along one axis, then the other: eight times quicker
+    return F.avg_pool2d(F.avg_pool2d(body, (h, 1), 1), (1, w), 1)
+
+
+def _widened(pooled: Float[Tensor, "b d hp wp"], size: Sequence[int]) -> Tensor:
+    """Repeats the margins up to `size`, one more below and right where it does not come out even.
+
+    The released code does so before its 1x1 convolutions, which makes no difference.
+    """
+    if pooled.shape[-2:] == (1, 1):
+        return pooled  # adds to every place as it is
+    down, across = (full - side for full, side in zip(size, pooled.shape[-2:], strict=True))
+    margins = (across // 2, across - across // 2, down // 2, down - down // 2)
+    return F.pad(pooled, margins, mode="replicate")
+
+
+def _activated(channels: int) -> nn.Sequential:
+    return nn.Sequential(nn.BatchNorm2d(channels), nn.LeakyReLU(LEAK))

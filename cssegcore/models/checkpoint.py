@@ -1,0 +1,119 @@
+"""A step's model on disk: weights and gathered statistics as safetensors, and what they are for."""
+
+import dataclasses
+import json
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
+from torch import Tensor
+
+from cssegcore.core.config import build
+from cssegcore.core.errors import InputError
+from cssegcore.core.files import replacing
+from cssegcore.core.registry import make_part
+from cssegcore.core.types import Scores
+from cssegcore.models._base import Architecture
+from cssegcore.models.heads import HeadKind
+from cssegcore.models.segmenter import Segmenter
+
+NETWORKS = "cssegcore.models.architectures"
+HEADS = "cssegcore.models.heads"
+KEY = "cssegcore"
+GATHERED = "statistics"
+
+Statistics = Mapping[str, Mapping[str, Tensor]]
+"""What each statistic saved, by the part's name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """What a model file says of itself.
+
+    Attributes:
+        step: The step that made it.
+        network: The recipe of its architecture.
+        head: The recipe of its heads.
+        unknown: How the score of the unknown class is read, None if there is no such class.
+        classes: Names of the classes it tells apart, a list for each step, background first; empty
+            for steps that brought domains.
+        raw: The dataset's label of each.
+    """
+
+    step: str
+    network: dict[str, object]
+    head: dict[str, object]
+    unknown: Scores | None
+    classes: list[list[str]]
+    raw: list[list[int]]
+
+    def segmenter(self) -> Segmenter:
+        """Builds the network with fresh weights.
+
+        Raises:
+            InputError: The architecture or head is unknown, or a number or weight file is wrong.
+        """
+        architecture = make_part(NETWORKS, Architecture, self.network, "model")
+        kind = make_part(HEADS, HeadKind, self.head, "method.base.head")
+        outputs = [len(names) for names in self.classes if names]
+        return Segmenter(architecture.trunk(), kind, outputs, self.unknown)
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A model as it was saved, in evaluation mode."""
+
+    segmenter: Segmenter
+    model: Model
+    statistics: Statistics
+
+
+def save(path: Path, segmenter: Segmenter, model: Model, statistics: Statistics) -> None:
+    """Writes weights, statistics and description; the same values give the same bytes."""
+    tensors = dict(segmenter.state_dict())
+    for name, gathered in statistics.items():
+        tensors |= {f"{GATHERED}|{name}|{key}": value for key, value in gathered.items()}
+    # clones: statistics may share memory with one another, which the format refuses
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    with replacing(path) as temporary:
+        text = json.dumps(dataclasses.asdict(model), sort_keys=True, ensure_ascii=False)
+        # not `save_file`, whose error over a full disk is no OSError
+        temporary.write_bytes(serialize(tensors, {KEY: text}))
+
+
+def load(path: Path, device: torch.device) -> Loaded:
+    """Reads a model.
+
+    Raises:
+        InputError: The file is missing, damaged, or no model of this library.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get(KEY)
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 - no mapping
+    except FileNotFoundError:
+        raise InputError(f"the model {path} does not exist: run `dvc repro` first.") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"the model {path} cannot be read ({error}): delete it and run `dvc repro` again."
+        ) from None
+    if text is None:
+        raise InputError(f"{path} holds weights, but no model of cssegcore: choose another file.")
+    statistics: dict[str, dict[str, Tensor]] = {}
+    for key in [k for k in tensors if k.startswith(f"{GATHERED}|")]:
+        _, name, rest = key.split("|", 2)
+        statistics.setdefault(name, {})[rest] = tensors.pop(key).to(device)
+    try:
+        model = build(Model, json.loads(text), str(path))
+        fresh = {"weights": "none"} if "weights" in model.network else {}
+        segmenter = dataclasses.replace(model, network=model.network | fresh).segmenter()
+        segmenter.load_state_dict(tensors)
+    except (json.JSONDecodeError, RuntimeError) as error:
+        raise InputError(
+            f"the weights in {path} do not fit what it says of them"
+            f" ({textwrap.shorten(str(error), 160)}): run `dvc repro` to make it again."
+        ) from None
+    return Loaded(segmenter.to(device).eval(), model, statistics)

@@ -1,0 +1,173 @@
+"""The incremental segmenter: a trunk and a head for each group of outputs, concatenated."""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from cssegcore.core.types import Scores
+from cssegcore.models._base import Trunk
+from cssegcore.models.fuse_batchnorm import folded
+from cssegcore.models.heads import Head, HeadKind
+from cssegcore.models.outputs import Outputs
+
+Unknown = Scores | None
+"""Whether output 0 is the unknown class, and how its score is read when it joins background's."""
+
+
+@final
+class Segmenter(nn.Module):
+    """Trunk -> heads -> logits at the photograph's size.
+
+    As in MiB (Cermelli et al., CVPR 2020): logits are upsampled bilinearly (corners not aligned)
+    inside the network, so that every loss acts on full-size logits.
+    """
+
+    def __init__(
+        self, trunk: Trunk, kind: HeadKind, outputs: Sequence[int], unknown: Unknown = None
+    ) -> None:
+        """Builds a head for each step.
+
+        Args:
+            trunk: Backbone and decoder.
+            kind: How heads are built.
+            outputs: Classes of each step, the background counted in the first.
+            unknown: With an unknown class, it and the background have heads of their own, the
+                first two.
+        """
+        super().__init__()
+        self.trunk = trunk
+        self.unknown: Unknown = unknown
+        self._kind = kind
+        self._held: list[nn.Module] = []
+        self._still: list[Trunk] = []  # in a list, so that its weights are not the network's
+        self._constant = False
+        first, *later = outputs
+        groups = [first] if unknown is None else [1, 1, first - 1]
+        self.heads = nn.ModuleList(kind.build(trunk.channels, n) for n in [*groups, *later])
+        self.auxiliary = nn.ModuleList(
+            nn.ModuleList(kind.build(depth, n) for n in [*groups, *later])
+            for depth in trunk.auxiliary_channels
+        )
+
+    def grow(self, outputs: int) -> None:
+        """Adds the head of a new step, with fresh weights, and its auxiliary heads."""
+        device = next(self.parameters()).device
+        self.heads.append(self._kind.build(self.trunk.channels, outputs).to(device))
+        for depth, heads in zip(self.trunk.auxiliary_channels, self.auxiliary, strict=True):
+            assert isinstance(heads, nn.ModuleList)
+            heads.append(self._kind.build(depth, outputs).to(device))
+
+    @property
+    def groups(self) -> list[Head]:
+        """The heads in order: [unknown, background,] the classes of each step."""
+        return [head for head in self.heads if isinstance(head, Head)]
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs, the unknown class included."""
+        return sum(head.classifier.out_channels for head in self.groups)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes it tells apart, the background included."""
+        return self.outputs - (self.unknown is not None)
+
+    @property
+    def trunk_is_folded(self) -> bool:
+        """Whether a copy of the trunk runs, which does not change."""
+        return bool(self._still)
+
+    @property
+    def _running(self) -> Trunk:
+        return self._still[0] if self._still else self.trunk
+
+    def hold(self, modules: Iterable[nn.Module]) -> None:
+        """Keeps modules in evaluation mode, also when `train()` is called later."""
+        self._held += modules
+        self.train(self.training)
+
+    def fold_trunk(self) -> None:
+        """Runs a quicker copy of the trunk, which must not change from now on, nor move.
+
+        Its normalisations are in evaluation mode; all else stays as it is in training.
+        """
+        still = folded(self.trunk)
+        for module in still.modules():
+            module.training = not isinstance(module, _BatchNorm)
+        self._still = [still]
+
+    def compile_trunk(self, *, constant: bool = False) -> None:
+        """Has the trunk compiled when it first runs; a folded one if there is one.
+
+        Args:
+            constant: Its weights become part of what is compiled, must not change any more, and
+                nothing learns through it.
+        """
+        self._running.compile()
+        self._constant = constant
+
+    def train(self, mode: bool = True) -> "Segmenter":
+        super().train(mode)
+        for module in self._held:
+            module.eval()
+        return self
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Outputs:
+        """Computes logits, in float32 also under autocast: losses need the digits."""
+        with _constants() if self._constant else contextlib.nullcontext():
+            features = self._running(images)
+        size = images.shape[-2:]
+        small = _scored(self.heads, features.top)
+        auxiliary = [  # a trunk gives nothing to read in evaluation
+            _enlarged(_scored(heads.children(), seen), size)
+            for heads, seen in zip(self.auxiliary, features.auxiliary, strict=False)
+        ]
+        return Outputs(_enlarged(small, size), small, features, tuple(auxiliary))
+
+    def classify(self, logits: Float[Tensor, "b c h w"]) -> Int[Tensor, "b h w"]:
+        """Returns the class of each pixel: 0 background, 1.. in learning order."""
+        return classify(logits, self.unknown)
+
+
+@contextlib.contextmanager
+def _constants() -> Iterator[None]:
+    """What is compiled herein takes weights for constants.
+
+    PyTorch does so without gradients only. Every call has to be in here, not `compile` to be told:
+    only so does it look whether a network that comes later has the weights it knows.
+    """
+    import torch._inductor.config as compiler
+
+    with torch.no_grad(), compiler.patch(freezing=True):
+        yield
+
+
+def _scored(heads: Iterable[nn.Module], features: Tensor) -> Float[Tensor, "b c hs ws"]:
+    scored = torch.cat([head(features) for head in heads], dim=1)
+    return scored.float().contiguous()  # upsampling is quicker on planes
+
+
+def _enlarged(small: Tensor, size: Sequence[int]) -> Float[Tensor, "b c h w"]:
+    return F.interpolate(small, tuple(size), mode="bilinear")
+
+
+def classify(logits: Float[Tensor, "b c h w"], unknown: Unknown) -> Int[Tensor, "b h w"]:
+    """Turns logits into classes; the unknown class's score is added to the background's.
+
+    As in SSUL (Cha et al., NeurIPS 2021): the sum may exceed 1, and no threshold is applied.
+
+    Args:
+        logits: Scores of [unknown,] background, classes.
+        unknown: How scores are read if there is an unknown class; None if there is none.
+    """
+    if unknown is None:
+        return logits.argmax(1)
+    scores = logits.sigmoid() if unknown == "sigmoid" else logits.softmax(1)
+    background = scores[:, :1] + scores[:, 1:2]
+    return torch.cat([background, scores[:, 2:]], 1).argmax(1)

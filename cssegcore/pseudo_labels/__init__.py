@@ -1,4 +1,0 @@
-"""What the previous model says about a step's photographs: one module a rule, found by name."""
-
-from cssegcore.pseudo_labels._base import PseudoLabels as PseudoLabels
-from cssegcore.pseudo_labels._base import Task as Task

@@ -1,5 +1,0 @@
-"""What a step sees of earlier ones: one module a way, found by name."""
-
-from cssegcore.replay._base import Replay as Replay
-from cssegcore.replay._base import Synthesis as Synthesis
-from cssegcore.replay._base import Task as Task

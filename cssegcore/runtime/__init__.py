@@ -1,0 +1,1 @@
+"""The machine: devices, processes, and the state of an interrupted training."""

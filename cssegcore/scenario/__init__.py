@@ -1,0 +1,1 @@
+"""Which class arrives when, and which image belongs to which step."""

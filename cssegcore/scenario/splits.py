@@ -1,0 +1,135 @@
+"""Which images each step trains on, is monitored on and is tested on."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from cssegcore.core.errors import InputError
+from cssegcore.data.index import Entry
+from cssegcore.scenario.domains import Chosen, domain_images
+from cssegcore.scenario.partition import partition
+from cssegcore.scenario.scenario import Scenario, StepList
+
+TESTS = ("val", "test")
+
+
+def write_splits(
+    out: Path, scenario: Scenario, entries: Sequence[Entry], table: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    """Writes `STEP/{train,seen,val,test}.json` below `out`; every step has lists of its own.
+
+    train: the step's images by the setting's rule; only its new classes are annotated, in the
+        sequential setting those of earlier steps as well.
+    seen: the training images of all steps up to it, with all their classes annotated (`joint`).
+    val: images of the `val` part that show a new class, annotated as in training.
+    test: images of the `test` part that show any class seen; later classes are told apart.
+
+    Returns:
+        Number of images, by step and list.
+
+    Raises:
+        InputError: A step would have no training or test images.
+    """
+    lists = step_lists(scenario, entries, table)
+    for kinds in lists.values():
+        for kind in ("train", "test"):
+            if not kinds[kind].images:
+                raise _without_images(scenario, kinds[kind].index, kind)
+    for step, kinds in lists.items():
+        for kind, images in kinds.items():
+            images.write(out / step / f"{kind}.json")
+    return {step: {k: len(v.images) for k, v in kinds.items()} for step, kinds in lists.items()}
+
+
+def _without_images(scenario: Scenario, index: int, kind: str) -> InputError:
+    step, said = scenario.steps[index], f"as the setting {scenario.setting!r} asks"
+    if scenario.by_domain:
+        return InputError(
+            f"`steps.{step.name}` has no {kind} images: too few of the dataset's images are of"
+            f" {', '.join(step.domains)}, {said}. Choose other `scenario.domains`."
+        )
+    return InputError(
+        f"`steps.{step.name}` has no {kind} images: no image of the dataset's {kind} part shows"
+        f" {', '.join(step.classes)} {said}. Choose other classes or another `scenario.setting`."
+    )
+
+
+def step_lists(
+    scenario: Scenario, entries: Sequence[Entry], table: Sequence[str]
+) -> dict[str, dict[str, StepList]]:
+    """Returns what `write_splits` writes, by step and list."""
+    chosen = domain_images(scenario, entries) if scenario.by_domain else _shown(scenario, entries)
+    every = [raw for step in scenario.steps for raw in step.raw]
+    lists = {}
+    for step, (own, val, test) in zip(scenario.steps, chosen, strict=True):
+        at, known = step.index, step.index + 1
+        names = {e.name for images in chosen[:known] for e in images.train}
+        seen = [e for e in entries if e.name in names]
+        visible, so_far = scenario.annotated(at), [r for s in scenario.steps[:known] for r in s.raw]
+        lists[step.name] = {
+            "train": _list(scenario, table, at, visible, own, known),
+            "seen": _list(scenario, table, at, so_far, seen, known),
+            "val": _list(scenario, table, at, visible, val, known),
+            "test": _list(scenario, table, at, every, test, len(scenario.steps)),
+        }
+    return lists
+
+
+def _shown(scenario: Scenario, entries: Sequence[Entry]) -> list[Chosen]:
+    """Chooses by the classes that images show."""
+    own, (val, test) = training_images(scenario, entries), (_part(entries, p) for p in TESTS)
+    return [
+        Chosen(
+            own[step.index],
+            [e for e, present in val if not present.isdisjoint(step.raw)],
+            _fitting(test, partial(scenario.tests, index=step.index)),
+        )
+        for step in scenario.steps
+    ]
+
+
+def training_images(scenario: Scenario, entries: Sequence[Entry]) -> list[list[Entry]]:
+    """Returns the training images of each step by the setting's rule, in the dataset's order."""
+    images = _part(entries, "train")
+    if scenario.setting != "partitioned":
+        return [_fitting(images, partial(scenario.trains, index=s.index)) for s in scenario.steps]
+    portions = [(step.index, group) for step in scenario.steps for group in step.portions]
+    places = partition([present for _, present in images], [group for _, group in portions])
+    own: list[list[Entry]] = [[] for _ in scenario.steps]
+    for (entry, _), place in zip(images, places, strict=True):
+        if place is not None:
+            own[portions[place][0]].append(entry)
+    return own
+
+
+def _part(entries: Sequence[Entry], part: str) -> list[tuple[Entry, frozenset[int]]]:
+    """Pairs each image of a part with the raw labels that it shows, gathered once."""
+    return [(e, e.present) for e in entries if part in e.parts]
+
+
+def _fitting(
+    images: Sequence[tuple[Entry, frozenset[int]]], rule: Callable[[frozenset[int]], bool]
+) -> list[Entry]:
+    """Chooses images by what they show, asking once about all that show the same."""
+    fitting = {present for present in {p for _, p in images} if rule(present)}
+    return [e for e, present in images if present in fitting]
+
+
+def _list(
+    scenario: Scenario,
+    table: Sequence[str],
+    index: int,
+    visible: Sequence[int],
+    entries: Sequence[Entry],
+    known: int,
+) -> StepList:
+    """Names the outputs of the first `known` steps; background joins those of step 0."""
+    steps = scenario.steps[:known]
+    return StepList(
+        step=scenario.steps[index].name,
+        index=index,
+        classes=[[table[0]] * (s.index == 0) + list(s.classes) for s in steps],
+        raw=[[0] * (s.index == 0) + list(s.raw) for s in steps],
+        visible=sorted(visible),
+        images=[[e.name, e.digest] for e in entries],
+    )

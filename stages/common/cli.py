@@ -1,0 +1,76 @@
+"""How every stage is run: a typer command whose errors are one line."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import typer
+
+from cssegcore.core.errors import InputError
+
+T = TypeVar("T")
+
+
+def run(command: Callable[..., None]) -> None:
+    """Runs `command` on the command line's arguments.
+
+    What a user can mend is printed as one line with exit status 2, everything else keeps its
+    traceback.
+    """
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(command)
+    try:
+        app(prog_name=f"python -m {sys.modules['__main__'].__spec__.name}")  # type: ignore[union-attr]
+    except (InputError, FloatingPointError) as error:
+        _refuse(str(error))
+    except OSError as error:
+        if error.errno is None or error.filename is None:
+            raise
+        _refuse(
+            f"{error.filename}: {error.strerror}. Mend that and run the same command again;"
+            " finished work is kept."
+        )
+
+
+def _refuse(message: str) -> NoReturn:
+    """Ends the process; of several processes, it is torchrun that says why, once."""
+    told = {"message": message, "timestamp": int(time.time())}
+    if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        Path(file).write_text(json.dumps(told), encoding="utf-8")
+    else:
+        typer.echo(f"error: {message}", err=True)
+    raise SystemExit(2) from None
+
+
+def first() -> bool:
+    """Whether this is the first of several processes (torchrun's `RANK`), or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def say(text: str) -> None:
+    """Prints one line of what was done, from the first process."""
+    if first():
+        typer.echo(text)
+
+
+def interactive() -> bool:
+    """Whether somebody watches: no bars in CI, under DVC, or into a file."""
+    quiet = os.environ.get("CI") or os.environ.get("DVC_STAGE")
+    return first() and not quiet and sys.stderr.isatty()
+
+
+def bar(unit: str, title: str = "") -> Callable[[Iterable[Any], int], Iterable[Any]]:
+    """Returns a wrapper that shows progress over an iterable of a known length."""
+
+    def wrap(items: Iterable[T], total: int) -> Iterable[T]:
+        if not interactive():
+            return items
+        from tqdm import tqdm
+
+        return tqdm(items, title, total, unit=unit, leave=False)
+
+    return wrap

@@ -1,0 +1,230 @@
+"""params.yaml as typed values: the only reader of the file."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from cssegcore.core.config import build, nearest
+from cssegcore.core.errors import InputError
+from cssegcore.scenario.scenario import Scenario, Setting, Void
+
+PARAMS = Path("params.yaml")
+FIRST = "step0"
+
+
+@dataclasses.dataclass(frozen=True)
+class StepParams:
+    """`steps.NAME`: one step.
+
+    Attributes:
+        prev: The step before, `none` for the first.
+        recipe: The section that says how it is trained: `method.base` or `method`.
+        images: Which of its lists it trains on.
+        epochs: Passes over its images.
+        lr: Learning rate at its first iteration.
+    """
+
+    prev: str
+    recipe: Literal["method.base", "method"]
+    images: Literal["train", "seen"]
+    epochs: int
+    lr: float
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"`epochs` must be >= 1, got {self.epochs}")
+        if not 0 < self.lr < float("inf"):
+            raise ValueError(f"`lr` must be > 0, got {self.lr}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ScenarioParams:
+    """`scenario`: which class arrives when.
+
+    Attributes:
+        name: Of the scenario.
+        setting: The rule that gives steps their images.
+        classes: Those that each step learns.
+        last: The last step.
+        order: What the order of the classes is called; `native` is the dataset's own.
+        portions: Finer groups of a step's classes, for the setting `partitioned`.
+        domains: Where each step's images were taken, for the settings by domain.
+    """
+
+    name: str
+    setting: Setting
+    classes: dict[str, list[str]]
+    last: str
+    order: str
+    portions: dict[str, list[list[str]]] = dataclasses.field(default_factory=dict)
+    domains: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationParams:
+    """`evaluation`: how test images are read and shown.
+
+    Attributes:
+        batch_size: Photographs at a time.
+        future: What pixels of classes to come count as.
+        view: Whole photographs at their own size, or a `crop`: the shorter side resized to `size`,
+            then the central square.
+        size: Of a crop, in pixels.
+        panels: Number of photographs shown.
+    """
+
+    batch_size: int
+    future: Literal["background", "ignore"]
+    view: Literal["whole", "crop"]
+    size: int
+    panels: int
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.panels < 0:
+            raise ValueError("`batch_size` must be >= 1 and `panels` >= 0")
+        if self.size < 1:
+            raise ValueError(f"`size` must be >= 1 pixel, got {self.size}")
+
+    @property
+    def reading(self) -> str:
+        """Says how test images are read."""
+        if self.view == "whole":
+            return "whole photographs at their own size"
+        return f"shorter side resized to {self.size}, central crop of {self.size} by {self.size}"
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelParams:
+    """`labels`: what raw 255, void, is in training; no test ever counts it."""
+
+    void: Void
+
+
+@dataclasses.dataclass(frozen=True)
+class PhaseParams:
+    """`schedule.base`, `schedule.increment`: what the steps are filled with."""
+
+    epochs: int
+    lr: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduleParams:
+    """`schedule`: of the base step, and of all later ones."""
+
+    base: PhaseParams
+    increment: PhaseParams
+
+
+@dataclasses.dataclass(frozen=True)
+class PrevParams:
+    """`increments.NAME`: the step before."""
+
+    prev: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Params:
+    """The whole file. Sections kept as mappings are built by the library's own parts."""
+
+    seed: int
+    evaluation: EvaluationParams
+    labels: LabelParams
+    method: dict[str, Any]
+    dataset: dict[str, Any]
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    augmentation: dict[str, Any]
+    schedule: ScheduleParams
+    scenario: ScenarioParams
+    steps: dict[str, StepParams]
+    increments: dict[str, PrevParams]
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"`seed` must be >= 0, got {self.seed}")
+
+    def step(self, name: str) -> StepParams:
+        """Returns the section of a step.
+
+        Raises:
+            InputError: There is no such step.
+        """
+        if name not in self.steps:
+            raise InputError(
+                f"`steps` in {PARAMS} has no {name!r}.{nearest(name, self.steps)}"
+                f" Known: {', '.join(self.steps)}."
+            )
+        return self.steps[name]
+
+    def scenario_of(self, table: tuple[str, ...]) -> Scenario:
+        """Builds the scenario over a dataset's class table."""
+        given = self.scenario
+        return Scenario.of(given.setting, table, given.classes, given.portions, given.domains)
+
+    def check_chain(self) -> None:
+        """Checks that the steps follow each other as `dvc.yaml` will chain them.
+
+        Raises:
+            InputError: A `prev`, `increments` or `scenario.last` does not fit the steps.
+        """
+        names = list(self.scenario.classes)
+        if list(self.steps) != names:
+            raise InputError(
+                f"`steps` must be those of `scenario.classes` ({', '.join(names)}), got"
+                f" {', '.join(self.steps) or 'none'}."
+            )
+        if not names or names[0] != FIRST:
+            raise InputError(f"the first of `scenario.classes` must be {FIRST!r}, got {names[:1]}.")
+        for name, before in zip(names, ["none", *names[:-1]], strict=True):
+            self._check_link(name, before)
+        chain = {name: PrevParams(self.steps[name].prev) for name in names[1:]}
+        if self.increments != chain:
+            raise InputError(
+                "`increments` must name every step but the first with its `prev`:"
+                f" {', '.join(f'{k}: {{prev: {v.prev}}}' for k, v in chain.items())}."
+            )
+        if self.scenario.last != names[-1]:
+            raise InputError(f"`scenario.last` must be {names[-1]!r}, got {self.scenario.last!r}.")
+
+    def _check_link(self, name: str, before: str) -> None:
+        step = self.steps[name]
+        if step.prev != before:
+            raise InputError(f"`steps.{name}.prev` must be {before!r}, got {step.prev!r}.")
+        if name == FIRST and (step.recipe != "method.base" or step.images != "train"):
+            raise InputError(
+                f"`steps.{name}` must have `recipe: method.base` and `images: train`: the base"
+                " step is trained on its own list and shared by methods."
+            )
+        if name != FIRST and step.recipe != "method":
+            raise InputError(f"`steps.{name}.recipe` must be 'method', got {step.recipe!r}.")
+
+
+def read_raw(path: Path = PARAMS) -> dict[str, Any]:
+    """Reads the file as plain data.
+
+    Raises:
+        InputError: The file is missing or no YAML mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"there is no {path} in {Path.cwd()}: run from the repository's root."
+        ) from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} must hold a mapping: run `make params` for the default.")
+    return values
+
+
+def read_params(path: Path = PARAMS) -> Params:
+    """Reads and checks the file's keys and kinds.
+
+    Raises:
+        InputError: One line about the first key that is wrong.
+    """
+    return build(Params, read_raw(path), str(path))

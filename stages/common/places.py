@@ -1,0 +1,30 @@
+"""Where things lie that outlive a run of the pipeline."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def scratch() -> Path:
+    """Returns the folder for resume files, in the main repository.
+
+    DVC runs queued experiments in temporary copies and names the main repository in `DVC_ROOT`.
+    """
+    return Path(os.environ.get("DVC_ROOT") or ".") / ".cssegcore"
+
+
+def resume_path(name: str, sections: Sequence[object], inputs: Sequence[Path]) -> Path:
+    """Names a resume file by everything that determines the result.
+
+    Args:
+        name: What it starts with.
+        sections: Of the parameters.
+        inputs: Files, and folders with all that is in them.
+    """
+    from cssegcore.core.files import digest
+
+    files = sorted(f for i in inputs for f in ([i] if i.is_file() else i.rglob("*")) if f.is_file())
+    text = json.dumps(sections, sort_keys=True)
+    key = digest(text.encode(), *(f.read_bytes() for f in files))
+    return scratch() / "resume" / f"{name}-{key}.pt"

@@ -1,0 +1,80 @@
+"""Which run of MLflow the stages of a pipeline report to, and what they say there."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+from cssegcore.core.files import digest
+from stages import tracking
+from stages.common.params import Params, read_raw
+
+
+def open_run(params: Params, code: Path) -> tracking.Run:
+    """Opens the continual run that `params` describe.
+
+    Args:
+        params: The whole parameter file.
+        code: Folder of the code tables; other code makes another run.
+    """
+    raw = read_raw()
+    tables = digest(*(table.read_bytes() for table in sorted(code.glob("*.json"))))
+    name, scenario = params.method["name"], params.scenario
+    order = "" if scenario.order == "native" else f" order {scenario.order}"
+    return tracking.open_run(
+        tracking.RunInfo(
+            key=tracking.run_key(raw, tables),
+            # MLflow's pages drop what stands before a slash, and cut names after 18 characters
+            experiment=f"{scenario.name.replace('/', ' ')}{order} {scenario.setting}",
+            name=f"{name} · seed {params.seed} · {scenario.name}{order} · {scenario.setting}",
+            params=tracking.flatten(raw),
+            tags={
+                "method": name,
+                "scenario": scenario.name,
+                "order": scenario.order,
+                "setting": scenario.setting,
+            },
+        )
+    )
+
+
+def tell_epoch(nested: tracking.StepRun, row: Mapping[str, float]) -> None:
+    """Records one epoch of a step's training."""
+    values = {_curve(k): v for k, v in row.items() if k != "epoch"}
+    nested.metrics(values, step=int(row["epoch"]))
+
+
+def retell(run: tracking.Run, evaluation: Path, report: Path, future: str) -> None:
+    """Records a finished run as a whole.
+
+    A stage that DVC restores from its cache does not run, so it told nothing; what others told
+    already is recognised and not told twice.
+
+    Args:
+        run: The continual run.
+        evaluation: The evaluation of its last step.
+        report: Its report.
+        future: What classes not learned yet count as.
+    """
+    from cssegcore.evaluation.folder import read_evaluation
+    from cssegcore.metrics.continual import continual_scores, step_scores
+
+    records = read_evaluation(evaluation).records
+    for record in records:
+        scores = step_scores(record, future)  # type: ignore[arg-type]
+        values = {f"miou/{k}": v for k, v in scores["miou"].items()}
+        values |= {k: v for k, v in scores.items() if k != "miou"}
+        run.metrics(values, step=record.index)
+        nested = run.step(record.step)
+        nested.metrics(values, step=0)
+        with (evaluation / record.step / "epochs.csv").open(encoding="utf-8") as lines:
+            for row in csv.DictReader(lines):
+                tell_epoch(nested, {k: float(v) for k, v in row.items()})
+        nested.finish()
+    final = continual_scores(records, future)  # type: ignore[arg-type]
+    run.metrics({f"final/{k}": v for k, v in final.items()}, step=0)  # one value: shown as a bar
+    run.artifacts(report, "report")
+    run.finish()
+
+
+def _curve(column: str) -> str:
+    return column if column == "lr" else f"loss/{column}" if column != "loss" else "loss/total"

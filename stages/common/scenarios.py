@@ -1,0 +1,191 @@
+"""Scenario files made out of two numbers, in the form of those in conf/."""
+
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from cssegcore.core.config import nearest
+from cssegcore.core.errors import InputError
+from cssegcore.data.layouts._base import read_names
+
+CONF = Path("conf")
+
+TEMPLATE = """\
+# @package _global_
+# {title}
+defaults:
+{defaults}
+
+scenario:
+  name: {name}{order}
+  setting: overlapped         # or disjoint, sequential, partitioned
+  last: {last}
+  classes:
+{classes}
+
+steps:                         # how each is trained; the values come from the schedule
+  step0:
+    prev: none
+    recipe: method.base
+    images: train
+    epochs: ${{schedule.base.epochs}}
+    lr: ${{schedule.base.lr}}
+  step1: &increment
+    prev: step0
+    recipe: method
+    images: ${{method.images}}
+    epochs: ${{schedule.increment.epochs}}
+    lr: ${{schedule.increment.lr}}
+{steps}
+increments:                    # every step but the first, and the one before it
+{increments}
+"""
+
+
+def scenario_text(
+    name: str, base: int, increment: int, order: str | None = None, like: str | None = None
+) -> str:
+    """Returns the scenario of `base` classes, then `increment` in each step.
+
+    Args:
+        name: DATASET/SCENARIO, of which DATASET is a file in conf/dataset/.
+        base: Number of classes of step 0.
+        increment: Number of classes of each later step; the last has what is left.
+        order: All classes but the background with commas between, or a file with one a line; the
+            dataset's order without.
+        like: The scenario whose model, schedule and so on it names; the dataset's first without.
+
+    Raises:
+        InputError: One line about the first argument that makes no sense.
+    """
+    if not re.fullmatch(r"[\w-]+/[\w-]+", name):
+        raise InputError(f"{name!r} is no name of a scenario: give DATASET/NAME, as voc/10-2.")
+    dataset = name.split("/")[0]
+    native = class_table(dataset)[1:]
+    classes = native if order is None else read_order(order, native)
+    steps = divide(classes, base, increment)
+    numbers = range(1, len(steps))
+    rest = "" if len(steps[-1]) == increment else f", the last of {len(steps[-1])}"
+    rank = "in the dataset's order" if classes == native else "in an order of its own"
+    return TEMPLATE.format(
+        title=f"{base} classes, then {increment} a step, {rank}: {len(steps)} steps{rest}.",
+        defaults="\n".join(f"  - {k}: {v}" for k, v in overrides(dataset, like).items()),
+        name=name,
+        order="" if classes == native else "\n  order: own",
+        last=f"step{numbers[-1]}",
+        classes="\n".join(wrapped(f"step{k}", names) for k, names in enumerate(steps)),
+        steps="".join(f"  step{k}: {{<<: *increment, prev: step{k - 1}}}\n" for k in numbers[1:]),
+        increments="\n".join(f"  step{k}: {{prev: step{k - 1}}}" for k in numbers),
+    )
+
+
+def class_table(dataset: str) -> list[str]:
+    """Returns the names of a dataset's raw labels, from conf/dataset/ or its classes.txt.
+
+    Raises:
+        InputError: There is no such dataset, or no table.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    path = CONF / "dataset" / f"{dataset}.yaml"
+    if not path.is_file():
+        known = sorted(file.stem for file in path.parent.glob("*.yaml"))
+        raise InputError(
+            f"there is no dataset {dataset!r} in {path.parent}.{nearest(dataset, known)}"
+            f" Known: {', '.join(known)}."
+        )
+    try:
+        settings = OmegaConf.load(path)
+        classes, root = settings.classes, settings.root
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        said = " ".join(str(error).split())
+        raise InputError(f"{path} must say `classes` and `root`: {said}.") from None
+    return list(classes or read_names(Path(root).expanduser() / "classes.txt"))
+
+
+def read_order(order: str, known: Sequence[str]) -> list[str]:
+    """Reads the classes off a text or a file and holds them against those of the dataset.
+
+    Raises:
+        InputError: A class is unknown, missing or given twice.
+    """
+    if "," in order:
+        given = [name.strip() for name in order.split(",")]
+    elif Path(order).is_file():
+        given = read_names(Path(order))
+    else:
+        raise InputError(f"--order {order}: no such file; or put commas between the names.")
+    for name in given:
+        if name not in known:
+            raise InputError(
+                f"--order: the dataset has no class {name!r}.{nearest(name, known)}"
+                f" Known: {', '.join(known)}."
+            )
+        if given.count(name) > 1:
+            raise InputError(f"--order: {name!r} is given twice: leave one out.")
+    if left := [name for name in known if name not in given]:
+        raise InputError(f"--order lacks {', '.join(left)}: give every class but the background.")
+    return given
+
+
+def divide(classes: Sequence[str], base: int, increment: int) -> list[Sequence[str]]:
+    """Divides the classes into steps; the last may be shorter.
+
+    Raises:
+        InputError: The numbers leave a step without a class.
+    """
+    count = len(classes)
+    if not 1 <= base < count:
+        raise InputError(
+            f"--base is {base}, and the dataset has {count} classes: choose 1 to {count - 1}, so"
+            " that there is a class left to learn."
+        )
+    if not 1 <= increment <= count - base:
+        raise InputError(
+            f"--increment is {increment}, and {count - base} classes come after the base: choose 1"
+            f" to {count - base}."
+        )
+    starts = range(base, count, increment)
+    return [classes[:base], *(classes[at : at + increment] for at in starts)]
+
+
+def overrides(dataset: str, like: str | None) -> Mapping[str, str]:
+    """Returns what a scenario of the dataset chooses of the other groups.
+
+    Raises:
+        InputError: There is no scenario to take that from.
+    """
+    folder = CONF / "scenario"
+    files = [folder / f"{like}.yaml"] if like else sorted(folder.glob(f"{dataset}/*.yaml"))
+    if not files or not files[0].is_file():
+        known = ", ".join(sorted({path.parent.name for path in folder.glob("*/*.yaml")}))
+        raise InputError(
+            f"there is no scenario {like or dataset + '/…'} in {folder}: name with --like one whose"
+            f" model and schedule are to be taken. It has those of {known}."
+        )
+    entries = yaml.safe_load(files[0].read_text(encoding="utf-8")).get("defaults", [])
+    chosen = {key: value for entry in entries for key, value in entry.items()}
+    return chosen | {"override /dataset": dataset}
+
+
+def wrapped(step: str, names: Sequence[str]) -> str:
+    """Returns a step's line of classes in YAML, broken between names at 100 characters."""
+    listed = ", ".join(quoted(name).replace(" ", "\0") for name in names)
+    return textwrap.fill(
+        f"{listed}]",
+        width=100,
+        initial_indent=f"    {step}: [",
+        subsequent_indent="      ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    ).replace("\0", " ")
+
+
+def quoted(name: str) -> str:
+    """Returns a name as it stands in a YAML list, in quotes where it would not be a text."""
+    whole = yaml.safe_dump([name], default_flow_style=True, width=1 << 20, allow_unicode=True)
+    return whole.removeprefix("[").removesuffix("]\n")

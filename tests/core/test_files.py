@@ -1,0 +1,105 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from cssegcore.core.errors import InputError
+from cssegcore.core.files import digest, replacing, write_json, write_text
+from tests.helpers.tiny_dataset import HOME, disk_full_beyond
+
+
+def contents(folder):
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def test_a_file_is_replaced_when_the_block_ends(tmp_path):
+    write_text(tmp_path / "a", "old")
+    with replacing(tmp_path / "a") as temporary:
+        assert temporary.parent == tmp_path  # a rename is whole within one file system only
+        temporary.write_text("new")
+        assert (tmp_path / "a").read_text() == "old"
+    assert contents(tmp_path) == {"a": "new"}
+
+
+def test_missing_folders_are_made(tmp_path):
+    write_text(tmp_path / "b" / "c" / "a", "x")
+    assert contents(tmp_path / "b" / "c") == {"a": "x"}
+
+
+def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path):
+    write_text(tmp_path / "a", "old")
+
+    def half_way():
+        with replacing(tmp_path / "a") as temporary:
+            temporary.write_text("half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        half_way()
+    assert contents(tmp_path) == {"a": "old"}
+
+
+def test_a_kill_leaves_the_old_file(tmp_path):
+    write_text(tmp_path / "a", "old")
+    code = """
+import os, signal, sys
+from pathlib import Path
+from cssegcore.core.files import replacing
+with replacing(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    command = [sys.executable, "-c", code, tmp_path / "a"]
+    assert subprocess.run(command, cwd=HOME, check=False).returncode == -signal.SIGKILL
+    assert (tmp_path / "a").read_text() == "old"
+
+
+def test_a_full_disk_leaves_the_old_file_and_says_the_way_out(tmp_path):
+    write_text(tmp_path / "a", "old")
+    with disk_full_beyond(1000), pytest.raises(InputError) as refused:
+        write_text(tmp_path / "a", "x" * 2000)
+    line = str(refused.value)
+    assert line.startswith(f"cannot write {tmp_path / 'a'}: File too large. Free space")
+    assert "\n" not in line
+    assert contents(tmp_path) == {"a": "old"}
+
+
+def test_no_space_for_the_temporary_file_is_said_alike(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.mkstemp", full)
+    with pytest.raises(InputError, match=r"^cannot write .*a: No space left on device\. Free spac"):
+        write_text(tmp_path / "a", "x")
+
+
+def test_a_folder_that_is_a_file_is_said_in_one_line(tmp_path):
+    write_text(tmp_path / "a", "old")
+    with pytest.raises(InputError, match=r"^cannot write .*b: "):
+        write_text(tmp_path / "a" / "b", "x")
+
+
+def test_a_file_can_be_read_by_others_as_any_new_file(tmp_path):
+    write_text(tmp_path / "a", "x")
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+
+
+def test_text_is_utf8_with_lf(tmp_path):
+    write_text(tmp_path / "a", "ü\n")
+    assert (tmp_path / "a").read_bytes() == b"\xc3\xbc\n"
+
+
+def test_json_is_the_same_bytes_for_the_same_value(tmp_path):
+    write_json(tmp_path / "a", {"b": 1, "a": ["ü"]})
+    write_json(tmp_path / "b", {"a": ["ü"], "b": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert json.loads((tmp_path / "a").read_bytes()) == {"a": ["ü"], "b": 1}
+
+
+def test_a_digest_tells_parts_apart_by_their_lengths():
+    assert digest(b"ab", b"c") != digest(b"a", b"bc") != digest(b"abc") != digest(b"abc", b"")
+    assert digest(b"ab", b"c") == digest(b"ab", b"c")
+    assert len(digest(os.urandom(9))) == 16

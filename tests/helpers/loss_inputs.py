@@ -1,0 +1,50 @@
+"""Batches after their forward passes, made of what a test cares about."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cssegcore.method.losses import Pass
+from cssegcore.models.outputs import Features, Outputs
+
+OLD, ALL = 3, 6
+"""Outputs of the old model and of the new one in `random_batch`."""
+
+
+def make_pass(
+    logits: Tensor,
+    labels: Tensor,
+    old_logits: Tensor | None = None,
+    *,
+    body: Tensor | None = None,
+    old_body: Tensor | None = None,
+    annotated: Tensor | None = None,
+) -> Pass:
+    """Returns a batch; without `annotated`, nothing was added to what is annotated."""
+    return Pass(
+        make_outputs(logits, body),
+        None if old_logits is None else make_outputs(old_logits, old_body),
+        labels,
+        labels if annotated is None else annotated,
+        1 if old_logits is None else old_logits.shape[1],
+    )
+
+
+def make_outputs(logits: Tensor, body: Tensor | None = None) -> Outputs:
+    """Returns outputs without an enlargement; without `body`, the features are zeros."""
+    if body is None:
+        body = logits.new_zeros(len(logits), 1, 1, 1)
+    top = logits.new_zeros(len(logits), 1, *logits.shape[-2:])
+    return Outputs(logits, logits, Features((), body, top))
+
+
+def random_batch(
+    seed: int, b: int = 2, h: int = 4, w: int = 5, scale: float = 2.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns logits and old logits in float64, and labels of all kinds: old, new, ignored."""
+    rng = np.random.default_rng(seed)
+    logits, old = (scale * rng.standard_normal((b, c, h, w)) for c in (ALL, OLD))
+    labels = rng.integers(0, ALL, (b, h, w))
+    labels[rng.random((b, h, w)) < 0.3] = 255
+    labels[0, 0, :2] = 0, ALL - 1
+    return torch.tensor(logits, requires_grad=True), torch.tensor(old), torch.tensor(labels)

@@ -1,0 +1,194 @@
+"""Trainings and a test that two processes share: what each of the two runs.
+
+Started by `together` with torchrun's environment, once for all cases.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cssegcore.core.errors import InputError
+from cssegcore.data.batches import Images
+from cssegcore.data.dataset import open_dataset
+from cssegcore.evaluation import evaluate
+from cssegcore.models import checkpoint
+from cssegcore.runtime.distributed import joined, world
+from cssegcore.runtime.resume import ResumeFile
+from cssegcore.training.setup import Plan, Sources
+from cssegcore.training.trainer import Hooks, Job
+from tests.helpers import tiny_dataset as scenes
+from tests.helpers.tiny_training import (
+    CPU,
+    MODEL,
+    OPTIMIZER,
+    VIEWS,
+    Lists,
+    method_section,
+    run,
+    whole,
+)
+
+STEP = "step1"
+EPOCHS = 2
+CASES: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
+    "ft": ("ft", {}),
+    "labelled": ("ft", {"losses": {"ce": {"part": "ce", "average": "labelled"}}}),
+    "mib": ("mib", {}),
+    "plop": ("plop", {"losses": {"local_pod": {"part": "local_pod", "scales": [1, 2]}}}),
+    "ewc": ("ewc", {"losses": {"ewc": {"part": "ewc", "weight": 5}}}),
+    "ssul_m": ("ssul_m", {"replay": {"size": 3}}),
+    "sdr": ("sdr", {"losses": {"sparsification": {"part": "sparsification", "weight": 0}}}),
+    "made": ("deepinversion", {"replay": {"labels": "hard"}}),
+    "made, left alone": ("deepinversion", {"replay": {"moves_statistics": False}}),
+}
+"""A method each, and what is changed in the slots of its recipe."""
+
+
+def recipe(case: str) -> dict[str, Any]:
+    """Returns the section `method` of a case."""
+    method, changed = CASES[case]
+    section = method_section(method)
+    for slot, values in changed.items():
+        section[slot] |= values
+    return section
+
+
+def planned(section: dict[str, Any], **optimizer: Any) -> Plan:
+    """Returns how a case trains: three images a batch, one and two for a process."""
+    how = OPTIMIZER | {"batch_size": 3, "clip": 0.5} | optimizer
+    return Plan(section, MODEL, how, VIEWS, epochs=EPOCHS, lr=0.02, seed=1)
+
+
+def prepared(lists: Lists, folder: Path, case: str, **optimizer: Any) -> Job:
+    """Prepares a case's step from the files in `folder`."""
+    left = json.loads((folder / f"{case}.json").read_text())
+    sources = Sources(**{name: path and Path(path) for name, path in left["sources"].items()})
+    how = planned(left["method"], **optimizer)
+    return lists.prepare(how, STEP, folder / f"{case}.safetensors", sources)
+
+
+def trained(job: Job, resume: Path, hooks: Hooks | None = None) -> dict[str, Any]:
+    """Trains and tells all that came of it."""
+    result = job.train(ResumeFile(resume), hooks) if hooks else run(job, resume)
+    told = {f"statistics {n} {k}": v for n, s in result.statistics.items() for k, v in s.items()}
+    return {"rows": result.rows, "state": {**job.segmenter.state_dict(), **told}}
+
+
+def evaluated(lists: Lists, folder: Path) -> dict[str, Any]:
+    """Tests a model that says all kinds of things: the matrix, and what it says of each image."""
+    segmenter = checkpoint.load(folder / "mib.safetensors", CPU).segmenter
+    images = Images(lists.dataset, lists.of("step2", "test"))
+    ((_, batch),) = images.whole(5, CPU)
+    classifier = segmenter.groups[0].classifier
+    with torch.no_grad():
+        torch.nn.init.normal_(classifier.weight, generator=torch.Generator().manual_seed(0))
+        classifier.bias -= segmenter(batch.images).logits.mean((0, 2, 3))
+    matrix, kept = evaluate.confusion(segmenter, images, 5, 2, CPU, whole, set(images.names))
+    return {"matrix": matrix, "kept": kept}
+
+
+def together(folder: Path) -> list[dict[str, Any]]:
+    """Runs two processes on `folder` and returns what each tells."""
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
+    command = [
+        sys.executable,
+        "-m",
+        "tests.helpers.process_pair",
+        str(folder),
+        *map(str, _free_ports(3)),
+    ]
+    started = [
+        subprocess.Popen(
+            command,
+            cwd=scenes.HOME,
+            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate()[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], "\n".join(said)
+    return [torch.load(folder / f"told{rank}.pt", weights_only=False) for rank in range(2)]
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def main(folder: Path, ports: list[str]) -> None:
+    """Runs one of the two processes."""
+    root = {"root": str(folder / "dataset"), "layout": {"part": "voc"}}
+    lists = Lists(open_dataset({"name": "tiny", **root}), folder / "split")
+    resume, rank = folder / "killed.resume", int(os.environ["RANK"])
+    _forked(ports[0], lambda: _killed(prepared(lists, folder, "ewc"), resume))
+    _forked(ports[1], lambda: _goes_on(prepared(lists, folder, "ewc"), resume, folder))
+    os.environ["MASTER_PORT"] = ports[2]
+    with joined(CPU):
+        told: dict[str, Any] = {
+            "tested": evaluated(lists, folder),
+            "refused": _refused(lists, folder),
+        }
+        for case in CASES:
+            job = prepared(lists, folder, case)
+            for weight in job.segmenter.state_dict().values():
+                weight += rank  # the first process's weights are everybody's
+            kinds = [type(module) for module in job.segmenter.modules()]
+            told[case] = trained(job, folder / f"{case}{rank}.resume")
+            assert [type(module) for module in job.segmenter.modules()] == kinds
+    told["resumed"] = torch.load(folder / f"resumed{rank}.pt", weights_only=False)
+    torch.save(told, folder / f"told{rank}.pt")
+
+
+def _forked(port: str, work: Callable[[], None]) -> None:
+    """Does it in a process of its own, which may be killed."""
+    if os.fork() == 0:
+        os.environ["MASTER_PORT"] = port
+        with joined(CPU):
+            work()
+        os._exit(0)
+    os.wait()
+
+
+def _killed(job: Job, resume: Path) -> None:
+    def die(row: dict[str, float]) -> None:
+        if row["epoch"] == EPOCHS - 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    trained(job, resume, Hooks(die, whole))
+
+
+def _goes_on(job: Job, resume: Path, folder: Path) -> None:
+    epochs = []
+
+    def watch(batches: Any, count: int) -> Any:
+        epochs.append(count)
+        return batches
+
+    told = trained(job, resume, Hooks(lambda _: None, watch)) | {"epochs": len(epochs)}
+    torch.save(told, folder / f"resumed{world().rank}.pt")
+
+
+def _refused(lists: Lists, folder: Path) -> str:
+    try:
+        run(prepared(lists, folder, "ft", batch_size=1), folder / "refused.resume")
+    except InputError as refused:
+        return str(refused)
+    return ""
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,191 @@
+"""Trainings of a second on the tiny scenes: what the tests of the library share."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from cssegcore.core.files import write_json
+from cssegcore.core.registry import make_part
+from cssegcore.core.types import Scores
+from cssegcore.data.dataset import Dataset, open_dataset
+from cssegcore.data.index import build_index
+from cssegcore.method.method import SLOTS
+from cssegcore.method.pseudo_labels import PseudoLabels
+from cssegcore.method.pseudo_labels import Task as Labelling
+from cssegcore.method.replay import Replay, Synthesis
+from cssegcore.method.replay import Task as Remembering
+from cssegcore.method.unknown_class import Unknown
+from cssegcore.models import checkpoint
+from cssegcore.models._base import Architecture
+from cssegcore.models.heads.linear import Linear
+from cssegcore.models.segmenter import Segmenter
+from cssegcore.runtime.resume import ResumeFile
+from cssegcore.saliency.maps import write_maps
+from cssegcore.scenario.scenario import Scenario, StepList
+from cssegcore.scenario.splits import write_splits
+from cssegcore.training.setup import Plan, Sources, prepare
+from cssegcore.training.trainer import Hooks, Job, Row, Trained
+from tests.helpers import tiny_dataset as scenes
+
+torch.set_num_threads(1)
+
+CPU = torch.device("cpu")
+METHODS = sorted(path.stem for path in (scenes.HOME / "conf" / "method").glob("*.yaml"))
+MODEL = {"part": "small", "stem": [4, 4], "widths": [6, 8, 8], "depth": 8, "dilation": 1}
+OPTIMIZER = {
+    "batch_size": 2,
+    "momentum": 0.9,
+    "weight_decay": 1e-4,
+    "power": 0.9,
+    "clip": 0,
+    "amp": True,
+}
+LINEAR = {"part": "linear"}
+VIEWS = {"part": "random_resized_crop", "size": 16, "area": [0.5, 1], "aspect": [1, 1], "flip": 0.5}
+STEPS = {"step0": ("red", "green"), "step1": ("blue",), "step2": ("yellow",)}
+CLASSES = {"step0": 3, "step1": 4, "step2": 5}
+"""How many are told apart after a step, the background included."""
+
+
+QUICK = {"phases": [[1, 2]], "batch_size": 4, "border": 0}
+"""Of an inversion that only has to run."""
+
+
+def method_section(name: str) -> dict[str, Any]:
+    """Returns the section `method` of a recipe in conf/; images are made in no time."""
+    section = yaml.safe_load(scenes.composed(f"method={name}", "published=none"))["method"]
+    if section["replay"]["part"] == "deepinversion":
+        section["replay"] |= {"per_class": 1, "agreement": 0, "confidence": 0}
+        section["replay"]["inversion"] |= QUICK
+    return section
+
+
+def plan(method: str = "mib", epochs: int = 2, **changed: Any) -> Plan:
+    """Returns how to train a tiny network; `optimizer` changes single numbers of it."""
+    optimizer = OPTIMIZER | changed.pop("optimizer", {})
+    usual = {"lr": 0.1, "seed": 1, "model": MODEL, "augmentation": VIEWS}
+    return Plan(
+        method=method_section(method), optimizer=optimizer, epochs=epochs, **usual | changed
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Lists:
+    """The tiny scenes and their lists, in three steps."""
+
+    dataset: Dataset
+    folder: Path
+
+    @classmethod
+    def write(cls, folder: Path) -> "Lists":
+        """Draws the scenes below `folder` and splits them."""
+        root = scenes.make_scenes(folder / "dataset")
+        dataset = open_dataset({"name": "tiny", "root": str(root), "layout": {"part": "voc"}})
+        entries = build_index(dataset, lambda items, _: items)
+        scenario = Scenario.of("overlapped", dataset.classes, STEPS)
+        write_splits(folder / "split", scenario, entries, dataset.classes)
+        return cls(dataset, folder / "split")
+
+    def of(self, step: str, kind: str = "train") -> StepList:
+        """Reads a list: `train`, `seen` or `test`."""
+        return StepList.read(self.folder / step / f"{kind}.json")
+
+    def prepare(
+        self, how: Plan, step: str, previous: Path | None = None, sources: Sources | None = None
+    ) -> Job:
+        """Prepares the training of a step on the list its method asks for."""
+        kind = how.method["images"] if previous else "train"
+        chosen = self.of(step, kind)
+        return prepare(how, self.dataset, chosen, previous, CPU, sources or Sources())
+
+    def sources(self, how: Plan, step: str, previous: Path | None, folder: Path) -> Sources:
+        """Has every part leave below `folder` what its stage would leave for a training."""
+        saliency = self._saliency(how.method["base"]["unknown"])
+        if previous is None:
+            return Sources(saliency=saliency)
+        before = list(STEPS)[list(STEPS).index(step) - 1]
+        kept = folder / before / "memory" / "list.json"
+        memory, pseudo_labels = (folder / step / kind for kind in ("memory", "pseudo_labels"))
+        task = Remembering(
+            dataset=self.dataset,
+            current=self.of(step),
+            finished=self.of(before),
+            kept=StepList.read(kept) if kept.exists() else None,
+            model=previous,
+            seed=how.seed,
+            progress=whole,
+        )
+        replay = make_part(SLOTS["replay"], Replay, how.method["replay"], "method.replay")
+        replay.remember(memory, task)
+        synthesis = folder / step / "synthesis"
+        replay.synthesize(synthesis, self.synthesis(how, step, previous, folder))
+        lists = {"train": self.of(step)}
+        if (memory / "list.json").exists():
+            lists["memory"] = StepList.read(memory / "list.json")
+        rule, where = how.method["pseudo_labels"], "method.pseudo_labels"
+        make_part(SLOTS["pseudo_labels"], PseudoLabels, rule, where).write(
+            pseudo_labels, Labelling(self.dataset, lists, previous, whole)
+        )
+        return Sources(pseudo_labels, memory, saliency, synthesis)
+
+    def synthesis(self, how: Plan, step: str, previous: Path, folder: Path) -> Synthesis:
+        """Returns the moment before a step when images are made, from a model file."""
+        kept = folder / list(STEPS)[list(STEPS).index(step) - 1] / "synthesis"
+        if not kept.exists():
+            write_json(kept / "manifest.json", {"images": []})
+        return Synthesis(
+            dataset=self.dataset,
+            current=self.of(step),
+            augmentation=how.augmentation,
+            kept=kept,
+            model=previous,
+            seed=how.seed,
+            resume=lambda: folder / f"{step}-synthesis.pt",
+            progress=whole,
+            tell=lambda _: None,
+        )
+
+    def _saliency(self, recipe: dict[str, Any]) -> Path | None:
+        rule = make_part(SLOTS["unknown"], Unknown, recipe, "method.base.unknown")
+        if not rule.by_saliency:
+            return None
+        out = self.folder / "saliency"
+        if not out.exists():
+            write_maps(out, self.dataset, self.dataset.names("train"), rule.maps, whole)
+        return out
+
+
+def whole(items: Any, _: int) -> Any:
+    """Shows no progress."""
+    return items
+
+
+@dataclasses.dataclass
+class Follower:
+    """Remembers the rows of a training."""
+
+    rows: list[Row] = dataclasses.field(default_factory=list)
+
+    def hooks(self) -> Hooks:
+        return Hooks(epoch=self.rows.append, progress=whole)
+
+
+def run(job: Job, resume: Path) -> Trained:
+    """Trains a job without anybody watching."""
+    return job.train(ResumeFile(resume), Follower().hooks())
+
+
+def new_segmenter(
+    outputs: list[int], unknown: Scores | None = None, model: dict[str, Any] = MODEL
+) -> Segmenter:
+    """Returns a network with fresh weights, its heads single convolutions."""
+    trunk = make_part(checkpoint.NETWORKS, Architecture, model, "model").trunk()
+    return Segmenter(trunk, Linear(), outputs, unknown)
+
+
+def state(segmenter: Segmenter) -> dict[str, bytes]:
+    """Returns the bytes of every weight and statistic."""
+    return {k: v.numpy().tobytes() for k, v in segmenter.state_dict().items()}

@@ -1,0 +1,103 @@
+import math
+
+import pytest
+import torch
+
+from cssegcore.core.registry import make_part
+from cssegcore.method.classifier_init import ClassifierInit
+from cssegcore.method.losses.unbiased_kd import unbiased_distillation
+from cssegcore.models.heads.linear import Linear
+
+
+def make(part):
+    return make_part("cssegcore.method.classifier_init", ClassifierInit, {"part": part}, "x")
+
+
+def make_heads(*outputs, depth=5):
+    rng = torch.Generator().manual_seed(sum(outputs))
+    heads = [Linear().build(depth, n).double() for n in outputs]
+    for head in heads:
+        for weight in head.parameters():
+            weight.data = torch.randn(weight.shape, generator=rng, dtype=torch.float64)
+    return heads
+
+
+def numbers(heads):
+    return [tuple(p.detach().clone() for p in parameters(head)) for head in heads]
+
+
+def parameters(head):
+    return head.classifier.weight, head.classifier.bias
+
+
+def logits(heads, features):
+    return torch.cat([head(features) for head in heads], 1).detach()
+
+
+class TestBackground:
+    def test_by_hand(self):
+        heads = make_heads(2, 1, depth=1)
+        first, new = (head.classifier for head in heads)
+        with torch.no_grad():
+            first.weight.copy_(torch.tensor([0.3, 7.0])[:, None, None, None])
+            first.bias.copy_(torch.tensor([0.4, 9.0]))
+        make("background")(heads)
+        # one new class: background and new class share half of its probability each
+        assert first.bias.tolist() == pytest.approx([0.4 - math.log(2), 9.0])
+        assert new.bias.tolist() == pytest.approx([0.4 - math.log(2)])
+        assert new.weight.flatten().tolist() == pytest.approx([0.3])
+        both = torch.cat([first.bias[:1], new.bias])
+        assert both.logsumexp(0).item() == pytest.approx(0.4)
+
+    @pytest.mark.parametrize("outputs", [(3, 1), (3, 4), (2, 2, 3), (4, 1, 1, 1)])
+    def test_every_other_number_stays(self, outputs):
+        heads = make_heads(*outputs)
+        before = numbers(heads)
+        make("background")(heads)
+        shift = math.log(outputs[-1] + 1)
+        weight, bias = before[0]
+        lowered = bias - shift * torch.eye(outputs[0], dtype=torch.float64)[0]
+        new = weight[:1].expand(outputs[-1], -1, -1, -1), lowered[:1].expand(outputs[-1])
+        expected = [(weight, lowered), *before[1:-1], new]
+        for head, (weight, bias) in zip(heads, expected, strict=True):
+            assert torch.equal(head.classifier.weight, weight)
+            assert torch.equal(head.classifier.bias, bias)
+
+    @pytest.mark.parametrize("outputs", [(3, 1), (3, 4), (2, 2, 3)])
+    def test_background_and_new_classes_together_score_as_the_background_did(self, outputs):
+        heads = make_heads(*outputs)
+        features = torch.randn(2, 5, 3, 4, dtype=torch.float64)
+        old = logits(heads[:-1], features)
+        make("background")(heads)
+        after = logits(heads, features)
+        k = sum(outputs[:-1])
+        shared = torch.cat([after[:, :1], after[:, k:]], 1).logsumexp(1)
+        assert torch.allclose(shared, old[:, 0])
+        assert torch.equal(after[:, 1:k], old[:, 1:])
+
+    def test_the_old_model_is_not_contradicted_at_the_start(self):
+        heads = make_heads(4, 2)
+        features = torch.randn(2, 5, 3, 4, dtype=torch.float64)
+        old = logits(heads[:-1], features)
+        make("background")(heads)
+        after = logits(heads, features).requires_grad_()
+        (grad,) = torch.autograd.grad(unbiased_distillation(after, old), after)
+        assert grad.abs().max() < 1e-12
+
+    def test_heads_can_be_trained_afterwards(self):
+        heads = make_heads(3, 2)
+        make("background")(heads)
+        assert all(p.requires_grad and p.is_leaf for head in heads for p in head.parameters())
+        new = heads[-1].classifier.weight
+        assert new.data_ptr() != heads[0].classifier.weight.data_ptr()
+        new.data[0] += 1  # rows are apart from each other
+        assert not torch.equal(new[0], new[1])
+
+
+def test_none_changes_nothing():
+    heads = make_heads(3, 2)
+    before = numbers(heads)
+    make("none")(heads)
+    for (weight, bias), head in zip(before, heads, strict=True):
+        assert torch.equal(head.classifier.weight, weight)
+        assert torch.equal(head.classifier.bias, bias)

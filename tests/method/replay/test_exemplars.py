@@ -1,0 +1,319 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from cssegcore.core.errors import InputError
+from cssegcore.core.registry import make_part
+from cssegcore.data.batches import Images
+from cssegcore.method.replay import Replay, Task
+from cssegcore.method.replay.exemplars import choose, contains, orders
+from cssegcore.models import checkpoint
+from cssegcore.scenario.scenario import StepList
+from tests.helpers.tiny_training import CPU, MODEL, Lists
+
+torch.set_num_threads(1)
+
+
+def part(**numbers):
+    return make_part("cssegcore.method.replay", Replay, {"part": "exemplars", **numbers}, "x")
+
+
+def published(shown, size, seed):
+    """The released selection on lists, but that it ends when nothing is left to take."""
+    rng = np.random.RandomState(seed)
+    remaining, classes = list(range(len(shown))), list(range(1, len(shown[0])))
+    rng.shuffle(remaining)
+    rng.shuffle(classes)
+    picked = {c: [] for c in sorted(classes)}
+    while any(shown[at][c] for at in remaining for c in classes):
+        for c in classes:
+            fitting = [at for at in remaining if shown[at][c]]
+            if sum(map(len, picked.values())) == size:
+                return picked
+            if fitting:
+                picked[c].append(fitting[0])
+                remaining.remove(fitting[0])
+    return picked
+
+
+def scarce(seed, candidates=40, known=7):
+    """What candidates show: few classes each, some of them rare, some candidates none."""
+    rng = np.random.default_rng(seed)
+    shown = rng.random((candidates, known)) < np.linspace(0.02, 0.4, known)
+    shown[:, 0] = False
+    shown[3] = False
+    return shown
+
+
+class TestContains:
+    def test_by_hand(self):
+        labels = np.array([[0, 0, 3], [255, 1, 3]], np.uint8)
+        assert contains(labels, 5).tolist() == [False, True, False, True, False]
+
+    def test_background_void_and_later_classes_are_nothing_to_keep(self):
+        labels = np.array([[0, 255, 4, 9]], np.uint8)
+        assert not contains(labels, 4).any()
+
+    def test_a_photograph_of_nothing_but_void(self):
+        assert not contains(np.full((2, 3), 255, np.uint8), 3).any()
+
+
+class TestOrders:
+    def test_each_is_a_permutation_and_depends_on_the_seed_alone(self):
+        shuffled, classes = orders(30, 8, 1)
+        assert sorted(shuffled) == list(range(30))
+        assert sorted(classes) == list(range(1, 8))
+        again = orders(30, 8, 1)
+        assert np.array_equal(again[0], shuffled)
+        assert np.array_equal(again[1], classes)
+        assert not np.array_equal(orders(30, 8, 2)[0], shuffled)
+
+    def test_any_seed_will_do(self):
+        assert len(orders(3, 2, 2**40)[0]) == 3
+
+
+class TestChoose:
+    @pytest.mark.parametrize("seed", range(5))
+    @pytest.mark.parametrize("size", [1, 6, 13, 30, 40, 100])
+    def test_it_is_the_published_choice(self, seed, size):
+        shown = scarce(seed)
+        assert choose(shown, size, *orders(*shown.shape, seed)) == published(shown, size, seed)
+
+    def test_by_hand(self):
+        shown = np.array([[0, 1, 0], [0, 1, 1], [0, 0, 1], [0, 1, 0], [0, 0, 0]], bool)
+        order = np.array([4, 1, 0, 2, 3])
+        # class 2 is served first and takes 1, which class 1 then lacks
+        assert choose(shown, 3, order, np.array([2, 1])) == {1: [0], 2: [1, 2]}
+        assert choose(shown, 3, order, np.array([1, 2])) == {1: [1, 0], 2: [2]}
+        assert choose(shown, 4, order, np.array([1, 2])) == {1: [1, 0, 3], 2: [2]}
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_classes_are_balanced_and_nothing_is_taken_twice(self, seed):
+        shown = scarce(seed, candidates=300)
+        chosen = choose(shown, 30, *orders(*shown.shape, seed))
+        taken = [at for group in chosen.values() for at in group]
+        assert len(taken) == len(set(taken)) == 30
+        assert all(shown[at, c] for c, group in chosen.items() for at in group)
+        most = max(map(len, chosen.values()))
+        for c, group in chosen.items():
+            left = set(np.flatnonzero(shown[:, c])) - set(taken)
+            assert len(group) >= most - 1 or not left
+
+    def test_when_candidates_run_out_it_keeps_what_there_is(self):
+        shown = scarce(0)
+        chosen = choose(shown, 1000, *orders(*shown.shape, 0))
+        taken = {at for group in chosen.values() for at in group}
+        assert taken == set(np.flatnonzero(shown.any(1)))
+        assert 3 not in taken
+
+    def test_a_class_that_nobody_shows_gets_nothing(self):
+        shown = np.array([[0, 1, 0], [0, 1, 0]], bool)
+        assert choose(shown, 2, np.array([1, 0]), np.array([2, 1])) == {1: [1, 0], 2: []}
+
+
+@pytest.fixture(scope="module")
+def lists(tmp_path_factory):
+    return Lists.write(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def on_cpu(monkeypatch):
+    monkeypatch.setenv("CSSEGCORE_DEVICE", "cpu")
+
+
+def task(lists, to, kept=None, model=None, seed=1, seen=None):
+    before = {"step1": "step0", "step2": "step1"}[to]
+    return Task(
+        dataset=lists.dataset,
+        current=lists.of(to),
+        finished=lists.of(before),
+        kept=kept,
+        model=model or lists.folder / "no model is read",
+        seed=seed,
+        progress=lambda items, count: items if seen is None else (seen.append(count), items)[1],
+    )
+
+
+def remembered(out):
+    return StepList.read(out / "list.json"), json.loads((out / "manifest.json").read_text())
+
+
+def first_memory(tmp_path, lists):
+    part(size=3).remember(tmp_path / "first", task(lists, "step1"))
+    return remembered(tmp_path / "first")[0]
+
+
+ANNOTATED = [{1}, {2}, {3}, {4}, {1, 2}, {2, 3}, {3, 4}, {1, 2, 3, 4}]
+"""The classes of t0, t1, …: red, green, blue, yellow."""
+
+
+def annotated(name, visible):
+    """Whether a photograph shows each class up to the last visible one."""
+    shown = ANNOTATED[int(name[1:])] & set(visible)
+    return [c in shown for c in range(max(visible) + 1)]
+
+
+class TestAfterTheBaseStep:
+    def test_the_annotation_alone_is_read(self, tmp_path, lists):
+        seen = []
+        part(size=3).remember(tmp_path, task(lists, "step1", seen=seen))
+        memory, manifest = remembered(tmp_path)
+        finished = lists.of("step0")
+        shown = [annotated(name, [1, 2]) for name in finished.names]
+        expected = published(shown, 3, 1)
+        order = sorted(at for group in expected.values() for at in group)
+        assert memory.images == [finished.images[at] for at in order]
+        assert manifest["images"] == memory.names
+        assert manifest["wanted"] == 3
+        assert manifest["classes"] == [
+            {"class": name, "chosen": len(expected[c]), "candidates": sum(s[c] for s in shown)}
+            for c, name in ((1, "red"), (2, "green"))
+        ]
+        assert sum(seen) == 5
+
+    def test_the_list_is_for_the_step_to_come_and_shows_every_class_seen(self, tmp_path, lists):
+        memory = first_memory(tmp_path, lists)
+        current = lists.of("step1")
+        assert (memory.step, memory.index) == ("step1", 1)
+        assert (memory.classes, memory.raw) == (current.classes, current.raw)
+        assert memory.visible == lists.of("step1", "seen").visible == [1, 2, 3]
+        # raw labels, of which the network knows: background, the classes seen, void
+        assert memory.label_table()[[0, 1, 2, 3, 4, 255]].tolist() == [0, 1, 2, 3, 0, 255]
+
+    def test_the_seed_decides(self, tmp_path, lists):
+        found = set()
+        for seed in range(6):
+            for again in range(2):
+                out = tmp_path / f"{seed}-{again}"
+                part(size=2).remember(out, task(lists, "step1", seed=seed))
+            texts = {(tmp_path / f"{seed}-{a}" / "list.json").read_text() for a in range(2)}
+            assert len(texts) == 1
+            found |= texts
+        assert len(found) > 1
+
+    def test_a_memory_larger_than_the_dataset_keeps_all_and_says_so(self, tmp_path, lists):
+        part(size=50).remember(tmp_path, task(lists, "step1"))
+        memory, manifest = remembered(tmp_path)
+        assert memory.names == lists.of("step0").names == ["t0", "t1", "t4", "t5", "t7"]
+        assert (manifest["wanted"], len(manifest["images"])) == (50, 5)
+
+
+class TestAfterALaterStep:
+    @pytest.fixture(params=[("sigmoid", 40), ("sigmoid", 400), (None, 400)])
+    def model(self, request, tmp_path, lists):
+        """A model that is sure of itself here and there."""
+        unknown, scale = request.param
+        torch.manual_seed(3)
+        step = lists.of("step1")
+        known = checkpoint.Model("step1", MODEL, {"part": "conv"}, unknown, step.classes, step.raw)
+        segmenter = known.segmenter()
+        for head in segmenter.groups:
+            head.classifier.weight.data *= scale
+        checkpoint.save(tmp_path / "model", segmenter, known, {})
+        return tmp_path / "model"
+
+    @staticmethod
+    def sure(lists, path, threshold):
+        """What a model finds in the photographs of step 1 beside the annotated class, in loops."""
+        segmenter = checkpoint.load(path, CPU).segmenter
+        before = 1 if segmenter.unknown else 0
+        shown = {}
+        for names, batch in Images(lists.dataset, lists.of("step1")).whole(1, CPU):
+            with torch.inference_mode():
+                logits = segmenter(batch.images).logits[0].double().numpy()
+            found = set()
+            for at in np.ndindex(logits.shape[1:]):
+                label = int(batch.labels[0][at])
+                scores = logits[(slice(None), *at)]
+                best = int(scores.argmax())
+                sure = 1 / (1 + np.exp(-scores[best])) >= threshold
+                if label == 0 and best > before and sure:
+                    label = best - before
+                found.add(label)
+            shown[names[0]] = [c in found - {0} for c in range(4)]
+        return shown
+
+    @pytest.mark.parametrize("threshold", [0.7, 0.99])
+    def test_old_entries_come_first_and_the_model_completes_the_others(
+        self, tmp_path, lists, model, on_cpu, threshold
+    ):
+        kept = first_memory(tmp_path, lists)
+        shared = set(kept.names) & set(lists.of("step1").names)
+        assert shared  # photographs of both lists
+        part(size=4, threshold=threshold).remember(
+            tmp_path / "second", task(lists, "step2", kept, model)
+        )
+        memory, manifest = remembered(tmp_path / "second")
+
+        shown = [annotated(name, [1, 2, 3]) for name in kept.names]
+        new = [name for name in lists.of("step1").names if name not in shared]
+        found = self.sure(lists, model, threshold)
+        shown += [found[name] for name in new]
+        expected = published(shown, 4, 1)
+        names = [*kept.names, *new]
+        order = sorted(at for group in expected.values() for at in group)
+        assert memory.names == [names[at] for at in order]
+        assert [row["chosen"] for row in manifest["classes"]] == [
+            len(expected[c]) for c in (1, 2, 3)
+        ]
+        counts = [row["candidates"] for row in manifest["classes"]]
+        assert counts == [sum(s[c] for s in shown) for c in (1, 2, 3)]
+        digests = dict(kept.images + lists.of("step1").images)
+        assert memory.images == [[name, digests[name]] for name in memory.names]
+        assert memory.visible == [1, 2, 3, 4]
+
+    def test_what_the_model_is_sure_of_matters(self, lists, model):
+        found = self.sure(lists, model, 0.7)
+        assert any(row[1] or row[2] for row in found.values())
+
+    def test_without_a_memory_before(self, tmp_path, lists, model, on_cpu):
+        part(size=9).remember(tmp_path / "out", task(lists, "step2", None, model))
+        assert remembered(tmp_path / "out")[0].names == lists.of("step1").names
+
+    def test_when_all_of_the_step_is_kept_already(self, tmp_path, lists, model, on_cpu):
+        kept = lists.of("step1", "seen")
+        part(size=2).remember(tmp_path / "out", task(lists, "step2", kept, model))
+        assert len(remembered(tmp_path / "out")[0].images) == 2
+
+
+class TestPart:
+    def test_what_reads_no_model_pays_for_no_torch(self):
+        code = "import sys, cssegcore.method.replay.exemplars; sys.exit('torch' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+    def test_photographs_are_kept_and_none_is_made(self):
+        made = part()
+        assert (made.remembers, made.synthesizes, dict(made.terms)) == (True, False, {})
+
+    def test_published_numbers(self):
+        made = part()
+        assert (made.size, made.share, made.threshold, made.scores) == (100, 0.5, 0.7, "sigmoid")
+
+    def test_labels_are_shifted_but_for_the_released_defect(self):
+        assert part().shifted
+        assert not part(labels="released").shifted
+
+    @pytest.mark.parametrize(
+        ("key", "number"),
+        [
+            ("size", 0),
+            ("batch_size", 0),
+            ("share", 0.0),
+            ("share", 1.0),
+            ("threshold", -0.5),
+            ("threshold", 1.5),
+        ],
+    )
+    def test_numbers(self, key, number):
+        with pytest.raises(InputError, match=rf"`x`: `{key}`.*got {number}"):
+            part(**{key: number})
+
+    def test_keys(self):
+        with pytest.raises(InputError, match=r"`x\.labels` must be one of shifted, released"):
+            part(labels="fixed")
+        with pytest.raises(InputError, match=r"`x\.shifted` is not a key"):
+            part(shifted=False)

@@ -1,0 +1,338 @@
+import copy
+import re
+
+import pytest
+
+from cssegcore.core.errors import InputError
+from cssegcore.core.registry import make_part
+from cssegcore.method.compatibility import Whole, check_recipe
+from cssegcore.method.method import SLOTS, Method, Recipe
+from cssegcore.method.method import compatibility as sense
+from cssegcore.method.pseudo_labels import PseudoLabels
+from tests.helpers.tiny_training import METHODS, method_section
+
+BCE, CE = {"bce": {"part": "bce"}}, {"ce": {"part": "ce"}}
+FISHER = {"fisher": {"part": "fisher"}}
+MADE = {"part": "deepinversion"}
+
+
+def whole(method, changed):
+    """Builds a recipe of conf/ with sections replaced, named with dots."""
+    section = copy.deepcopy(method_section(method))
+    for key, value in changed.items():
+        *path, last = key.split(".")
+        at = section
+        for name in path:
+            at = at[name]
+        at[last] = value
+    recipe = Recipe.of(section)
+    where = "method.pseudo_labels"
+    rule = make_part(SLOTS["pseudo_labels"], PseudoLabels, recipe.pseudo_labels, where)
+    return Whole(recipe, Method.of_base(recipe.base), Method.of(recipe), rule)
+
+
+def refusal(method, changed):
+    with pytest.raises(InputError) as refused:
+        check_recipe(whole(method, changed))
+    message = str(refused.value)
+    assert "\n" not in message
+    assert "  " not in message
+    return message
+
+
+REFUSED = {
+    "_fresh_weights_are_not_taken_for_old": [
+        (
+            "ssul",
+            {"start": "scratch"},
+            "`method.freeze: all_but_newest` would hold fresh features, which `method.start:"
+            " scratch` gives: set `method.start: previous`.",
+        ),
+        (
+            "mib",
+            {"start": "scratch", "losses": CE},
+            "`method.classifier_init: background` starts a head from trained ones, which"
+            " `method.start: scratch` leaves out: set `method.start: previous` or"
+            " `method.classifier_init` to none.",
+        ),
+    ],
+    "_annotated_classes_are_learned": [
+        (
+            "mib",
+            {"images": "seen"},
+            "`method.losses.unbiased_ce` takes old classes for background, which `method.images:"
+            " seen` has annotated: set `method.images: train`, or take `ce`.",
+        ),
+    ],
+    "_features_are_gathered_alike": [
+        (
+            "sdr",
+            {"losses.repulsion": {"part": "repulsion", "gather": "released"}},
+            "`method`: 'prototypes' gathers features as intended, 'repulsion' as released: numbers"
+            " of neither; set `gather` of all alike.",
+        ),
+        (
+            "sdr",
+            {"statistics": {"prototypes": {"part": "prototypes", "gather": "released"}}},
+            "`method`: 'prototypes' gathers features as released, * set `gather` of all alike.",
+        ),
+    ],
+    "_terms_compare_with_a_previous_model": [
+        (
+            "mib",
+            {"base.losses.kd": {"part": "unbiased_kd"}},
+            "`method.base.losses.kd` compares with a previous model, and the base step has none:"
+            " use it in `method.losses`.",
+        ),
+        (
+            "ewc",
+            {"base.losses.hold": {"part": "ewc"}},
+            "`method.base.losses.hold` compares with * none: use it in `method.losses`.",
+        ),
+        (
+            "mib",
+            {"start": "scratch"},
+            "`method.losses.unbiased_kd` compares with the previous model, which `method.start:"
+            " scratch` leaves out: set `method.start: previous` or drop the term.",
+        ),
+        (
+            "pi",
+            {"start": "scratch"},
+            "`method.losses.pi` compares with * `method.start: previous` or drop the term.",
+        ),
+    ],
+    "_terms_read_scores_alike": [
+        (
+            "mib",
+            {"losses": BCE | {"kd": {"part": "unbiased_kd"}}, "base.losses": BCE},
+            "`method.losses`: 'bce' reads logits as sigmoid and 'kd' as softmax, so each undoes"
+            " what the other learns: take terms of one kind, such as `bce` with `bce_kd`, or"
+            " `unbiased_ce` with `unbiased_kd`.",
+        ),
+        ("ft", {"base.losses": CE | BCE}, "`method.base.losses`: 'ce' * softmax and 'bce' * kind,"),
+        (
+            "lwf_mc",
+            {"base.losses": CE},
+            "`method.base.losses` read logits as softmax, `method.losses` as sigmoid: a model"
+            " trained for one is no start for the other; give the base step the loss of its kind"
+            " (bce).",
+        ),
+        (
+            "lwf",
+            {"base.losses": BCE},
+            "`method.base.losses` read logits as sigmoid, * of its kind (ce).",
+        ),
+    ],
+    "_something_is_learned": [
+        (
+            "lwf",
+            {"losses": {"kd": {"part": "kd"}}},
+            "`method.losses` has no term that reads the labels: add one, such as `ce: {part: ce}`.",
+        ),
+        (
+            "ft",
+            {"base.losses": {"s": {"part": "sparsification"}}},
+            "`method.base.losses` has no term that reads the labels: add one",
+        ),
+    ],
+    "_statistics_are_gathered": [
+        (
+            "ewc",
+            {"statistics": {}},
+            "`method.losses.ewc` needs the statistic 'fisher', which is not gathered: add"
+            " `fisher: {part: fisher}` to `method.statistics`.",
+        ),
+        (
+            "sdr",
+            {"statistics": {}, "base.statistics": {}},
+            "`method.losses.prototype_matching` needs the statistic 'prototypes', * to"
+            " `method.statistics`.",
+        ),
+        (
+            "ewc",
+            {"statistics": FISHER, "base.statistics": {}},
+            "`method.statistics.fisher` starts from what the step before gathered, and the base"
+            " step does not gather it: add it to `method.base.statistics`.",
+        ),
+    ],
+    "_unknown_is_where_it_is_expected": [
+        (
+            "ssul",
+            {"base.unknown": {"part": "none"}},
+            "`method.classifier_init: unknown` works on the unknown class, and"
+            " `method.base.unknown` is none: set `method.base.unknown` to `salient` (or"
+            " `everything`), or `method.classifier_init` to none.",
+        ),
+        (
+            "ft",
+            {"freeze": {"part": "all_but_newest"}},
+            "`method.freeze: all_but_newest` works on the unknown class, * `method.freeze` to none",
+        ),
+        (
+            "mib",
+            {"base.unknown": {"part": "everything"}, "classifier_init": {"part": "none"}},
+            "`method.losses.unbiased_ce` takes output 0 for the background, where a model with"
+            " `method.base.unknown: everything` has the unknown class: set `method.base.unknown`"
+            " to none, or take `bce` instead.",
+        ),
+        (
+            "ssul",
+            {"classifier_init": {"part": "background"}},
+            "`method.classifier_init: background` splits the background, but with an unknown class"
+            " new classes come out of that: set `method.classifier_init` to unknown.",
+        ),
+    ],
+    "_frozen_features_are_not_moved": [
+        (
+            "ssul",
+            {"losses": BCE | {"mse": {"part": "feature_mse"}}},
+            "`method.losses.mse` moves features, which `method.freeze: all_but_newest` holds: drop"
+            " the term or set `method.freeze` to none.",
+        ),
+        (
+            "ssul",
+            {
+                "losses": BCE | {"ewc": {"part": "ewc"}},
+                "statistics": FISHER,
+                "base.statistics": FISHER,
+            },
+            "`method.losses.ewc` ties weights to old ones, and `method.freeze: all_but_newest`"
+            " does not let them move: drop one of the two.",
+        ),
+    ],
+    "_pseudo_labels_fit": [
+        (
+            "mib",
+            {"pseudo_labels": {"part": "sigmoid"}},
+            "`method.pseudo_labels: sigmoid` reads the previous model's logits as sigmoid, but its"
+            " losses made them softmax: set `method.pseudo_labels` to entropy or none.",
+        ),
+        (
+            "ssul",
+            {"pseudo_labels": {"part": "entropy"}},
+            "`method.pseudo_labels: entropy` * made them sigmoid: * to sigmoid or none.",
+        ),
+        (
+            "joint",
+            {"pseudo_labels": {"part": "entropy"}},
+            "`method.pseudo_labels: entropy` guesses classes that `method.images: seen` has"
+            " annotated: set `method.pseudo_labels` to none.",
+        ),
+        (
+            "ft",
+            {"pseudo_labels": {"part": "entropy"}, "base.unknown": {"part": "everything"}},
+            "`method.pseudo_labels: entropy` takes output 0 for the background, where the model"
+            " has the unknown class: set `method.pseudo_labels` to none.",
+        ),
+        (
+            "plop",
+            {"pseudo_labels": {"part": "none"}},
+            "`method.losses.adaptive_ce` weighs images by their pseudo-labels, and"
+            " `method.pseudo_labels` is none: set `method.pseudo_labels` to entropy, or take `ce`"
+            " instead.",
+        ),
+    ],
+    "_makers_are_there": [
+        (
+            "ft",
+            {"losses.made": {"part": "maker_kd"}},
+            "`method.losses.made` asks models about the images that they made, and a step's own"
+            " photographs have no such model: drop the term; `method.replay: deepinversion` brings",
+        ),
+        (
+            "joint",
+            {"base.losses.made": {"part": "maker_mse"}},
+            "`method.base.losses.made` asks models about the images that they made",
+        ),
+    ],
+    "_replay_brings_something": [
+        (
+            "joint",
+            {"replay": {"part": "exemplars"}},
+            "`method.replay: exemplars` brings back what `method.images: seen` trains on already:"
+            " set `method.replay` to none.",
+        ),
+        (
+            "mib",
+            {"replay": {"part": "exemplars"}},
+            "`method.replay: exemplars` reads the previous model's logits as sigmoid, but its"
+            " losses made them softmax: set `method.replay` to none, or take losses of that kind.",
+        ),
+        (
+            "joint",
+            {"replay": MADE},
+            "`method.replay: deepinversion` brings back what `method.images: seen` trains on",
+        ),
+        (
+            "lwf_mc",
+            {"replay": MADE},
+            "`method.replay: deepinversion` reads the previous model's logits as softmax, but its"
+            " losses made them sigmoid:",
+        ),
+        (
+            "ssul",
+            {"replay": MADE},
+            "`method.replay: deepinversion` draws classes out of a model, and"
+            " `method.base.unknown: salient` is none that a layout can show: set"
+            " `method.base.unknown` to none, or `method.replay` to exemplars.",
+        ),
+    ],
+}
+CASES = [(rule, *case) for rule, cases in REFUSED.items() for case in cases]
+
+
+@pytest.mark.parametrize(("rule", "method", "changed", "words"), CASES)
+def test_what_does_not_go_together_is_refused_with_the_way_out(rule, method, changed, words):
+    pattern = ".*".join(map(re.escape, words.split("*")))
+    assert re.match(pattern, refusal(method, changed)), refusal(method, changed)
+    # by the rule it is told of, and by none before
+    refusing = [r.__name__ for r in sense.RULES if list(r(whole(method, changed)))]
+    assert refusing[0] == rule
+
+
+def test_images_of_what_is_frozen_are_refused():
+    """Told after what else is wrong: so far, only what has an unknown class freezes a trunk."""
+    (_, frozen, _) = sense._replay_brings_something(whole("ssul", {"replay": MADE}))
+    assert frozen == (
+        "`method.replay: deepinversion` rehearses old classes, which `method.freeze:"
+        " all_but_newest` holds anyway: set one of the two to none."
+    )
+
+
+def test_every_rule_is_told_of():
+    assert {rule.__name__ for rule in sense.RULES} == set(REFUSED)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_recipe_makes_sense(method):
+    check_recipe(whole(method, {}))
+
+
+@pytest.mark.parametrize(
+    ("method", "changed"),
+    [
+        ("joint", {"base.losses": BCE}),  # a step from scratch may read scores otherwise
+        ("ssul", {"base.unknown": {"part": "everything"}}),
+        ("ssul", {"freeze": {"part": "none"}, "losses": BCE | {"m": {"part": "feature_mse"}}}),
+        ("ssul", {"pseudo_labels": {"part": "none"}, "classifier_init": {"part": "none"}}),
+        ("ft", {"pseudo_labels": {"part": "entropy"}}),
+        ("lwf_mc", {"replay": {"part": "exemplars"}}),
+        ("ft", {"replay": MADE}),
+        ("plop", {"replay": MADE | {"labels": "logits", "weight": 1}}),
+        ("ft", {"start": "scratch", "replay": MADE}),
+        ("mib", {"losses": {"a": {"part": "unbiased_ce"}, "m": {"part": "feature_mse"}}}),
+        ("ewc", {"base.statistics": FISHER | {"walk": {"part": "walk"}}}),
+    ],
+)
+def test_other_combinations_are_left_alone(method, changed):
+    check_recipe(whole(method, changed))
+
+
+@pytest.mark.parametrize("slot", ["replay", "pseudo_labels", "classifier_init", "freeze"])
+def test_the_base_step_has_nothing_to_look_back_on(slot):
+    with pytest.raises(InputError) as refused:
+        whole("ssul_m", {f"base.{slot}": method_section("ssul_m")[slot]})
+    assert str(refused.value) == (
+        f"`method.base.{slot}`: the base step has no step before it, so it has nothing for"
+        f" '{slot}' to work on: set `method.{slot}`, which acts in the steps that follow."
+    )

@@ -1,0 +1,311 @@
+"""First weights of a backbone: in-place ABN checkpoints, digests, and files that are not there."""
+
+import hashlib
+from collections import OrderedDict
+
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from torch import nn
+
+from cssegcore.core.errors import InputError
+from cssegcore.core.registry import make_part
+from cssegcore.models import checkpoint
+from cssegcore.models._base import Architecture
+from tests.helpers import tiny_dataset as scenes
+from tests.helpers.tiny_training import CPU, LINEAR, new_segmenter
+
+NETWORK = {"part": "deeplabv3", "backbone": "resnet50", "weights": "none", "depth": 8}
+MAPILLARY = NETWORK | {"style": "mapillary"}
+TORCHVISION = "resnet50-0676ba61.pth"
+EPS = 1e-5
+
+
+def architecture(**recipe):
+    return make_part("cssegcore.models.architectures", Architecture, recipe, "model")
+
+
+def images(b, h, w):
+    return torch.randn(b, 3, h, w, generator=torch.Generator().manual_seed(0))
+
+
+class Abn(nn.Module):
+    """Activated normalisation as in-place ABN computes it in evaluation."""
+
+    def __init__(self, channels, slope=0.01):
+        super().__init__()
+        self.slope = slope
+        self.weight, self.bias = (nn.Parameter(torch.empty(channels)) for _ in range(2))
+        self.register_buffer("running_mean", torch.empty(channels))
+        self.register_buffer("running_var", torch.empty(channels))
+
+    def forward(self, x):
+        mean, var, scale, shift = (
+            value[None, :, None, None]
+            for value in (self.running_mean, self.running_var, self.weight, self.bias)
+        )
+        y = (x - mean) / torch.sqrt(var + EPS) * (torch.abs(scale) + EPS) + shift
+        return torch.where(y > 0, y, self.slope * y)
+
+
+class Block(nn.Module):
+    """A bottleneck; gives the sum before its activation."""
+
+    def __init__(self, inputs, width, stride, dilation):
+        super().__init__()
+        self.convs = nn.Sequential(
+            OrderedDict(
+                conv1=nn.Conv2d(inputs, width, 1, bias=False),
+                bn1=Abn(width),
+                conv2=nn.Conv2d(width, width, 3, stride, dilation, dilation, bias=False),
+                bn2=Abn(width),
+                conv3=nn.Conv2d(width, 4 * width, 1, bias=False),
+                bn3=Abn(4 * width, slope=1),
+            )
+        )
+        if stride != 1 or inputs != 4 * width:
+            self.proj_conv = nn.Conv2d(inputs, 4 * width, 1, stride, bias=False)
+            self.proj_bn = Abn(4 * width, slope=1)
+
+    def forward(self, x):
+        shortcut = self.proj_bn(self.proj_conv(x)) if hasattr(self, "proj_conv") else x
+        return self.convs(x) + shortcut
+
+
+class Mapillary(nn.Module):
+    """The ResNet-50 of MiB's models/resnet.py, under the names of its checkpoints."""
+
+    def __init__(self, stride):
+        super().__init__()
+        stem = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+        self.mod1 = nn.Sequential(OrderedDict(conv1=stem, bn1=Abn(64)))
+        dilations, inputs = {16: (1, 1, 1, 2), 8: (1, 1, 2, 4)}[stride], 64
+        for i, (count, dilation) in enumerate(zip((3, 4, 6, 3), dilations, strict=True)):
+            stage = nn.Sequential()
+            for j in range(count):
+                strided = 2 if i > 0 and j == 0 and dilation == 1 else 1
+                stage.add_module(f"block{j + 1}", Block(inputs, 64 * 2**i, strided, dilation))
+                inputs = 256 * 2**i
+            self.add_module(f"mod{i + 2}", stage)
+        self.classifier = nn.Sequential(OrderedDict(fc=nn.Linear(2048, 10)))
+
+    def forward(self, x):
+        x, sums = F.max_pool2d(self.mod1(x), 3, 2, 1), []
+        for stage in (self.mod2, self.mod3, self.mod4, self.mod5):
+            for block in stage:
+                last = block(x)
+                x = torch.where(last > 0, last, 0.01 * last)
+            sums.append(last)
+        return sums, x
+
+
+def published(stride):
+    """Returns the published network with weights of either sign."""
+    torch.manual_seed(0)
+    network = Mapillary(stride)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data.mul_(6**0.5)  # keeps features as large as they are
+        if isinstance(module, Abn):
+            module.weight.data.uniform_(0.2, 0.8).mul_(torch.randn_like(module.weight).sign())
+            module.bias.data.normal_(0, 0.2)
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def stored():
+    """The state dict of a published checkpoint, in which every key begins with `module.`."""
+    return {f"module.{key}": value for key, value in published(16).state_dict().items()}
+
+
+@pytest.fixture(scope="module")
+def file(stored, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "resnet50_iabn_sync.pth.tar"
+    torch.save({"epoch": 90, "arch": "resnet50", "state_dict": stored, "best_prec1": 75.5}, path)
+    return path
+
+
+class TestInPlaceAbn:
+    @pytest.mark.parametrize("stride", [16, 8])
+    def test_the_backbone_computes_what_the_published_one_does(self, stored, file, stride):
+        with torch.device("meta"):
+            theirs = Mapillary(stride)
+        theirs.load_state_dict({k[len("module.") :]: v for k, v in stored.items()}, assign=True)
+        theirs.eval().double()
+        recipe = MAPILLARY | {"weights": str(file), "output_stride": stride}
+        ours = architecture(**recipe).trunk().eval().double()
+        photographs = images(1, 64, 48).double()
+        with torch.no_grad():
+            sums, last = theirs(photographs)
+            features = ours(photographs)
+        pairs = zip((*features.taps, features.body), (*sums, last), strict=True)
+        for got, expected in pairs:
+            assert got.shape == expected.shape
+            # scales are rounded to float32 once; without their eps they are 2e-5 off
+            assert (got - expected).norm() < 1e-6 * expected.norm()
+            assert (expected < 0).any()
+            assert (expected > 0).any()
+
+    def test_a_last_stage_is_dilated_from_its_first_block_on(self):
+        def layout(stride):
+            with torch.device("meta"):
+                trunk = architecture(**MAPILLARY, output_stride=stride).trunk()
+            convolutions = [m for m in trunk.backbone.modules() if isinstance(m, nn.Conv2d)]
+            spread = [m for m in convolutions if m.kernel_size == (3, 3)]
+            assert all(m.padding == m.dilation for m in spread)
+            return [m.dilation[0] for m in spread]
+
+        blocks = [1] * (3 + 4)  # 3, 4, 6 and 3 blocks of a ResNet-50
+        assert layout(16) == [*blocks, *[1] * 6, *[2] * 3]
+        assert layout(8) == [*blocks, *[2] * 6, *[4] * 3]
+
+    def test_no_activation_but_leaky_ones(self):
+        for depth, count in (("resnet50", 17), ("resnet101", 34)):
+            with torch.device("meta"):
+                trunk = architecture(**MAPILLARY | {"backbone": depth}).trunk()
+            modules = list(trunk.modules())
+            assert not any(isinstance(m, nn.ReLU) for m in modules)
+            leaky = [m for m in trunk.backbone.modules() if isinstance(m, nn.LeakyReLU)]
+            assert len(leaky) == count
+            assert {m.negative_slope for m in modules if isinstance(m, nn.LeakyReLU)} == {0.01}
+
+    def test_training_leaves_the_sums_alone_and_moves_every_weight(self):
+        torch.manual_seed(0)
+        trunk = architecture(**MAPILLARY).trunk()
+        features = trunk(images(2, 64, 64))
+        assert [64 // tap.shape[-1] for tap in features.taps] == [4, 8, 16, 16]
+        for tap in features.taps:  # an activation in place would leave a hundredth of it
+            assert -tap.min() > 0.1 * tap.max()
+        last = features.taps[-1]
+        assert torch.equal(features.body, torch.where(last > 0, last, 0.01 * last))
+        (
+            sum(tap.square().mean() for tap in features.taps) + features.top.square().mean()
+        ).backward()
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in trunk.parameters())
+
+    @pytest.mark.parametrize("unwrapped", [True, False])
+    def test_files_of_one_gpu_and_without_the_classifier(self, stored, tmp_path, unwrapped):
+        kept = {k: v for k, v in stored.items() if "classifier" not in k}
+        if unwrapped:
+            kept = {k[len("module.") :]: v for k, v in kept.items()}
+        torch.save({"state_dict": kept}, tmp_path / "w.pth")
+        trunk = architecture(**MAPILLARY | {"weights": str(tmp_path / "w.pth")}).trunk()
+        pairs = {
+            "mod1.bn1": trunk.backbone[1],
+            "mod2.block1.proj_bn": trunk.backbone[4][0].downsample[1],
+            "mod5.block3.convs.bn3": trunk.backbone[7][2].bn3,
+        }
+        for name, norm in pairs.items():
+            for part in ("bias", "running_mean", "running_var"):
+                assert torch.equal(getattr(norm, part), stored[f"module.{name}.{part}"])
+            scale = stored[f"module.{name}.weight"]
+            assert (scale < 0).any()
+            assert torch.equal(norm.weight, scale.abs() + EPS)
+
+    def test_a_saved_model_needs_the_file_no_more(self, file, tmp_path):
+        start = tmp_path / "start.pth.tar"
+        start.write_bytes(file.read_bytes())
+        digest = hashlib.sha256(start.read_bytes()).hexdigest()
+        recipe = MAPILLARY | {"weights": str(start), "sha256": digest}
+        segmenter = new_segmenter([2], model=recipe).eval()
+        model = checkpoint.Model("step0", recipe, LINEAR, None, [["background", "a"]], [[0, 1]])
+        checkpoint.save(tmp_path / "model.safetensors", segmenter, model, {})
+        start.unlink()
+        loaded = checkpoint.load(tmp_path / "model.safetensors", CPU)
+        photograph = images(1, 33, 33)
+        assert torch.equal(loaded.segmenter(photograph).logits, segmenter(photograph).logits)
+
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            ({"conv1.weight": torch.zeros(1)}, "no state dict under the key `state_dict`"),
+            ({"state_dict": [1, 2]}, "no state dict under the key `state_dict`"),
+            ({"state_dict": {"module.mod1.bn1.weight": 1}}, "'ndim'"),
+            ({"state_dict": {"mod1.conv1.weight": torch.zeros(64, 3, 7, 7)}}, "Missing key"),
+        ],
+    )
+    def test_files_that_do_not_fit(self, tmp_path, content, reason):
+        torch.save(content, tmp_path / "w.pth")
+        network = architecture(**MAPILLARY | {"weights": str(tmp_path / "w.pth")})
+        message = rf"`model\.weights`: .*w\.pth cannot be used .*{reason}.*resnet50_iabn_sync\.pth"
+        for use in (network.check, network.trunk):
+            with pytest.raises(InputError, match=message) as refused:
+                use()
+            assert "\n" not in str(refused.value)
+
+    def test_a_file_of_the_other_style(self, file):
+        network = architecture(**NETWORK | {"weights": str(file)})
+        with pytest.raises(InputError, match=r"w.*cannot be used.*reads with `style: mapillary`"):
+            network.check()
+
+    @pytest.mark.parametrize(
+        ("backbone", "place"),
+        [
+            ("resnet50", "ResNet50v1 in the README of github.com/mapillary/inplace_abn"),
+            ("resnet101", "release v1.0 of github.com/arthurdouillard/CVPR2021_PLOP"),
+        ],
+    )
+    @pytest.mark.parametrize("weights", ["imagenet", "pretrained/gone.pth.tar"])
+    def test_what_cannot_be_downloaded_is_said(self, backbone, place, weights):
+        with pytest.raises(InputError) as refused:
+            architecture(**MAPILLARY | {"backbone": backbone, "weights": weights})
+        message = str(refused.value)
+        for part in ("`model`: `weights` is ", weights, f"{backbone}_iabn_sync", place, "`none`"):
+            assert part in message
+        assert "\n" not in message
+
+    @pytest.mark.parametrize("backbone", ["resnet50", "resnet101"])
+    def test_the_choices_of_a_model(self, backbone):
+        name = f"deeplabv3_r{backbone.removeprefix('resnet')}_iabn.yaml"
+        recipe = yaml.safe_load((scenes.HOME / "conf" / "model" / name).read_text())
+        assert recipe == {
+            "part": "deeplabv3",
+            "backbone": backbone,
+            "style": "mapillary",
+            "output_stride": 16,
+            "weights": f"pretrained/{backbone}_iabn_sync.pth.tar",
+            "sha256": "",
+        }
+
+
+class TestDigests:
+    def test_a_file_is_checked_before_training(self, file):
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        recipe = MAPILLARY | {"weights": str(file)}
+        for start in ("", digest[:8], digest):
+            architecture(**recipe | {"sha256": start}).check()
+        other = ("0" if digest[0] != "0" else "1") + digest[1:8]
+        with pytest.raises(InputError) as refused:
+            architecture(**recipe | {"sha256": other}).check()
+        for part in (f"`model.sha256` is {other}", str(file), digest):
+            assert part in str(refused.value)
+        assert "\n" not in str(refused.value)
+
+    @pytest.mark.parametrize("wrong", ["abc", "0" * 65, "ABCDEF01", "sha256-12", "0676ba6g"])
+    def test_what_is_no_digest(self, wrong):
+        with pytest.raises(InputError, match=r"`model`: `sha256` must be 8 to 64 hex.*" + wrong):
+            architecture(**NETWORK | {"sha256": wrong})
+
+    def test_a_cached_download_is_held_against_its_name(self, tmp_path, monkeypatch):
+        from torchvision import models
+
+        cached = tmp_path / "checkpoints" / TORCHVISION
+        cached.parent.mkdir()
+        torch.save(models.resnet50(weights=None).state_dict(), cached)
+        monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+        network = architecture(**NETWORK | {"weights": "imagenet"})
+        with pytest.raises(InputError, match=r"resnet50-0676ba61\.pth is damaged: .* Delete it"):
+            network.check()
+        digest = hashlib.sha256(cached.read_bytes()).hexdigest()
+        named = cached.with_name(f"resnet50-{digest[:8]}.pth")
+        cached.rename(named)
+        published = models.get_model_weights("resnet50")["IMAGENET1K_V1"]
+        address = published.url.replace(TORCHVISION, named.name)
+        shown = type("Shown", (), {"url": address})
+        monkeypatch.setattr(models, "get_model_weights", lambda _: {"IMAGENET1K_V1": shown})
+        network.check()
+        with pytest.raises(InputError, match=r"`model\.sha256` is 00000000"):
+            architecture(**NETWORK | {"weights": "imagenet", "sha256": "0" * 8}).check()

@@ -1,0 +1,540 @@
+import copy
+import urllib.error
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cssegcore.core.errors import InputError
+from cssegcore.core.registry import make_part
+from cssegcore.models import checkpoint
+from cssegcore.models._base import Architecture, Trunk
+from cssegcore.models.fuse_batchnorm import folded
+from cssegcore.models.heads.conv import Conv
+from cssegcore.models.heads.linear import Linear
+from cssegcore.models.inference import observed
+from cssegcore.models.outputs import Features
+from cssegcore.models.segmenter import Segmenter, classify
+from tests.helpers.tiny_training import CPU, LINEAR, MODEL, new_segmenter
+
+BISENET = {"part": "bisenet", "backbone": "resnet18", "weights": "none"}
+RESNET = {"part": "deeplabv3", "backbone": "resnet50", "weights": "none"}
+
+
+def architecture(**recipe):
+    return make_part("cssegcore.models.architectures", Architecture, recipe, "model")
+
+
+def images(b, h, w):
+    return torch.randn(b, 3, h, w, generator=torch.Generator().manual_seed(0))
+
+
+class Photograph(Trunk):
+    """Hands the photograph on, at a fourth of its size."""
+
+    channels = body_channels = 3
+
+    def forward(self, images):
+        pooled = F.avg_pool2d(images, 4)
+        return Features((pooled,), pooled, pooled)
+
+
+class Fixed(nn.Module):
+    """A backbone that computes the same of every photograph."""
+
+    def __init__(self, tap):
+        super().__init__()
+        self.tap = tap
+
+    def forward(self, images):
+        return (self.tap,)
+
+
+def sizes(segmenter):
+    return [head.classifier.out_channels for head in segmenter.groups]
+
+
+class TestSegmenter:
+    def test_logits_are_those_of_the_heads_in_order_upsampled(self):
+        segmenter = Segmenter(Photograph(), Linear(), [3, 1, 2])
+        photographs = images(2, 8, 12)
+        features = F.avg_pool2d(photographs, 4)
+        heads = [
+            torch.einsum("oc,bchw->bohw", layer.weight[:, :, 0, 0], features)
+            + layer.bias[:, None, None]
+            for layer in (head.classifier for head in segmenter.groups)
+        ]
+        small = torch.cat(heads, 1)
+        expected = F.interpolate(small, (8, 12), mode="bilinear", align_corners=False)
+        outputs = segmenter(photographs)
+        assert torch.allclose(outputs.logits, expected, atol=1e-6)
+        assert torch.allclose(outputs.small, small, atol=1e-6)
+        assert torch.equal(outputs.features.top, features)
+        assert sizes(segmenter) == [3, 1, 2]
+
+    def test_a_grown_head_comes_last_and_leaves_the_others_alone(self):
+        segmenter = Segmenter(Photograph(), Linear(), [3])
+        photographs = images(1, 8, 8)
+        before = segmenter(photographs).logits
+        for more in (1, 4):
+            segmenter.grow(more)
+        after = segmenter(photographs).logits
+        assert sizes(segmenter) == [3, 1, 4]
+        assert segmenter.outputs == segmenter.classes == 8
+        assert torch.allclose(after[:, :3], before, atol=1e-6)
+        assert after.shape == (1, 8, 8, 8)
+
+    def test_a_grown_head_is_trained_too(self):
+        segmenter = Segmenter(Photograph(), Linear(), [3])
+        segmenter.grow(2)
+        grown = {id(p) for p in segmenter.groups[-1].parameters()}
+        assert grown
+        assert grown <= {id(p) for p in segmenter.parameters() if p.requires_grad}
+
+    def test_logits_keep_their_digits_under_autocast(self):
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = Segmenter(Photograph(), Linear(), [3])(images(1, 8, 8))
+        assert outputs.logits.dtype == outputs.small.dtype == torch.float32
+
+
+class TestUnknown:
+    @pytest.mark.parametrize("unknown", ["softmax", "sigmoid"])
+    def test_it_and_the_background_have_heads_of_their_own(self, unknown):
+        segmenter = Segmenter(Photograph(), Linear(), [4, 2], unknown)
+        segmenter.grow(3)
+        assert sizes(segmenter) == [1, 1, 3, 2, 3]
+        assert (segmenter.outputs, segmenter.classes) == (10, 9)
+        assert segmenter(images(1, 8, 8)).logits.shape == (1, 10, 8, 8)
+
+    def scores(self, logits, unknown):
+        if unknown == "sigmoid":
+            return 1 / (1 + np.exp(-logits))
+        raised = np.exp(logits - logits.max(1, keepdims=True))
+        return raised / raised.sum(1, keepdims=True)
+
+    @pytest.mark.parametrize("unknown", ["softmax", "sigmoid"])
+    def test_its_score_joins_the_background_s(self, unknown):
+        logits = np.random.default_rng(0).normal(0, 2, (2, 5, 30, 30))
+        scores = self.scores(logits, unknown)
+        expected = np.empty((2, 30, 30), int)
+        for b, y, x in np.ndindex(expected.shape):
+            unsure, background, *classes = scores[b, :, y, x]
+            expected[b, y, x] = np.argmax([unsure + background, *classes])
+        got = classify(torch.tensor(logits), unknown).numpy()
+        assert np.array_equal(got, expected)
+        assert set(np.unique(got)) == {0, 1, 2, 3}
+        # the sum decides, not the larger of the two
+        larger = np.concatenate([scores[:, :2].max(1, keepdims=True), scores[:, 2:]], 1)
+        assert (larger.argmax(1) != expected).any()
+
+    def test_without_it_the_largest_logit_wins(self):
+        logits = torch.tensor(np.random.default_rng(1).normal(0, 2, (2, 5, 6, 7)))
+        assert torch.equal(classify(logits, None), logits.argmax(1))
+
+    def test_the_segmenter_classifies_by_what_it_knows(self):
+        logits = torch.tensor([[1.0, 1.0, 1.5]]).reshape(1, 3, 1, 1)
+        for unknown, expected in (("sigmoid", 0), ("softmax", 0), (None, 2)):
+            segmenter = Segmenter(Photograph(), Linear(), [2], unknown)
+            assert segmenter.classify(logits).item() == expected
+
+
+class TestHeld:
+    def test_what_is_held_stays_in_evaluation_mode(self):
+        segmenter = new_segmenter([2]).train()
+        norms = [m for m in segmenter.modules() if isinstance(m, nn.BatchNorm2d)]
+        held, free = norms[:2], norms[2:]
+        segmenter.hold(held)
+        for _ in range(2):
+            assert not any(norm.training for norm in held)
+            assert all(norm.training for norm in free)
+            assert segmenter.training
+            segmenter.eval()
+            assert not any(norm.training for norm in norms)
+            segmenter.train()
+        before = [norm.running_mean.clone() for norm in norms]
+        segmenter(images(2, 16, 16))
+        moved = [not torch.equal(a, n.running_mean) for a, n in zip(before, norms, strict=True)]
+        assert moved == [norm in free for norm in norms]
+
+    def test_to_hold_more_lets_nothing_go(self):
+        segmenter = new_segmenter([2])
+        first, second, *_ = (m for m in segmenter.modules() if isinstance(m, nn.BatchNorm2d))
+        for norm in (first, second):
+            segmenter.hold([norm])
+        copied = copy.deepcopy(segmenter).train()
+        norms = [m for m in copied.modules() if isinstance(m, nn.BatchNorm2d)]
+        assert [norm.training for norm in norms[:3]] == [False, False, True]
+
+
+class TestConvHead:
+    def test_every_group_has_layers_of_its_own(self):
+        segmenter = Segmenter(Photograph(), Conv(), [3, 2], "sigmoid").eval()
+        assert sizes(segmenter) == [1, 1, 2, 2]
+        photographs = images(1, 16, 16)
+        before = segmenter(photographs).small
+        with torch.no_grad():
+            for weight in segmenter.groups[2].parameters():
+                weight.normal_()
+        changed = (segmenter(photographs).small != before).any((0, 2, 3))
+        assert changed.tolist() == [False, False, True, True, False, False]
+
+    def test_logits_are_those_of_the_formula(self):
+        head = Conv().build(3, 2).eval()
+        with torch.no_grad():
+            head.norm.running_mean.normal_()
+            head.norm.running_var.uniform_(0.5, 2)
+            head.norm.weight.normal_()
+            head.norm.bias.normal_()
+        features = images(2, 5, 6)
+        spread = F.conv2d(features, head.convolution.weight, padding=1)
+        shift, scale = head.norm.running_mean, (head.norm.running_var + head.norm.eps).rsqrt()
+        normed = (spread - shift[:, None, None]) * (scale * head.norm.weight)[:, None, None]
+        normed = normed + head.norm.bias[:, None, None]
+        layer = head.classifier
+        expected = torch.einsum("oc,bchw->bohw", layer.weight[:, :, 0, 0], normed.clamp(min=0))
+        assert torch.allclose(head(features), expected + layer.bias[:, None, None], atol=1e-5)
+
+
+def check_features(trunk, photographs, strides):
+    """Checks what features promise of any trunk."""
+    features = trunk(photographs)
+    assert [photographs.shape[-1] // tap.shape[-1] for tap in features.taps] == strides
+    for tap in features.taps:  # none of them spoiled by an activation in place
+        assert (tap < 0).any()
+        assert (tap > 0).any()
+    assert torch.equal(features.body, features.taps[-1].clamp(min=0))
+    assert features.body.shape[1] == trunk.body_channels
+    assert features.top.shape[1] == trunk.channels
+    total = sum(tap.square().mean() for tap in features.taps) + features.top.square().mean()
+    total.backward()
+    assert all(p.grad is not None for p in trunk.parameters())
+
+
+class TestSmall:
+    @pytest.mark.parametrize(("h", "w"), [(16, 16), (17, 23), (33, 40)])
+    def test_any_size_gives_logits_of_that_size(self, h, w):
+        segmenter = new_segmenter([3, 2]).eval()
+        assert segmenter(images(1, h, w)).logits.shape == (1, 5, h, w)
+
+    def test_output_stride_and_depth(self):
+        trunk = architecture(**MODEL).trunk()
+        assert trunk.channels == MODEL["depth"]
+        assert trunk(images(2, 64, 48)).top.shape == (2, MODEL["depth"], 8, 6)
+
+    def test_features(self):
+        trunk = architecture(**MODEL).trunk()
+        inputs = []
+        for block in trunk.backbone.blocks:
+            block.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+        check_features(trunk, images(2, 64, 64), [4, 8, 8])
+        taps = trunk(images(2, 64, 64)).taps
+        for tap, following in zip(taps, inputs[4:], strict=False):  # of the second pass
+            assert torch.equal(following, tap.clamp(min=0))
+
+    def reach(self, trunk, size, at):
+        """Tells which pixels the features at a place depend on."""
+        photographs = images(1, size, size).requires_grad_()
+        (grad,) = torch.autograd.grad(trunk(photographs).top[0, :, at, at].sum(), photographs)
+        return (grad != 0).any(1)[0]
+
+    def trunk(self, **changed):
+        torch.manual_seed(0)
+        return architecture(part="small", **changed).trunk().eval()
+
+    def test_context_reaches_every_pixel_once_it_is_learned(self):
+        trunk = self.trunk()
+        assert not self.reach(trunk, 128, 0)[-1, -1]
+        nn.init.ones_(trunk.context.weight)
+        assert self.reach(trunk, 128, 0)[-1, -1]
+
+    def test_dilation_widens_the_view(self):
+        narrow, wide = (self.reach(self.trunk(dilation=n), 192, 12).sum() for n in (1, 3))
+        assert wide > narrow
+
+    @pytest.mark.parametrize("wrong", [{"depth": 0}, {"widths": [4, 0, 4]}, {"dilation": 0}])
+    def test_refusals(self, wrong):
+        with pytest.raises(InputError, match=r"`model`: .* must be >= 1"):
+            architecture(**MODEL | wrong)
+
+
+@pytest.fixture(scope="module")
+def state_dict_file(tmp_path_factory):
+    """A state dict as torchvision publishes them, and torchvision's import paid for once."""
+    from torchvision import models
+
+    torch.manual_seed(0)
+    network = models.resnet50(weights=None)
+    for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
+        for value in (norm.weight.data, norm.running_var):
+            value.uniform_(0.5, 1)
+        for value in (norm.bias.data, norm.running_mean):
+            value.normal_(0, 0.1)
+    path = tmp_path_factory.mktemp("weights") / "resnet50.pth"
+    torch.save(network.state_dict(), path)
+    return path
+
+
+@pytest.mark.usefixtures("state_dict_file")
+class TestDeepLab:
+    @pytest.mark.parametrize(("stride", "side"), [(16, 5), (8, 9)])
+    def test_feature_stride_and_one_iteration_of_training(self, stride, side):
+        torch.manual_seed(0)
+        recipe = RESNET | {"output_stride": stride, "depth": 32}
+        segmenter = new_segmenter([4, 1], model=recipe)
+        photographs = images(2, 65, 65)
+        outputs = segmenter(photographs)
+        logits = outputs.logits
+        assert outputs.features.top.shape == (2, 32, side, side)
+        assert logits.shape == (2, 5, 65, 65)
+
+        labels = torch.full((2, 65, 65), 4)
+        loss = F.cross_entropy(logits, labels)
+        loss.backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in segmenter.parameters())
+        torch.optim.SGD(segmenter.parameters(), lr=0.01).step()
+        assert F.cross_entropy(segmenter(photographs).logits, labels) < loss
+
+    def test_features(self):
+        torch.manual_seed(0)
+        trunk = architecture(**RESNET | {"depth": 8}).trunk()
+        check_features(trunk, images(2, 64, 64), [4, 8, 16, 16])
+
+    @pytest.mark.parametrize("stride", [16, 8])
+    def test_stages_are_torchvision_s_but_for_the_last_activation(self, state_dict_file, stride):
+        from torchvision import models
+
+        recipe = RESNET | {"weights": str(state_dict_file), "output_stride": stride}
+        dilate = [False, stride == 8, True]
+        theirs = models.resnet50(weights=None, replace_stride_with_dilation=dilate).eval()
+        theirs.load_state_dict(torch.load(state_dict_file, weights_only=True))
+        given = []
+        for layer in (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4):
+            layer.register_forward_hook(lambda *told: given.append(told[2]))
+        photographs = images(2, 65, 49)
+        with torch.no_grad():
+            theirs(photographs)
+            features = architecture(**recipe | {"depth": 8}).trunk().eval()(photographs)
+        assert len(features.taps) == len(given) == 4
+        for tap, expected in zip(features.taps, given, strict=True):
+            assert torch.allclose(tap.clamp(min=0), expected, rtol=1e-4, atol=1e-5)
+            assert (expected > 0).any()
+            assert (tap < 0).any()
+        assert torch.equal(features.body, features.taps[-1].clamp(min=0))
+
+    def test_one_image_a_batch_is_tested_but_not_trained(self):
+        segmenter = new_segmenter([2], model=RESNET)
+        assert segmenter.eval()(images(1, 65, 65)).logits.shape == (1, 2, 65, 65)
+        with pytest.raises(InputError, match=r"`optimizer\.batch_size` to 2 or more"):
+            segmenter.train()(images(1, 65, 65))
+
+    @pytest.mark.parametrize("size", [(35, 34), (33, 8), (7, 33), (32, 5)])
+    def test_the_pooled_branch_sees_windows_in_evaluation(self, size):
+        torch.manual_seed(0)
+        trunk = architecture(**RESNET | {"depth": 8}).trunk().eval()
+        h, w = size
+        tap = torch.randn(1, 2048, h, w) + torch.linspace(0, 3, w)
+        trunk.backbone = Fixed(tap)
+        decoder, body = trunk.decoder, tap.clamp(min=0)
+        with torch.no_grad():
+            for norm in (m for m in decoder.modules() if isinstance(m, nn.BatchNorm2d)):
+                norm.running_mean.normal_()
+            spread = torch.cat([branch(body) for branch in decoder.branches], 1)
+            spread = decoder.project(decoder.branches_norm(spread))
+            high, wide = min(h, 32), min(w, 32)
+            pooled = torch.empty(1, 2048, h, w)
+            for y in range(h):  # an even window has one more on its right and below
+                top = min(max(y - (high - 1) // 2, 0), h - high)
+                for x in range(w):
+                    left = min(max(x - (wide - 1) // 2, 0), w - wide)
+                    seen = body[..., top : top + high, left : left + wide]
+                    pooled[..., y, x] = seen.mean((2, 3))
+            pooled = decoder.pooled_project(decoder.pooled_norm(decoder.pooled(pooled)))
+            expected = decoder.norm(spread + pooled)
+            assert torch.allclose(trunk(images(1, 16, 16)).top, expected, atol=1e-4)
+            means = decoder.pooled(body.mean((2, 3), keepdim=True))
+            whole = decoder.pooled_project(decoder.pooled_norm(means))
+            same = torch.allclose(decoder.norm(spread + whole), expected, atol=1e-4)
+            assert same == (max(size) <= 32)
+
+    def test_the_pooled_branch_sees_everything_in_training(self):
+        torch.manual_seed(0)
+        trunk = architecture(**RESNET | {"depth": 8}).trunk()
+        trunk.backbone = Fixed(torch.randn(2, 2048, 34, 3))
+        seen = []
+        trunk.decoder.pooled.register_forward_hook(lambda *told: seen.append(told[1][0]))
+        trunk(images(2, 16, 16))
+        (given,) = seen
+        assert given.shape == (2, 2048, 1, 1)
+        means = trunk.backbone.tap.clamp(min=0).mean((2, 3))
+        assert torch.allclose(given[..., 0, 0], means, atol=1e-6)
+
+    def test_strides_become_dilations_from_the_end(self):
+        def layout(stride):
+            trunk = architecture(**RESNET, output_stride=stride).trunk()
+            convolutions = [m for m in trunk.modules() if isinstance(m, nn.Conv2d)]
+            return [m.dilation[0] for m in convolutions if m.kernel_size == (3, 3)]
+
+        blocks = [1] * (3 + 4)  # 3, 4, 6 and 3 blocks of a ResNet-50
+        assert layout(16) == [*blocks, *[1] * 6, 1, 2, 2, 6, 12, 18]
+        assert layout(8) == [*blocks, 1, *[2] * 5, 2, 4, 4, 12, 24, 32]
+
+    def test_weights_from_a_file(self, state_dict_file):
+        trunk = architecture(**RESNET | {"weights": str(state_dict_file)}).trunk()
+        stored = torch.load(state_dict_file, weights_only=True)
+        assert torch.equal(trunk.backbone[0].weight, stored["conv1.weight"])
+        last = trunk.backbone[-1][-1].conv3.weight
+        assert torch.equal(last, stored["layer4.2.conv3.weight"])
+
+    @pytest.mark.parametrize("use", ["check", "trunk"])
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            (lambda full: {"conv1.weight": full["conv1.weight"]}, "Missing key"),
+            (lambda full: full | {"conv1.weight": torch.zeros(1)}, "size mismatch"),
+            (lambda full: [1, 2], "no state dict"),
+            (lambda full: b"no weights at all", "cannot be used"),
+        ],
+    )
+    def test_weights_that_do_not_fit(self, state_dict_file, tmp_path, content, reason, use):
+        path, made = tmp_path / "w.pth", content(torch.load(state_dict_file, weights_only=True))
+        path.write_bytes(made) if isinstance(made, bytes) else torch.save(made, path)
+        network = architecture(**RESNET | {"weights": str(path)})
+        with pytest.raises(InputError, match=rf"`model.weights`: .*w\.pth.*{reason}") as refused:
+            getattr(network, use)()
+        assert "\n" not in str(refused.value)
+
+    def test_a_file_that_is_not_there(self):
+        with pytest.raises(InputError, match=r"`model`: `weights` is 'gone\.pth'"):
+            architecture(**RESNET | {"weights": "gone.pth"})
+
+    @pytest.mark.parametrize("use", ["check", "trunk"])
+    def test_imagenet_weights_that_cannot_be_had(self, tmp_path, monkeypatch, use):
+        def offline(*_, **__):
+            raise urllib.error.URLError("no route to host")
+
+        monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+        monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+        network = architecture(**RESNET | {"weights": "imagenet"})
+        with pytest.raises(InputError) as refused:
+            getattr(network, use)()
+        message = str(refused.value)
+        for part in ("`model.weights`", "resnet50-0676ba61.pth", "no route", str(tmp_path)):
+            assert part in message
+        assert "\n" not in message
+
+    @pytest.mark.parametrize(
+        ("use", "said"), [("check", "is damaged: its SHA-256"), ("trunk", "cannot be used")]
+    )
+    def test_a_damaged_download_in_the_cache(self, tmp_path, monkeypatch, use, said):
+        (tmp_path / "checkpoints").mkdir()
+        (tmp_path / "checkpoints" / "resnet50-0676ba61.pth").write_bytes(b"half a fi")
+        monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+        with pytest.raises(InputError, match=rf"resnet50-0676ba61\.pth {said}") as refused:
+            getattr(architecture(**RESNET | {"weights": "imagenet"}), use)()
+        assert "\n" not in str(refused.value)
+
+    def test_a_saved_model_needs_its_starting_weights_no_more(self, state_dict_file, tmp_path):
+        start = tmp_path / "start.pth"
+        start.write_bytes(state_dict_file.read_bytes())
+        recipe = RESNET | {"weights": str(start), "depth": 8}
+        segmenter = new_segmenter([2], model=recipe).eval()
+        model = checkpoint.Model("step0", recipe, LINEAR, None, [["background", "a"]], [[0, 1]])
+        checkpoint.save(tmp_path / "model.safetensors", segmenter, model, {})
+        start.unlink()
+        loaded = checkpoint.load(tmp_path / "model.safetensors", CPU)
+        photograph = images(1, 33, 33)
+        assert torch.equal(loaded.segmenter(photograph).logits, segmenter(photograph).logits)
+        assert loaded.model == model
+
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            ({"output_stride": 4}, "`model.output_stride` must be one of 16, 8"),
+            ({"backbone": "resnet18"}, "`model.backbone` must be one of resnet50, resnet101"),
+            ({"depth": 0}, "`model`: `depth` must be >= 1, got 0"),
+        ],
+    )
+    def test_refusals(self, wrong, message):
+        with pytest.raises(InputError, match=message):
+            architecture(**RESNET | wrong)
+
+
+class TestFolded:
+    @staticmethod
+    def stirred(**recipe):
+        """A segmenter whose normalisations do something."""
+        torch.manual_seed(0)
+        segmenter = Segmenter(architecture(**recipe).trunk(), Conv(), [3, 1])
+        for module in segmenter.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.2)
+                module.running_var.uniform_(0.5, 2)
+                nn.init.uniform_(module.weight, -1, 1.5)
+                nn.init.normal_(module.bias, 0, 0.2)
+        return segmenter.eval()
+
+    @pytest.mark.parametrize(
+        ("recipe", "left"),
+        [
+            (MODEL, 1),  # sees a sum
+            (RESNET, 2),  # see four convolutions and a sum
+            (RESNET | {"style": "mapillary"}, 2),
+            (BISENET, 4),  # auxiliary heads sleep
+        ],
+    )
+    def test_it_says_the_same_and_has_fewer_layers(self, recipe, left):
+        segmenter = self.stirred(**recipe)
+        quick, seen = folded(segmenter), images(2, 48, 80)
+        with torch.no_grad():
+            got, wanted = quick(seen), segmenter(seen)
+        for mine, theirs in zip(got.features.taps, wanted.features.taps, strict=True):
+            assert torch.allclose(mine, theirs, rtol=1e-4, atol=1e-4 * theirs.abs().max())
+        assert torch.allclose(got.logits, wanted.logits, rtol=1e-3, atol=1e-4)
+        norms = sum(isinstance(m, nn.BatchNorm2d) for m in quick.modules())
+        assert norms == left + len(quick.heads)  # which fold theirs while they run
+        assert not any(p.requires_grad for p in quick.parameters())
+
+    def test_it_is_a_copy(self):
+        segmenter = self.stirred(**MODEL)
+        before, quick = folded(segmenter)(images(1, 32, 32)).logits, folded(segmenter)
+        with torch.no_grad():
+            for weight in segmenter.parameters():
+                weight.add_(1)
+        assert torch.equal(quick(images(1, 32, 32)).logits, before)
+
+    def test_a_trunk_that_stands_still_is_run_folded_and_saved_as_it_is(self):
+        segmenter = self.stirred(**MODEL)
+        names, wanted = list(segmenter.state_dict()), segmenter(images(1, 32, 32)).logits
+        ran = []
+        for module in segmenter.trunk.modules():
+            module.register_forward_hook(lambda *_: ran.append(1))
+        segmenter.fold_trunk()
+        ran.clear()
+        assert torch.allclose(segmenter(images(1, 32, 32)).logits, wanted, atol=1e-5)
+        assert list(segmenter.state_dict()) == names
+        assert len(list(segmenter.parameters())) == len(set(segmenter.parameters()))
+
+
+def test_what_is_observed_takes_part_in_losses():
+    old, new = new_segmenter([3]).eval(), new_segmenter([3]).eval()
+    modes = []
+    old.register_forward_hook(lambda *_: modes.append(torch.is_inference_mode_enabled()))
+    seen = observed(old, images(2, 24, 40))
+    assert modes == [True]
+    with torch.no_grad():
+        wanted = old(images(2, 24, 40))
+    learning = new(images(2, 24, 40))
+    pairs = [
+        *zip(seen.features.taps, wanted.features.taps, learning.features.taps, strict=True),
+        (seen.features.top, wanted.features.top, learning.features.top),
+        (seen.logits, wanted.logits, learning.logits),
+    ]
+    for got, same, other in pairs:
+        assert torch.equal(got, same)
+        assert got.stride() == same.stride()
+        assert not got.requires_grad
+        (got * other).sum().backward(retain_graph=True)  # keeps `got` for the backward pass
+    assert all(p.grad is None for p in old.parameters())
+    assert new.trunk.backbone.stem[0][0].weight.grad.abs().sum() > 0

@@ -1,0 +1,63 @@
+"""Real DVC on a copy of the project: the same again, what is declared, experiments."""
+
+import json
+
+import pytest
+import yaml
+
+from tests.helpers.dvc_project import QUICK, Project, ran
+
+pytestmark = pytest.mark.dvc
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return Project(tmp_path_factory.mktemp("project"))
+
+
+def test_the_same_command_gives_the_same_bytes(project: Project) -> None:
+    project.repro("method=mib")
+    before = project.metrics()
+    models = {p: p.read_bytes() for p in project.root.glob("work/step*/model.safetensors")}
+    assert len(models) == 3
+    output = project.run("dvc", "repro", "--force", "--no-run-cache")
+    assert "train@step0" in ran(output)
+    assert project.metrics() == before
+    assert {p: p.read_bytes() for p in models} == models
+
+
+def test_comments_rerun_check_alone(project: Project) -> None:
+    project.repro("method=mib")
+    engine = project.root / "cssegcore" / "engine.py"
+    engine.write_text(engine.read_text() + "\n# a remark\n")
+    assert ran(project.run("dvc", "repro")) == {"check"}
+
+
+def test_metrics_plots_and_parameters_are_declared(project: Project) -> None:
+    project.repro("method=mib")
+    shown = json.loads(project.run("dvc", "metrics", "show", "--json").split("WARNING")[0])
+    files = next(iter(shown.values()))["data"]
+    assert files["work/step2/metrics.json"]["data"]["miou"]["all"] is not None
+    assert "average" in files["work/report/summary.json"]["data"]
+    project.run("dvc", "plots", "show", "--out", "plots")
+    page = (project.root / "plots" / "index.html").read_text()
+    assert "mIoU over steps" in page
+    project.compose("method=mib", "steps.step2.lr=0.5")
+    assert "steps.step2.lr" in project.run("dvc", "params", "diff")
+
+
+def test_experiments_compose_and_queue(project: Project) -> None:
+    """`dvc exp run -S` swaps method and scenario; queued ones run in temporary copies."""
+    project.repro("method=mib")
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-qm", "mib")
+    quick = [argument for override in QUICK for argument in ("-S", override)]
+    output = project.run("dvc", "exp", "run", *quick, "-S", "method=ft")
+    assert "train@step0" not in ran(output)
+    assert yaml.safe_load((project.root / "params.yaml").read_text())["method"]["name"] == "ft"
+    project.run("dvc", "exp", "run", "--queue", "-n", "queued", *quick, "-S", "seed=7")
+    project.run("dvc", "queue", "start")
+    project.run("dvc", "queue", "logs", "queued", "-f")
+    shown = project.run("dvc", "exp", "show", "--csv", "--no-pager")
+    assert "queued" in shown
+    assert "Success" in project.run("dvc", "queue", "status")

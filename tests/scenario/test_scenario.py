@@ -1,0 +1,220 @@
+import functools
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from cssegcore.core.errors import InputError
+from cssegcore.data.index import Entry
+from cssegcore.scenario.scenario import Scenario, StepList
+from cssegcore.scenario.splits import write_splits
+from tests.scenario.test_partition import slow_partition
+
+TABLE = ("background", "a", "b", "c", "d", "e", "f", "g", "h")
+FOUR_TWO = {"step0": ["a", "b", "c", "d"], "step1": ["e", "f"], "step2": ["g", "h"]}
+SHUFFLED = {"step0": ["h", "c"], "step1": ["a", "g", "d"], "step2": ["b"], "step3": ["f", "e"]}
+SCENARIOS = {"4-2": FOUR_TWO, "shuffled": SHUFFLED}
+SETTINGS = ("overlapped", "disjoint", "sequential", "partitioned")
+NUMBER = 250
+
+
+def label_maps():
+    """Random label maps with one to five classes, void, and some with background alone."""
+    rng = np.random.default_rng(3)
+    for _ in range(NUMBER):
+        shown = rng.choice(np.arange(1, 9), rng.integers(0, 6), replace=False)
+        yield rng.choice(np.append(shown, [0, 255]), (9, 9)).astype(np.uint8)
+
+
+LABELS = list(label_maps())
+
+
+def entries():
+    for place, labels in enumerate(LABELS):
+        counts = np.bincount(labels.ravel(), minlength=256)
+        part = ("train",) if place < 150 else ("val", "test")
+        pixels = tuple(counts[:9].tolist())
+        yield Entry(f"image {place}", part, f"digest {place}", 9, 9, int(counts[255]), pixels)
+
+
+def lists(out, setting, steps):
+    write_splits(out, Scenario.of(setting, TABLE, steps), list(entries()), TABLE)
+    return {
+        (step, kind): StepList.read(out / step / f"{kind}.json")
+        for step, kind in itertools.product(steps, ("train", "seen", "val", "test"))
+    }
+
+
+def reference(setting, steps, step, kind):
+    """The images of a list by the words of the papers, one pixel at a time."""
+    order = list(steps)
+    now = order.index(step)
+    number = {name: TABLE.index(name) for name in TABLE}
+    new = {number[c] for c in steps[step]}
+    seen = {number[c] for s in order[: now + 1] for c in steps[s]}
+
+    def pixels(place):
+        return [int(value) for value in LABELS[place].ravel()]
+
+    def trains(place, at):
+        if setting == "partitioned":
+            return partitioned(steps)[place] == at
+        wanted = {number[c] for c in steps[order[at]]}
+        later = {number[c] for s in order[at + 1 :] for c in steps[s]}
+        if not any(value in wanted for value in pixels(place)):
+            return False
+        return setting == "overlapped" or all(value not in later for value in pixels(place))
+
+    def belongs(place):
+        if kind == "train":
+            return trains(place, now)
+        if kind == "seen":
+            return any(trains(place, at) for at in range(now + 1))
+        return any(value in (new if kind == "val" else seen) for value in pixels(place))
+
+    part = range(150) if kind in ("train", "seen") else range(150, NUMBER)
+    return [f"image {place}" for place in part if belongs(place)]
+
+
+@functools.cache
+def _partitioned(*steps):
+    images = [{int(value) for value in labels.ravel()} for labels in LABELS[:150]]
+    return slow_partition(images, [[TABLE.index(c) for c in classes] for classes in steps])
+
+
+def partitioned(steps):
+    """The step that each training image belongs to."""
+    return _partitioned(*map(tuple, steps.values()))
+
+
+def expected_labels(setting, steps, step, kind, labels):
+    """What a list's labels mean, one pixel at a time: outputs in learning order."""
+    order = list(steps)
+    learned = ["background", *(c for s in order for c in steps[s])]
+    if kind in ("train", "val") and setting != "sequential":
+        visible = set(steps[step])
+    elif kind != "test":
+        visible = {c for s in order[: order.index(step) + 1] for c in steps[s]}
+    else:
+        visible = set(TABLE[1:])
+    means = np.empty_like(labels)
+    for at in np.ndindex(labels.shape):
+        if labels[at] == 255:
+            means[at] = 255
+        else:
+            name = TABLE[labels[at]]
+            means[at] = learned.index(name) if name in visible else 0
+    return means
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("steps", SCENARIOS.values(), ids=SCENARIOS)
+def test_lists_and_labels_are_those_of_the_words(tmp_path, setting, steps):
+    found = lists(tmp_path, setting, steps)
+    for (step, kind), chosen in found.items():
+        assert chosen.names == reference(setting, steps, step, kind), (step, kind)
+        assert 0 < len(chosen.names) < NUMBER
+        table = chosen.label_table()
+        for labels in LABELS[:20]:
+            expected = expected_labels(setting, steps, step, kind, labels)
+            assert np.array_equal(table[labels], expected), (step, kind)
+
+
+@pytest.mark.parametrize("steps", SCENARIOS.values(), ids=SCENARIOS)
+@pytest.mark.parametrize("setting", ["disjoint", "sequential", "partitioned"])
+def test_lists_share_no_image_and_hold_every_image_that_shows_a_class(tmp_path, setting, steps):
+    found = lists(tmp_path, setting, steps)
+    trained = [name for step in steps for name in found[step, "train"].names]
+    shown = [f"image {i}" for i in range(150) if set(np.unique(LABELS[i])) - {0, 255}]
+    assert len(trained) == len(set(trained))
+    assert sorted(trained) == sorted(shown)
+
+
+@pytest.mark.parametrize("steps", SCENARIOS.values(), ids=SCENARIOS)
+def test_the_settings_agree_on_the_last_step_and_on_every_test(tmp_path, steps):
+    overlapped = lists(tmp_path / "o", "overlapped", steps)
+    disjoint = lists(tmp_path / "d", "disjoint", steps)
+    last = list(steps)[-1]
+    for key in (last, "train"), (last, "seen"), *((s, k) for s in steps for k in ("val", "test")):
+        assert overlapped[key] == disjoint[key]
+    for step in steps:
+        assert set(disjoint[step, "train"].names) <= set(overlapped[step, "train"].names)
+    assert overlapped["step0", "train"] != disjoint["step0", "train"]
+
+
+@pytest.mark.parametrize("steps", SCENARIOS.values(), ids=SCENARIOS)
+def test_sequential_lists_are_the_disjoint_ones_with_old_classes_annotated(tmp_path, steps):
+    sequential = lists(tmp_path / "s", "sequential", steps)
+    disjoint = lists(tmp_path / "d", "disjoint", steps)
+    for (step, kind), chosen in sequential.items():
+        assert chosen.images == disjoint[step, kind].images
+        same = kind in ("seen", "test") or step == "step0"
+        assert (chosen.visible == disjoint[step, kind].visible) == same
+        assert chosen.visible == disjoint[step, "test" if kind == "test" else "seen"].visible
+
+
+@pytest.mark.parametrize("steps", SCENARIOS.values(), ids=SCENARIOS)
+def test_a_partition_is_neither_disjoint_nor_overlapped(tmp_path, steps):
+    found = lists(tmp_path / "p", "partitioned", steps)
+    disjoint = lists(tmp_path / "d", "disjoint", steps)
+    names = set(found["step0", "train"].names)
+    assert names - set(disjoint["step0", "train"].names)  # some show classes to come
+    so_far = set()
+    for step in steps:
+        so_far |= set(found[step, "train"].names)
+        assert set(found[step, "seen"].names) == so_far
+
+
+def test_outputs_stand_in_learning_order(tmp_path):
+    found = lists(tmp_path, "overlapped", SHUFFLED)
+    assert found["step1", "train"].classes == [["background", "h", "c"], ["a", "g", "d"]]
+    assert found["step1", "train"].raw == [[0, 8, 3], [1, 7, 4]]
+    assert found["step1", "train"].visible == [1, 4, 7]
+    assert found["step1", "seen"].visible == [1, 3, 4, 7, 8]
+    assert [len(names) for names in found["step0", "test"].classes] == [3, 3, 1, 2]
+
+
+def test_a_list_reads_back_one_image_a_line(tmp_path):
+    images = [["ä, b", "0123"], ["train/1", "4567"]]
+    written = StepList("step1", 1, [["background", "a"], ["ü"]], [[0, 1], [2]], [2], images)
+    written.write(tmp_path / "list.json")
+    assert StepList.read(tmp_path / "list.json") == written
+    assert '\n  ["train/1", "4567"]\n' in (tmp_path / "list.json").read_text(encoding="utf-8")
+
+
+def test_a_list_that_is_missing_or_damaged_says_what_to_run(tmp_path):
+    path = tmp_path / "list.json"
+    with pytest.raises(InputError, match=r"list.json does not exist: run `dvc repro split`"):
+        StepList.read(path)
+    path.write_text('{"step": "step0", ')
+    with pytest.raises(InputError, match=r"list.json is not JSON .*: run `dvc repro -f split`"):
+        StepList.read(path)
+    path.write_text(json.dumps({"stepp": "step0"}))
+    with pytest.raises(InputError, match=r"list.json.stepp` is not a key"):
+        StepList.read(path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"step1": ["e", "bicycle"]}, r"\.step1`.* no class 'bicycle'\. Known: a, b, c, d, e, f"),
+        ({"step1": ["e", "background"]}, r"\.step1` lists 'background', which every step has"),
+        ({"step1": ["e", "f", "a"]}, r"\.step1`: 'a' is learned in step0 already"),
+        ({"step1": ["e", "f", "f"]}, r"\.step1`: 'f' is learned in step1 already"),
+        ({"step1": []}, r"\.step1` is empty"),
+        ({"step1": ["e"]}, r"no step learns f;"),
+    ],
+)
+def test_class_lists_are_held_against_the_dataset_s(changed, words):
+    with pytest.raises(InputError, match=words):
+        Scenario.of("overlapped", TABLE, FOUR_TWO | changed)
+
+
+def test_a_step_without_images_is_named(tmp_path):
+    table = ("background", "a", "b")
+    scenario = Scenario.of("disjoint", table, {"step0": ["a"], "step1": ["b"]})
+    both = [Entry(f"{p}", (p,), "", 1, 2, 0, (0, 1, 1)) for p in ("train", "test")]
+    with pytest.raises(InputError, match=r"`steps.step0` has no train images: .* shows a as the"):
+        write_splits(tmp_path, scenario, both, table)
+    assert list(tmp_path.iterdir()) == []
