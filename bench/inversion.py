@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from bench._device import Clock
-from cssegcore.core.config import build
+from cssegcore.core.config import parse
 from cssegcore.inversion.invert import Wanted, invert
 from cssegcore.inversion.layouts import draw, procedural
 from cssegcore.inversion.settings import Settings
@@ -34,7 +34,7 @@ def main() -> None:
     given = parser.parse_args()
     params = composed(given.set)
     recipe = {k: v for k, v in params.method["replay"].items() if k != "part"}
-    how = build(DeepInversion, recipe, "method.replay")
+    how = parse(DeepInversion, recipe, "method.replay")
     device, size = choose_device(), params.augmentation["size"]
     classes = ["background", *params.scenario.classes["step0"]]
     model = Model(

@@ -22,7 +22,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from cssegcore.core.files import read_manifest
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.core.types import BACKGROUND, IGNORE
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import Batch, Images, Labels
@@ -73,7 +73,7 @@ def cut_views(setup: Setup, labels: Path, epochs: int, device: torch.device) -> 
         return read_labels(labels / f"{name}.png", annotated.shape), table[dataset.label(name)]
 
     images = Images(dataset, setup.train, revise)
-    views = make_part(VIEWS, Augmentation, setup.params.augmentation, "augmentation")
+    views = build_part(VIEWS, Augmentation, setup.params.augmentation, "augmentation")
     rng, size = np.random.default_rng(setup.params.seed), setup.params.optimizer["batch_size"]
     for _ in range(epochs):
         yield from images.epoch(views, size, rng, device)

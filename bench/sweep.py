@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from cssegcore.core.config import build
+from cssegcore.core.config import parse
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.index import build_index
 from cssegcore.scenario.scenario import StepList
@@ -94,7 +94,7 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
 
 def measured(params: Mapping[str, Any]) -> Lengths:
     """Returns the length of every step's lists."""
-    typed = build(Params, params, "params.yaml")
+    typed = parse(Params, params, "params.yaml")
     dataset = open_dataset(typed.dataset)
     entries = build_index(dataset, lambda items, _: items)
     with tempfile.TemporaryDirectory() as name:

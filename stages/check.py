@@ -52,8 +52,8 @@ def main(
 
 def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]]:
     """Builds every part once, has the network's weights looked for, and returns the code tables."""
-    from cssegcore.core.config import build
-    from cssegcore.core.registry import make_part, part_module
+    from cssegcore.core.config import parse
+    from cssegcore.core.registry import build_part, part_module
     from cssegcore.data.augmentation import Augmentation
     from cssegcore.data.dataset import LAYOUTS
     from cssegcore.inversion.feature_statistics import batch_norms
@@ -68,14 +68,14 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
 
     recipe = Recipe.of(params.method)
     where = "method.pseudo_labels"
-    rule = make_part(SLOTS["pseudo_labels"], PseudoLabels, recipe.pseudo_labels, where)
+    rule = build_part(SLOTS["pseudo_labels"], PseudoLabels, recipe.pseudo_labels, where)
     whole = Whole(recipe, Method.of_base(recipe.base), Method.of(recipe), rule)
     check_recipe(whole)
     _check_room(params, whole, dataset)
-    build(Optimizer, params.optimizer, "optimizer")
-    size = make_part(VIEWS, Augmentation, params.augmentation, "augmentation").size
+    parse(Optimizer, params.optimizer, "optimizer")
+    size = build_part(VIEWS, Augmentation, params.augmentation, "augmentation").size
     whole.increment.replay.check_size(size)
-    architecture = make_part(NETWORKS, Architecture, params.model, "model")
+    architecture = build_part(NETWORKS, Architecture, params.model, "model")
     architecture.check()
 
     layout = part_module(LAYOUTS, params.dataset["layout"], "dataset.layout")

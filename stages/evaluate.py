@@ -8,13 +8,13 @@ import typer
 
 from stages.common.cli import bar, run, say
 from stages.common.params import Params, read_params
-from stages.common.processes import spread
+from stages.common.processes import launch_distributed
 
 if TYPE_CHECKING:
     from cssegcore.data.dataset import Dataset
 
 
-@spread
+@launch_distributed
 def main(
     step: Annotated[str, typer.Argument(help="Name of the step in params.yaml, e.g. step1.")],
     model: Annotated[Path, typer.Option(help="The step's model.")],
@@ -35,7 +35,7 @@ def main(
     from cssegcore.metrics.continual import step_metrics
     from cssegcore.models import checkpoint
     from cssegcore.runtime.device import choose_device
-    from cssegcore.runtime.distributed import joined
+    from cssegcore.runtime.distributed import process_group
     from cssegcore.scenario.scenario import StepList
     from stages.common.reporting import open_run
 
@@ -48,9 +48,9 @@ def main(
     rows = sum(len(names) for names in chosen.classes)
     size, progress = params.evaluation.batch_size, bar("images", f"test {step}")
     keep = set(shown)
-    with joined(device) as world:
+    with process_group(device) as world:
         matrix, kept = evaluate.confusion(segmenter, tests, rows, size, device, progress, keep)
-    if not world.first:
+    if not world.is_main:
         return
 
     shutil.copytree(previous, out, dirs_exist_ok=True)

@@ -99,12 +99,12 @@ def main(
     root: Annotated[Path, typer.Option(help="Its folder; nothing there is ever overwritten.")],
 ) -> None:
     """Fetch what may be fetched of a dataset, say where the rest comes from, and check it."""
-    from cssegcore.core.config import nearest
+    from cssegcore.core.config import did_you_mean
     from cssegcore.data.dataset import open_dataset
 
     if name not in PUBLISHED:
         raise InputError(
-            f"nothing is known of a dataset {name!r}.{nearest(name, PUBLISHED)} Known:"
+            f"nothing is known of a dataset {name!r}.{did_you_mean(name, PUBLISHED)} Known:"
             f" {', '.join(PUBLISHED)}."
         )
     settings = read_raw(Path("conf") / "dataset" / f"{name}.yaml")

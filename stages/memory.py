@@ -18,13 +18,13 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for manifest.json and what it lists.")],
 ) -> None:
     """Choose the training images of earlier steps to see again, as `method.replay` says."""
-    from cssegcore.core.registry import make_part
+    from cssegcore.core.registry import build_part
     from cssegcore.data.dataset import open_dataset
     from cssegcore.method.replay import Replay, Task
     from cssegcore.scenario.scenario import StepList
 
     params = read_params()
-    way = make_part("cssegcore.method.replay", Replay, params.method["replay"], "method.replay")
+    way = build_part("cssegcore.method.replay", Replay, params.method["replay"], "method.replay")
     task = Task(
         dataset=open_dataset(params.dataset),
         current=StepList.read(images),

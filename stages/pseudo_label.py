@@ -18,14 +18,14 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for manifest.json and the label images.")],
 ) -> None:
     """Label the step's photographs with the previous model, as `method.pseudo_labels` says."""
-    from cssegcore.core.registry import make_part
+    from cssegcore.core.registry import build_part
     from cssegcore.data.dataset import open_dataset
     from cssegcore.method.pseudo_labels import PseudoLabels, Task
     from cssegcore.scenario.scenario import StepList
 
     params = read_params()
     where = "method.pseudo_labels"
-    rule = make_part(
+    rule = build_part(
         "cssegcore.method.pseudo_labels", PseudoLabels, params.method["pseudo_labels"], where
     )
     lists = {"train": StepList.read(images)}

@@ -15,13 +15,13 @@ def main(
 ) -> None:
     """Write a saliency map for each training photograph, if `method.base.unknown` asks for it."""
     from cssegcore.core.files import write_json
-    from cssegcore.core.registry import make_part
+    from cssegcore.core.registry import build_part
     from cssegcore.data.dataset import open_dataset
     from cssegcore.method.unknown_class import Unknown
 
     params = read_params()
     recipe = params.method["base"]["unknown"]
-    rule = make_part("cssegcore.method.unknown_class", Unknown, recipe, "method.base.unknown")
+    rule = build_part("cssegcore.method.unknown_class", Unknown, recipe, "method.base.unknown")
     if not rule.by_saliency:
         write_json(out / "manifest.json", {"source": "none", "images": []})
         return

@@ -22,13 +22,13 @@ def main(
 
     Killed and started again, it goes on from its last finished batch.
     """
-    from cssegcore.core.registry import make_part
+    from cssegcore.core.registry import build_part
     from cssegcore.data.dataset import open_dataset
     from cssegcore.method.replay import Replay, Synthesis
     from cssegcore.scenario.scenario import StepList
 
     params = read_params()
-    way = make_part("cssegcore.method.replay", Replay, params.method["replay"], "method.replay")
+    way = build_part("cssegcore.method.replay", Replay, params.method["replay"], "method.replay")
 
     def resume() -> Path:
         sections, inputs = [params.augmentation, params.seed], [images, previous, kept, code]

@@ -8,14 +8,14 @@ import typer
 
 from stages.common.cli import bar, interactive, run, say
 from stages.common.params import Params, StepParams, read_params
-from stages.common.processes import spread
+from stages.common.processes import launch_distributed
 
 if TYPE_CHECKING:
     from cssegcore.runtime.resume import ResumeFile
     from cssegcore.training.setup import Plan
 
 
-@spread
+@launch_distributed
 def main(
     step: Annotated[str, typer.Argument(help="Name of the step in params.yaml, e.g. step1.")],
     images: Annotated[Path, typer.Option(help="The list of images to train on.")],
@@ -36,7 +36,7 @@ def main(
     from cssegcore.data.dataset import open_dataset
     from cssegcore.models import checkpoint
     from cssegcore.runtime.device import choose_device
-    from cssegcore.runtime.distributed import joined
+    from cssegcore.runtime.distributed import process_group
     from cssegcore.scenario.scenario import StepList
     from cssegcore.training.setup import Sources, prepare
     from cssegcore.training.trainer import Hooks, Row
@@ -52,7 +52,7 @@ def main(
     inputs = [images, previous, pseudo_labels, memory, synthesis, saliency, code]
     resume = _resume_file(params, step, inputs)
     every = max(1, numbers.epochs // 5)
-    with joined(device) as world, open_run(params, code.parent) as tracked:
+    with process_group(device) as world, open_run(params, code.parent) as tracked:
         nested = tracked.step(step)
 
         def follow(row: Row) -> None:
@@ -61,7 +61,7 @@ def main(
                 say(f"{step} epoch {row['epoch']:.0f}: loss {row['loss']:.4f}")
 
         trained = job.train(resume, Hooks(follow, bar("batches", step)))
-        if world.first:
+        if world.is_main:
             checkpoint.save(model, job.segmenter, job.model, trained.statistics)
             write_rows(epochs, trained.rows)
             resume.remove()

@@ -16,13 +16,13 @@ from cssegcore.core.errors import InputError
 T = TypeVar("T")
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Returns " Did you mean …?" if something known is close to `word`, else "" ."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f" Did you mean `{close[0]}`?" if close else ""
 
 
-def build(cls: type[T], values: object, where: str) -> T:
+def parse(cls: type[T], values: object, where: str) -> T:
     """Builds the dataclass `cls` from a mapping.
 
     Args:
@@ -39,14 +39,14 @@ def build(cls: type[T], values: object, where: str) -> T:
     for key in values:
         if key not in fields:
             raise InputError(
-                f"`{where}.{key}` is not a key of `{where}`.{nearest(str(key), fields)}"
+                f"`{where}.{key}` is not a key of `{where}`.{did_you_mean(str(key), fields)}"
                 f" Known: {', '.join(fields) or 'none'}."
             )
     hints = typing.get_type_hints(cls)
     given = {}
     for name, field in fields.items():
         if name in values:
-            given[name] = fit(hints[name], values[name], f"{where}.{name}")
+            given[name] = _convert(hints[name], values[name], f"{where}.{name}")
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise InputError(f"`{where}.{name}` is missing.")
     try:
@@ -55,11 +55,11 @@ def build(cls: type[T], values: object, where: str) -> T:
         raise InputError(f"`{where}`: {error}") from None
 
 
-def fit(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - any annotation, any value
+def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - any annotation, any value
     """Returns `value` as the annotation `hint` wants it, or raises `InputError`."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return build(hint, value, where)
+        return parse(hint, value, where)
     if origin in (Union, types.UnionType):
         return _fit_union(arguments, value, where)
     if origin is Literal:
@@ -72,7 +72,7 @@ def fit(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - any annotat
     if origin in (dict, Mapping) or (isinstance(origin, type) and issubclass(origin, Mapping)):
         if not isinstance(value, Mapping):
             raise InputError(f"`{where}` must be a mapping, got {value!r}.")
-        return {str(k): fit(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+        return {str(k): _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
     return _fit_scalar(hint, value, where)
 
 
@@ -83,7 +83,7 @@ def _fit_union(arguments: tuple[Any, ...], value: object, where: str) -> object:
     failures = []
     for other in others:
         try:
-            return fit(other, value, where)
+            return _convert(other, value, where)
         except InputError as error:
             failures.append(error)
     raise failures[0]
@@ -101,7 +101,7 @@ def _fit_sequence(
     else:
         kinds = (arguments[0],) * len(value)
     return origin(
-        fit(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True))
+        _convert(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True))
     )
 
 

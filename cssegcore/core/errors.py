@@ -1,4 +1,4 @@
-"""The one error a person can mend: bad input, said in one line."""
+"""The one error a person can fix: bad input, said in one line."""
 
 
 class InputError(ValueError):

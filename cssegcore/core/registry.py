@@ -11,7 +11,7 @@ import pkgutil
 from collections.abc import Mapping
 from typing import TypeVar
 
-from cssegcore.core.config import build, nearest
+from cssegcore.core.config import did_you_mean, parse
 from cssegcore.core.errors import InputError
 
 T = TypeVar("T")
@@ -34,13 +34,13 @@ def part_module(package: str, recipe: object, where: str) -> str:
     name, known = recipe["part"], part_names(package)
     if name not in known:
         raise InputError(
-            f"`{where}.part`: there is no part {name!r} in {package}.{nearest(name, known)}"
+            f"`{where}.part`: there is no part {name!r} in {package}.{did_you_mean(name, known)}"
             f" Known: {', '.join(known)}."
         )
     return f"{package}.{name}"
 
 
-def make_part(package: str, base: type[T], recipe: object, where: str) -> T:
+def build_part(package: str, base: type[T], recipe: object, where: str) -> T:
     """Builds the part that `recipe` names from the recipe's other keys.
 
     Args:
@@ -59,4 +59,4 @@ def make_part(package: str, base: type[T], recipe: object, where: str) -> T:
         for c in vars(module).values()
         if isinstance(c, type) and issubclass(c, base) and c.__module__ == module.__name__
     )
-    return build(cls, {k: v for k, v in recipe.items() if k != "part"}, where)
+    return parse(cls, {k: v for k, v in recipe.items() if k != "part"}, where)

@@ -15,8 +15,8 @@ from torch import Tensor
 from cssegcore.data.augmentation import Augmentation, Views
 from cssegcore.data.dataset import Dataset
 from cssegcore.data.crop_and_resize import cut, normalise
-from cssegcore.runtime.device import send
-from cssegcore.runtime.distributed import ALONE, World, share
+from cssegcore.runtime.device import to_device
+from cssegcore.runtime.distributed import ALONE, World, shard
 from cssegcore.scenario.scenario import StepList
 from cssegcore.core.types import BACKGROUND, IGNORE
 
@@ -46,7 +46,7 @@ class Batch:
         return [self] if count == 1 else [self._piece(at, count) for at in range(count)]
 
     def _piece(self, at: int, count: int) -> "Batch":
-        mine = share(len(self.images), at, count)
+        mine = shard(len(self.images), at, count)
         return Batch(
             self.images[mine],
             self.labels[mine],
@@ -83,7 +83,7 @@ class Replayed:
 
     Attributes:
         images: Which.
-        share: Of the images of an iteration.
+        shard: Of the images of an iteration.
         apart: Whether they form batches of their own beside the step's, which stay whole; if not,
             they take places in the step's batches.
         sources: Where each image is from, as whoever reads it numbers such places.
@@ -172,7 +172,7 @@ class Images:
                 beside = [replayed.images._samples[at] for at in places]
                 seen = _view(beside, augmentation, rng, device, world)
                 if replayed.sources is not None:
-                    mine = places[world.share(len(places))]
+                    mine = places[world.shard(len(places))]
                     seen = replace(seen, sources=replayed.sources[mine])
                 batch = replace(batch, replayed=seen)
             yield batch
@@ -216,13 +216,13 @@ def _view(
 ) -> Batch:
     """Draws a random view of each sample, and cuts out those of this process's share."""
     sizes = np.array([sample.size for sample in samples], np.int64)
-    views, mine = augmentation.draw(sizes, rng), world.share(len(samples))
+    views, mine = augmentation.draw(sizes, rng), world.shard(len(samples))
     samples, sizes = samples[mine], sizes[mine]
     views = Views(views.boxes[mine], views.flips[mine])
     padding = np.array([sample.padding for sample in samples], np.int64)
-    labels = send(padding, device) if augmentation.pads else None
+    labels = to_device(padding, device) if augmentation.pads else None
     blocks = _stack(samples, device)
-    images, maps = cut(*blocks, send(sizes, device), views, augmentation.size, labels)
+    images, maps = cut(*blocks, to_device(sizes, device), views, augmentation.size, labels)
     return Batch(images, maps[0], maps[-1])
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, Real, UInt8
 from torch import Tensor
 
 from cssegcore.data.augmentation import Views
-from cssegcore.runtime.device import send
+from cssegcore.runtime.device import to_device
 from cssegcore.core.types import IGNORE
 
 MEAN = (0.485, 0.456, 0.406)
@@ -55,8 +55,8 @@ def cut(
         Normalised photographs, and int64 labels.
     """
     device = photographs.device
-    boxes = send(views.boxes.astype(np.float32), device)
-    flips = send(views.flips, device)
+    boxes = to_device(views.boxes.astype(np.float32), device)
+    flips = to_device(views.flips, device)
     ys = _centres(boxes[:, 0], boxes[:, 2], size)
     xs = _centres(boxes[:, 1], boxes[:, 3], size)
     xs = torch.where(flips[:, None], xs.flip(1), xs)

@@ -15,8 +15,8 @@ from PIL import Image, UnidentifiedImageError
 from cssegcore.data.layouts import Layout
 from cssegcore.data.layouts._base import Part, read_names
 from cssegcore.core.errors import InputError
-from cssegcore.core.registry import make_part
-from cssegcore.core.config import build
+from cssegcore.core.registry import build_part
+from cssegcore.core.config import parse
 from cssegcore.core.types import IGNORE, Background
 
 LAYOUTS = "cssegcore.data.layouts"
@@ -128,7 +128,7 @@ class Dataset:
         void = ", ".join(map(str, np.flatnonzero(raw == IGNORE)))
         return InputError(
             f"label image {path} holds the value {value}, but its classes are {known[0]} to"
-            f" {known[-1]} ({self.classes[raw[known[-1]]]}), void is {void}: mend the image or add"
+            f" {known[-1]} ({self.classes[raw[known[-1]]]}), void is {void}: fix the image or add"
             " the class to `dataset.classes`."
         )
 
@@ -140,7 +140,7 @@ def open_dataset(settings: Mapping[str, object]) -> Dataset:
         InputError: A key is wrong, the root does not exist, or neither the layout nor a class table
             is found.
     """
-    given = build(_Settings, settings, "dataset")
+    given = parse(_Settings, settings, "dataset")
     root = Path(given.root).expanduser()
     if not root.is_dir():
         raise InputError(
@@ -148,7 +148,7 @@ def open_dataset(settings: Mapping[str, object]) -> Dataset:
             f"{'' if root.is_absolute() else f' below {Path.cwd()}'}."
             f" {given.help or 'Give the path of the dataset: -S dataset.root=/absolute/path.'}"
         )
-    layout = make_part(LAYOUTS, Layout, given.layout, "dataset.layout").at(root)
+    layout = build_part(LAYOUTS, Layout, given.layout, "dataset.layout").at(root)
     classes, table = given.classes, root / "classes.txt"
     if classes is None:
         if not table.exists():

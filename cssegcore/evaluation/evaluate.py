@@ -12,7 +12,7 @@ from torch import Tensor
 from cssegcore.core.types import IGNORE
 from cssegcore.data.batches import Images
 from cssegcore.models.segmenter import Segmenter
-from cssegcore.runtime.distributed import gathered, total, world
+from cssegcore.runtime.distributed import all_gather, all_reduce_sum, world
 
 
 def count(
@@ -59,5 +59,5 @@ def confusion(
         for at, name in enumerate(names):
             if name in keep:
                 kept[name] = predicted[at].byte().cpu().numpy()
-    everyone = {name: label for kept in gathered(kept) for name, label in kept.items()}
-    return total(matrix).cpu().numpy(), everyone
+    everyone = {name: label for kept in all_gather(kept) for name, label in kept.items()}
+    return all_reduce_sum(matrix).cpu().numpy(), everyone

@@ -7,7 +7,7 @@ https://arxiv.org/abs/1912.08795.
 from jaxtyping import Float
 from torch import Tensor
 
-from cssegcore.core.precision import wide
+from cssegcore.core.precision import at_least_float32
 
 TEMPERATURE = 3.0
 LEAST, MOST = 0.01, 0.99
@@ -35,7 +35,7 @@ def competition(
     """
     if not 0 < temperature < float("inf"):
         raise ValueError(f"`temperature` must be a finite number > 0, got {temperature}")
-    p, q = ((wide(z) / temperature).softmax(1) for z in (logits, student_logits))
+    p, q = ((at_least_float32(z) / temperature).softmax(1) for z in (logits, student_logits))
     m = ((p + q) / 2).clamp(LEAST, MOST)
     product = p.clamp(LEAST, MOST) * q.clamp(LEAST, MOST)
     # KL(M‖P) + KL(M‖Q) = sum of M log(M² / PQ)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.precision import wide
+from cssegcore.core.precision import at_least_float32
 
 FIRST_FACTOR = 10.0
 """Of the first layer, as released; not in the paper."""
@@ -32,7 +32,7 @@ def statistics_distance(
     the running variance that a batch normalisation keeps is not: that matters for maps of 1 x 1.
     """
     with torch.autocast(values.device.type, enabled=False):
-        variance, mean = torch.var_mean(wide(values), dim=(0, 2, 3), correction=0)
+        variance, mean = torch.var_mean(at_least_float32(values), dim=(0, 2, 3), correction=0)
         return torch.linalg.vector_norm(running_mean - mean) + torch.linalg.vector_norm(
             running_var - variance
         )

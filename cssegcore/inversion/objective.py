@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cssegcore.core.precision import wide
+from cssegcore.core.precision import at_least_float32
 from cssegcore.inversion.priors import image_l2, total_variation_l1, total_variation_l2
 from cssegcore.inversion.weights import Weights
 
@@ -68,5 +68,5 @@ def objective(
 
 def _value(term: Term, weight: float, images: Tensor) -> Float[Tensor, ""]:
     if isinstance(term, Tensor):
-        return wide(term)
-    return wide(term()) if weight else wide(images.new_zeros(()))
+        return at_least_float32(term)
+    return at_least_float32(term()) if weight else at_least_float32(images.new_zeros(()))

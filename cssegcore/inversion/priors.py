@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cssegcore.core.precision import wide
+from cssegcore.core.precision import at_least_float32
 
 
 def total_variation_l1(images: Float[Tensor, "b n h w"]) -> Float[Tensor, ""]:
@@ -17,7 +17,9 @@ def total_variation_l1(images: Float[Tensor, "b n h w"]) -> Float[Tensor, ""]:
 
     Means, so that neither batch nor size changes the balance with other terms.
     """
-    sums = [d.abs().sum() / max(d.numel(), 1) for d in neighbour_differences(wide(images))]
+    sums = [
+        d.abs().sum() / max(d.numel(), 1) for d in neighbour_differences(at_least_float32(images))
+    ]
     return torch.stack(sums).sum()
 
 
@@ -28,12 +30,12 @@ def total_variation_l2(images: Float[Tensor, "b n h w"]) -> Float[Tensor, ""]:
     divided, so the term grows with the root of the pixels in the batch: its published weight 1e-4
     belongs to some 84 images of 224 x 224.
     """
-    return torch.stack([_length(d) for d in neighbour_differences(wide(images))]).sum()
+    return torch.stack([_length(d) for d in neighbour_differences(at_least_float32(images))]).sum()
 
 
 def image_l2(images: Float[Tensor, "b n h w"]) -> Float[Tensor, ""]:
     """Averages the images' lengths, which are not squared and grow with the root of the pixels."""
-    rows = torch.linalg.vector_norm(wide(images), dim=-1)
+    rows = torch.linalg.vector_norm(at_least_float32(images), dim=-1)
     return torch.linalg.vector_norm(rows, dim=(1, 2)).mean()
 
 

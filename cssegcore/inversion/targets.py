@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
-from cssegcore.core.precision import wide
+from cssegcore.core.precision import at_least_float32
 from cssegcore.core.types import IGNORE
 
 
@@ -54,7 +54,7 @@ def layout_objective(
 
     0, as is its gradient, if no pixel is labelled.
     """
-    scores = wide(logits)
+    scores = at_least_float32(logits)
     total = F.cross_entropy(
         scores, layouts, weights.to(scores.dtype), ignore_index=IGNORE, reduction="sum"
     )
@@ -73,7 +73,7 @@ def pooled(logits: Float[Tensor, "b c h w"], sharpness: float) -> Float[Tensor, 
     """
     if not 0 < sharpness < math.inf:
         raise ValueError(f"`sharpness` must be a finite number > 0, got {sharpness}")
-    scores = wide(logits).flatten(2)
+    scores = at_least_float32(logits).flatten(2)
     return ((sharpness * scores).logsumexp(2) - math.log(scores.shape[2])) / sharpness
 
 

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from cssegcore.core.precision import wide
-from cssegcore.runtime.distributed import total
+from cssegcore.core.precision import at_least_float32
+from cssegcore.runtime.distributed import all_reduce_sum
 
 Gather = Literal["intended", "released"]
 """Which numbers count as a pixel's feature vector: its channels, or what `released_gather` says."""
@@ -44,9 +44,9 @@ def class_sums(
     ids = torch.arange(classes, device=labels.device)[:, None]
     owned = labels.flatten(1)[:, None] == ids
     with torch.autocast(features.device.type, enabled=False):
-        features = wide(features).flatten(2)
+        features = at_least_float32(features).flatten(2)
         sums = torch.bmm(owned.to(features.dtype), features.mT).sum(0)
-    return total(sums), total(owned.sum((0, 2)))
+    return all_reduce_sum(sums), all_reduce_sum(owned.sum((0, 2)))
 
 
 def class_means(
@@ -64,7 +64,7 @@ def class_distances(
 ) -> tuple[Float[Tensor, " c"], Int[Tensor, " c"]]:
     """Averages (f − p_c)² over the pixels of class c and over the channels; counts the pixels."""
     known = torch.where(labels < len(prototypes), labels, 0)
-    squares = (wide(features).movedim(1, -1) - prototypes[known]).square().mean(-1)
+    squares = (at_least_float32(features).movedim(1, -1) - prototypes[known]).square().mean(-1)
     means, counts = class_means(squares[:, None], labels, len(prototypes))
     return means[:, 0], counts
 

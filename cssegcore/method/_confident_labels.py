@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cssegcore.core.precision import wide
+from cssegcore.core.precision import at_least_float32
 from cssegcore.core.types import Scores
 
 
@@ -44,7 +44,7 @@ def confident_labels(
         first_class: Output of the first class: 2 with an unknown class, 1 without.
         scores: How logits become scores.
     """
-    exact = wide(old_logits)
+    exact = at_least_float32(old_logits)
     largest, predicted = exact.max(1)
     score = largest.sigmoid() if scores == "sigmoid" else (largest - exact.logsumexp(1)).exp()
     believed = (predicted >= first_class) & (score >= threshold)

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from cssegcore.core.config import build
+from cssegcore.core.config import parse
 from cssegcore.core.errors import InputError
-from cssegcore.core.registry import make_part, part_module
+from cssegcore.core.registry import build_part, part_module
 from cssegcore.core.types import Scores
 from cssegcore.method.classifier_init import ClassifierInit
 from cssegcore.method.freeze import Freeze
@@ -103,7 +103,7 @@ class Recipe:
                         f" nothing for {slot!r} to work on: set `method.{slot}`, which acts in the"
                         " steps that follow."
                     )
-        return build(cls, values, "method")
+        return parse(cls, values, "method")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,10 +183,10 @@ def _assembled(
     *,
     from_scratch: bool,
 ) -> Method:
-    replay = make_part(SLOTS["replay"], Replay, slots["replay"], f"{where}.replay")
+    replay = build_part(SLOTS["replay"], Replay, slots["replay"], f"{where}.replay")
     terms = _terms(losses, f"{where}.losses", (*COLUMNS, *replay.terms))
     gathered = {
-        name: make_part(SLOTS["statistics"], Statistic, recipe, f"{where}.statistics.{name}")
+        name: build_part(SLOTS["statistics"], Statistic, recipe, f"{where}.statistics.{name}")
         for name, recipe in statistics.items()
     }
     for name, recipe in statistics.items():
@@ -195,23 +195,23 @@ def _assembled(
                 f"`{where}.statistics.{name}` holds the part {recipe['part']!r}: a statistic goes"
                 f" by its part's name, so write `{recipe['part']}:` instead of `{name}:`."
             )
-    make_part(SLOTS["head"], HeadKind, base.head, "method.base.head")
+    build_part(SLOTS["head"], HeadKind, base.head, "method.base.head")
     return Method(
         losses={n: t for n, t in terms.items() if isinstance(t, Loss)},
         penalties={n: t for n, t in terms.items() if isinstance(t, Penalty)},
         statistics=gathered,
         head_recipe=base.head,
-        unknown=make_part(SLOTS["unknown"], Unknown, base.unknown, "method.base.unknown"),
-        classifier_init=make_part(
+        unknown=build_part(SLOTS["unknown"], Unknown, base.unknown, "method.base.unknown"),
+        classifier_init=build_part(
             SLOTS["classifier_init"],
             ClassifierInit,
             slots["classifier_init"],
             f"{where}.classifier_init",
         ),
-        freeze=make_part(SLOTS["freeze"], Freeze, slots["freeze"], f"{where}.freeze"),
+        freeze=build_part(SLOTS["freeze"], Freeze, slots["freeze"], f"{where}.freeze"),
         replay=replay,
         replayed={
-            name: make_part(SLOTS["losses"], Loss, recipe, f"{where}.replay")
+            name: build_part(SLOTS["losses"], Loss, recipe, f"{where}.replay")
             for name, recipe in replay.terms.items()
         },
         from_scratch=from_scratch,
@@ -229,7 +229,7 @@ def _terms(
             " another name."
         )
     return {
-        name: make_part(SLOTS["losses"], Term, recipe, f"{where}.{name}")
+        name: build_part(SLOTS["losses"], Term, recipe, f"{where}.{name}")
         for name, recipe in recipes.items()
     }
 
@@ -249,7 +249,7 @@ def base_modules(recipe: BaseRecipe) -> list[str]:
 
 def recipe_modules(recipe: Recipe) -> list[str]:
     """Lists the modules of the parts that the training of an incremental step uses."""
-    replay = make_part(SLOTS["replay"], Replay, recipe.replay, "method.replay")
+    replay = build_part(SLOTS["replay"], Replay, recipe.replay, "method.replay")
     return _modules(
         {
             **_named("losses", recipe.losses, "method"),

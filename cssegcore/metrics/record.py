@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64
 
-from cssegcore.core.config import build
+from cssegcore.core.config import parse
 from cssegcore.core.types import BACKGROUND
 
 
@@ -83,4 +83,4 @@ def evaluated(confusion: Mapping[str, object], where: str) -> Evaluated:
     Raises:
         InputError: It does not fit; `where` names it.
     """
-    return build(Evaluated, confusion, where)
+    return parse(Evaluated, confusion, where)

@@ -11,10 +11,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
 
-from cssegcore.core.config import build
+from cssegcore.core.config import parse
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import replacing
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.core.types import Scores
 from cssegcore.models._base import Architecture
 from cssegcore.models.heads import HeadKind
@@ -56,8 +56,8 @@ class Model:
         Raises:
             InputError: The architecture or head is unknown, or a number or weight file is wrong.
         """
-        architecture = make_part(NETWORKS, Architecture, self.network, "model")
-        kind = make_part(HEADS, HeadKind, self.head, "method.base.head")
+        architecture = build_part(NETWORKS, Architecture, self.network, "model")
+        kind = build_part(HEADS, HeadKind, self.head, "method.base.head")
         outputs = [len(names) for names in self.classes if names]
         return Segmenter(architecture.trunk(), kind, outputs, self.unknown)
 
@@ -107,7 +107,7 @@ def load(path: Path, device: torch.device) -> Loaded:
         _, name, rest = key.split("|", 2)
         statistics.setdefault(name, {})[rest] = tensors.pop(key).to(device)
     try:
-        model = build(Model, json.loads(text), str(path))
+        model = parse(Model, json.loads(text), str(path))
         fresh = {"weights": "none"} if "weights" in model.network else {}
         segmenter = dataclasses.replace(model, network=model.network | fresh).segmenter()
         segmenter.load_state_dict(tensors)

@@ -36,7 +36,7 @@ def choose_device() -> torch.device:
     return device
 
 
-def send(array: NDArray[Any], device: torch.device) -> Shaped[Tensor, "*shape"]:
+def to_device(array: NDArray[Any], device: torch.device) -> Shaped[Tensor, "*shape"]:
     """Copies an array to the device; nobody waits until it is there.
 
     A GPU takes it from page-locked memory, behind what it has to do already. On a CPU the tensor

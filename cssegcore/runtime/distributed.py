@@ -6,7 +6,8 @@ with replay has two. A plain sum of the gradients before the update is exact and
 whose names would be in the model file; what it gives away is that communication could begin while
 gradients are still being computed.
 
-Alone, which is outside of torchrun or of `joined`, every function hands back what it was given.
+Alone, which is outside of torchrun or of `process_group`, every function hands back what it was
+given.
 """
 
 import contextlib
@@ -35,16 +36,16 @@ class World:
     size: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process writes what is to be written."""
         return self.rank == 0
 
-    def share(self, count: int) -> slice:
+    def shard(self, count: int) -> slice:
         """Returns which of `count` things in a row are this process's."""
-        return share(count, self.rank, self.size)
+        return shard(count, self.rank, self.size)
 
 
-def share(count: int, part: int, parts: int) -> slice:
+def shard(count: int, part: int, parts: int) -> slice:
     """Returns a part of `count` things in a row; no part has two things more than another."""
     return slice(part * count // parts, (part + 1) * count // parts)
 
@@ -53,14 +54,14 @@ ALONE = World()
 
 
 def world() -> World:
-    """Returns this process's place among those that `joined`."""
+    """Returns this process's place among those that `process_group`."""
     if not (dist.is_available() and dist.is_initialized()):
         return ALONE
     return World(dist.get_rank(), dist.get_world_size())
 
 
 @contextlib.contextmanager
-def joined(device: torch.device) -> Iterator[World]:
+def process_group(device: torch.device) -> Iterator[World]:
     """Joins the processes that torchrun started, by NCCL on CUDA and by gloo elsewhere.
 
     A block that fails does not leave in good order: the others may be waiting for this process, and
@@ -77,7 +78,7 @@ def joined(device: torch.device) -> Iterator[World]:
     dist.destroy_process_group()
 
 
-def total(values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+def all_reduce_sum(values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
     """Sums over the processes. The gradient is that of the sum of all processes' losses."""
     return values if world().size == 1 else _Total.apply(values)  # type: ignore[return-value]
 
@@ -125,7 +126,7 @@ def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
 
 
 @torch.no_grad()
-def equalise(tensors: Iterable[Tensor]) -> None:
+def broadcast(tensors: Iterable[Tensor]) -> None:
     """Gives all processes the first one's values, in place."""
     if world().size > 1:
         for tensor in tensors:
@@ -134,7 +135,7 @@ def equalise(tensors: Iterable[Tensor]) -> None:
             tensor.copy_(sent)
 
 
-def gathered(value: T) -> list[T]:
+def all_gather(value: T) -> list[T]:
     """Returns every process's value, by rank; for small things."""
     values: list[Any] = [value] * world().size
     if len(values) > 1:

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cssegcore.core.config import build, nearest
+from cssegcore.core.config import did_you_mean, parse
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import write_text
 from cssegcore.core.types import BACKGROUND, IGNORE
@@ -134,7 +134,7 @@ def _check_class(wanted: str, step: str, table: Sequence[str], taken: Mapping[st
         raise InputError(f"{key} lists {wanted!r}, which every step has by itself: leave it out.")
     if wanted not in table:
         raise InputError(
-            f"{key}: the dataset has no class {wanted!r}.{nearest(wanted, table[1:])}"
+            f"{key}: the dataset has no class {wanted!r}.{did_you_mean(wanted, table[1:])}"
             f" Known: {', '.join(table[1:])}."
         )
     if wanted in taken:
@@ -148,7 +148,7 @@ def _check_portions(
         key = f"`scenario.portions.{name}`"
         if name not in steps:
             raise InputError(
-                f"{key} is of no step.{nearest(name, steps)} Steps: {', '.join(steps)}."
+                f"{key} is of no step.{did_you_mean(name, steps)} Steps: {', '.join(steps)}."
             )
         listed = [c for group in groups for c in group]
         for c in [*steps[name], *listed]:
@@ -241,7 +241,7 @@ class StepList:
             InputError: The file is missing or not such a list.
         """
         try:
-            return build(cls, json.loads(path.read_text(encoding="utf-8")), str(path))
+            return parse(cls, json.loads(path.read_text(encoding="utf-8")), str(path))
         except FileNotFoundError:
             raise InputError(f"{path} does not exist: run `dvc repro split`.") from None
         except json.JSONDecodeError as error:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cssegcore.runtime.distributed import total, world
+from cssegcore.runtime.distributed import all_reduce_sum, world
 
 
 @contextlib.contextmanager
@@ -63,10 +63,10 @@ class _Spanning(nn.BatchNorm2d):
 
     def forward(self, input: Float[Tensor, "b n h w"]) -> Float[Tensor, "b n h w"]:
         axes = (0, 2, 3)
-        count = total(input.new_tensor(input[:, 0].numel()))
-        mean = total(input.sum(axes)) / count
+        count = all_reduce_sum(input.new_tensor(input[:, 0].numel()))
+        mean = all_reduce_sum(input.sum(axes)) / count
         centred = input - mean[:, None, None]
-        variance = total(centred.square().sum(axes)) / count
+        variance = all_reduce_sum(centred.square().sum(axes)) / count
         self._note(mean, variance * count / (count - 1))
         scale = self.weight / (variance + self.eps).sqrt()
         return centred * scale[:, None, None] + self.bias[:, None, None]

@@ -10,7 +10,7 @@ from cssegcore.core.errors import InputError
 from cssegcore.data.batches import Batch
 from cssegcore.method.losses import Loss
 from cssegcore.method.method import Method
-from cssegcore.runtime.distributed import total, world
+from cssegcore.runtime.distributed import all_reduce_sum, world
 
 Factors = Mapping[str, float | Tensor]
 """What each term of a piece is multiplied by, by its name."""
@@ -54,7 +54,7 @@ def _factors(losses: Mapping[str, Loss], pieces: Sequence[Int[Tensor, "_ h w"]])
     counts = torch.stack(
         [torch.stack([loss.divisor(labels) for loss in losses.values()]) for labels in pieces]
     )
-    shares = size * counts / total(counts.sum(0)).clamp(min=1)
+    shares = size * counts / all_reduce_sum(counts.sum(0)).clamp(min=1)
     return [
         {n: loss.weight * share for (n, loss), share in zip(losses.items(), row, strict=True)}
         for row in shares.float()

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from cssegcore.core.config import build
+from cssegcore.core.config import parse
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import read_manifest
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.core.types import BACKGROUND, IGNORE
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import Images, Labels, Replayed, Revise
@@ -95,10 +95,10 @@ def prepare(
     """
     recipe = Recipe.of(plan.method)
     method = Method.of(recipe) if previous else Method.of_base(recipe.base)
-    optimizer = build(Optimizer, plan.optimizer, "optimizer")
+    optimizer = parse(Optimizer, plan.optimizer, "optimizer")
     if optimizer.compile:
         check_compiler(device)
-    views = make_part(VIEWS, Augmentation, plan.augmentation, "augmentation")
+    views = build_part(VIEWS, Augmentation, plan.augmentation, "augmentation")
     model = checkpoint.Model(
         step=chosen.step,
         network=dict(plan.model),

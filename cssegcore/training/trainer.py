@@ -28,8 +28,14 @@ from cssegcore.models.checkpoint import Model, Statistics
 from cssegcore.models.inference import observed
 from cssegcore.models.outputs import Outputs
 from cssegcore.models.segmenter import Segmenter
-from cssegcore.runtime.device import peak_memory, send
-from cssegcore.runtime.distributed import average_gradients, equalise, gathered, total, world
+from cssegcore.runtime.device import peak_memory, to_device
+from cssegcore.runtime.distributed import (
+    all_gather,
+    all_reduce_sum,
+    average_gradients,
+    broadcast,
+    world,
+)
 from cssegcore.runtime.resume import ResumeFile
 from cssegcore.training.batchnorm import synchronised, undisturbed
 from cssegcore.training.compile import compile_trunks
@@ -102,7 +108,7 @@ class Job:
         segmenter: The network with the step's head, trained in place, on `device`.
         model: What its file will say of it.
         old: The model of the step before in evaluation mode, or none.
-        gathered: What the step before saved of each statistic.
+        all_gather: What the step before saved of each statistic.
         rates: Factors of the learning rate by the weight's name, 1 for those not named.
         task: What to train.
         method: The parts that act.
@@ -129,7 +135,8 @@ class Job:
         compile_trunks(self.segmenter, self.old, self.makers, self.device)
 
     def train(self, resume: ResumeFile, hooks: Hooks) -> Trained:
-        """Trains `segmenter` in place, together with the processes that `distributed.joined`.
+        """Trains `segmenter` in place, together with the processes that
+        `distributed.process_group`.
 
         Args:
             resume: Where the state goes after each epoch, from the first process; removed by the
@@ -142,7 +149,7 @@ class Job:
         """
         batch = self.task.images.fewest(self.optimizer.batch_size, self.task.replayed)
         check_pieces(self.task.step, batch, self.optimizer.accumulate)
-        equalise(self.segmenter.state_dict().values())
+        broadcast(self.segmenter.state_dict().values())
         running = self._begin()
         rows = self._restore(running, resume)
         for row in rows:
@@ -152,12 +159,12 @@ class Job:
             for epoch in range(len(rows), self.task.epochs):
                 row = self._epoch(running, hooks, epoch)
                 rows.append(row)
-                if world().first:
+                if world().is_main:
                     state = {**running.state, "model": self.segmenter.state_dict()}
                     resume.save({**state, "rows": rows})
                 hooks.epoch(row)
         statistics = {name: g.result() for name, g in running.gatherings.items()}
-        return Trained(rows, statistics, max(gathered(peak_memory(self.device))))
+        return Trained(rows, statistics, max(all_gather(peak_memory(self.device))))
 
     def _begin(self) -> "_Running":
         weights = {n: p for n, p in self.segmenter.named_parameters() if p.requires_grad}
@@ -191,7 +198,7 @@ class Job:
 
     def _restore(self, running: "_Running", resume: ResumeFile) -> list[Row]:
         state: Mapping[str, Any] | None = resume.load(self.device)
-        if len(set(gathered(len(state["rows"]) if state else 0))) > 1:
+        if len(set(all_gather(len(state["rows"]) if state else 0))) > 1:
             raise InputError(
                 f"not every process finds the same resume file {resume.path}: put it on a disk that"
                 " all of them see, or delete it."
@@ -227,7 +234,7 @@ class Job:
                 for name, value in {"loss": loss, **terms}.items():  # kept on the device: no sync
                     sums[name] = sums.get(name, torch.zeros_like(value)) + value
         size = world().size
-        means = {name: float(total(value)) / size / count for name, value in sums.items()}
+        means = {name: float(all_reduce_sum(value)) / size / count for name, value in sums.items()}
         # the last update is in no loss yet
         weights = torch.stack([w.isfinite().all() for w in self.segmenter.state_dict().values()])
         if not (all(map(math.isfinite, means.values())) and weights.all()):
@@ -301,7 +308,7 @@ class Job:
         taught = torch.full(size, -math.inf, device=self.device)
         assert replayed.sources is not None
         for at, maker in enumerate(self.makers):
-            mine = send(np.flatnonzero(replayed.sources == at), self.device)
+            mine = to_device(np.flatnonzero(replayed.sources == at), self.device)
             if len(mine):
                 with self._precision():
                     scores = observed(maker, images[mine]).logits
@@ -331,8 +338,8 @@ class _Running:
 
     @property
     def state(self) -> dict[str, Any]:
-        gathered = {name: gathering.state for name, gathering in self.gatherings.items()}
-        return {"velocities": self.sgd.state, "gathered": gathered}
+        all_gather = {name: gathering.state for name, gathering in self.gatherings.items()}
+        return {"velocities": self.sgd.state, "gathered": all_gather}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.sgd.state = state["velocities"]

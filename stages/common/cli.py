@@ -18,7 +18,7 @@ T = TypeVar("T")
 def run(command: Callable[..., None]) -> None:
     """Runs `command` on the command line's arguments.
 
-    What a user can mend is printed as one line with exit status 2, everything else keeps its
+    What a user can fix is printed as one line with exit status 2, everything else keeps its
     traceback.
     """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -31,7 +31,7 @@ def run(command: Callable[..., None]) -> None:
         if error.errno is None or error.filename is None:
             raise
         _refuse(
-            f"{error.filename}: {error.strerror}. Mend that and run the same command again;"
+            f"{error.filename}: {error.strerror}. Fix that and run the same command again;"
             " finished work is kept."
         )
 
@@ -46,21 +46,21 @@ def _refuse(message: str) -> NoReturn:
     raise SystemExit(2) from None
 
 
-def first() -> bool:
+def is_main() -> bool:
     """Whether this is the first of several processes (torchrun's `RANK`), or the only one."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def say(text: str) -> None:
     """Prints one line of what was done, from the first process."""
-    if first():
+    if is_main():
         typer.echo(text)
 
 
 def interactive() -> bool:
     """Whether somebody watches: no bars in CI, under DVC, or into a file."""
     quiet = os.environ.get("CI") or os.environ.get("DVC_STAGE")
-    return first() and not quiet and sys.stderr.isatty()
+    return is_main() and not quiet and sys.stderr.isatty()
 
 
 def bar(unit: str, title: str = "") -> Callable[[Iterable[Any], int], Iterable[Any]]:

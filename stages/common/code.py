@@ -2,7 +2,7 @@
 
 Modules are followed statically, from the stage's own file and the recipe's parts through every
 import of `cssegcore` and `stages`. What is digested is the program without comments, docstrings and
-layout: to mend a sentence costs no training.
+layout: to fix a sentence costs no training.
 """
 
 import ast

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import yaml
 
-from cssegcore.core.config import build, nearest
+from cssegcore.core.config import did_you_mean, parse
 from cssegcore.core.errors import InputError
 from cssegcore.scenario.scenario import Scenario, Setting, Void
 
@@ -154,7 +154,7 @@ class Params:
         """
         if name not in self.steps:
             raise InputError(
-                f"`steps` in {PARAMS} has no {name!r}.{nearest(name, self.steps)}"
+                f"`steps` in {PARAMS} has no {name!r}.{did_you_mean(name, self.steps)}"
                 f" Known: {', '.join(self.steps)}."
             )
         return self.steps[name]
@@ -227,4 +227,4 @@ def read_params(path: Path = PARAMS) -> Params:
     Raises:
         InputError: One line about the first key that is wrong.
     """
-    return build(Params, read_raw(path), str(path))
+    return parse(Params, read_raw(path), str(path))

@@ -18,7 +18,7 @@ P = ParamSpec("P")
 NUMBER = "CSSEGCORE_PROCESSES"
 
 
-def spread(command: Callable[P, None]) -> Callable[P, None]:
+def launch_distributed(command: Callable[P, None]) -> Callable[P, None]:
     """Has a stage's command start itself again in as many processes as `CSSEGCORE_PROCESSES` says.
 
     1 if it is not set; `auto` is one for each GPU. Further nodes are torchrun's business: with

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from cssegcore.core.config import nearest
+from cssegcore.core.config import did_you_mean
 from cssegcore.core.errors import InputError
 from cssegcore.data.layouts._base import read_names
 
@@ -95,7 +95,7 @@ def class_table(dataset: str) -> list[str]:
     if not path.is_file():
         known = sorted(file.stem for file in path.parent.glob("*.yaml"))
         raise InputError(
-            f"there is no dataset {dataset!r} in {path.parent}.{nearest(dataset, known)}"
+            f"there is no dataset {dataset!r} in {path.parent}.{did_you_mean(dataset, known)}"
             f" Known: {', '.join(known)}."
         )
     try:
@@ -122,7 +122,7 @@ def read_order(order: str, known: Sequence[str]) -> list[str]:
     for name in given:
         if name not in known:
             raise InputError(
-                f"--order: the dataset has no class {name!r}.{nearest(name, known)}"
+                f"--order: the dataset has no class {name!r}.{did_you_mean(name, known)}"
                 f" Known: {', '.join(known)}."
             )
         if given.count(name) > 1:

@@ -12,9 +12,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
-from cssegcore.core.config import build
+from cssegcore.core.config import parse
 from cssegcore.core.errors import InputError
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.index import build_index
@@ -217,15 +217,15 @@ def composed(pair: str, *overrides: str, folder: Path = CONF) -> dict[str, Any]:
 
 def checked(values: dict[str, Any]) -> tuple[Params, Whole]:
     """Builds everything that `stages.check` builds without the dataset and pretrained weights."""
-    params = build(Params, values, "params.yaml")
+    params = parse(Params, values, "params.yaml")
     params.check_chain()
     recipe = Recipe.of(params.method)
-    labels = make_part(SLOTS["pseudo_labels"], PseudoLabels, recipe.pseudo_labels, "method.x")
+    labels = build_part(SLOTS["pseudo_labels"], PseudoLabels, recipe.pseudo_labels, "method.x")
     whole = Whole(recipe, Method.of_base(recipe.base), Method.of(recipe), labels)
     check_recipe(whole)
-    build(Optimizer, params.optimizer, "optimizer")
-    make_part(VIEWS, Augmentation, params.augmentation, "augmentation")
-    make_part("cssegcore.models.architectures", Architecture, params.model, "model")
+    parse(Optimizer, params.optimizer, "optimizer")
+    build_part(VIEWS, Augmentation, params.augmentation, "augmentation")
+    build_part("cssegcore.models.architectures", Architecture, params.model, "model")
     return params, whole
 
 
@@ -233,7 +233,7 @@ def settings_of(params: Params, whole: Whole) -> Settings:
     """Reads what a run would be trained with, off the steps and the built parts."""
     first, *later = params.steps.values()
     assert len({(step.epochs, step.lr) for step in later}) == 1
-    optimizer = build(Optimizer, params.optimizer, "optimizer")
+    optimizer = parse(Optimizer, params.optimizer, "optimizer")
     method = whole.increment
     pod = method.losses.get("local_pod")
     return Settings(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from cssegcore.core.config import build
+from cssegcore.core.config import parse
 from cssegcore.data.index import Entry
 from cssegcore.scenario.splits import training_images
 from stages.common.params import Params
@@ -115,7 +115,7 @@ PUBLISHED = published_orders()
 
 def params_of(scenario, *overrides):
     composed = yaml.safe_load(scenes.composed(f"scenario={scenario}", *overrides))
-    params = build(Params, composed, "params.yaml")
+    params = parse(Params, composed, "params.yaml")
     params.check_chain()
     return params
 

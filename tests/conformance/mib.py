@@ -11,7 +11,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.method.classifier_init.background import Background
 from cssegcore.method.losses import Loss
 from cssegcore.method.losses.bce import binary_cross_entropy
@@ -174,7 +174,8 @@ def _losses(recipe: str) -> dict[str, Loss]:
     """Builds the losses of a recipe in `conf/`."""
     section = yaml.safe_load(composed(f"method={recipe}", "published=none"))["method"]["losses"]
     return {
-        name: make_part("cssegcore.method.losses", Loss, how, name) for name, how in section.items()
+        name: build_part("cssegcore.method.losses", Loss, how, name)
+        for name, how in section.items()
     }
 
 

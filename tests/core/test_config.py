@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import pytest
 
-from cssegcore.core.config import build, nearest
+from cssegcore.core.config import did_you_mean, parse
 from cssegcore.core.errors import InputError
 
 
@@ -66,7 +66,7 @@ class Needed:
     ],
 )
 def test_a_value_that_fits_is_kept_as_its_kind(key, given, kept):
-    value = getattr(build(Every, {key: given}, "top"), key)
+    value = getattr(parse(Every, {key: given}, "top"), key)
     assert value == kept
     assert type(value) is type(kept)
 
@@ -104,28 +104,28 @@ def test_a_value_that_fits_is_kept_as_its_kind(key, given, kept):
 )
 def test_a_value_that_does_not_fit_is_named_with_its_whole_key(values, line):
     with pytest.raises(InputError) as refused:
-        build(Every, values, "top")
+        parse(Every, values, "top")
     assert str(refused.value) == line
 
 
 def test_an_unknown_key_is_answered_with_the_nearest_and_with_all():
     with pytest.raises(InputError) as refused:
-        build(Every, {"nested": {"wieght": 1}}, "top")
+        parse(Every, {"nested": {"wieght": 1}}, "top")
     assert str(refused.value) == (
         "`top.nested.wieght` is not a key of `top.nested`. Did you mean `weight`? Known: weight."
     )
     with pytest.raises(InputError, match=r"^`top.xyz` is not a key of `top`\. Known: whole, numb"):
-        build(Every, {"xyz": 1}, "top")
+        parse(Every, {"xyz": 1}, "top")
     with pytest.raises(InputError, match=r"`top.1` is not a key"):
-        build(Every, {1: 1}, "top")
+        parse(Every, {1: 1}, "top")
 
 
 def test_a_missing_key_is_named():
     with pytest.raises(InputError, match=r"^`top.size` is missing\.$"):
-        build(Needed, {"place": "there"}, "top")
-    assert build(Needed, {"size": 1}, "top") == Needed(1, "here")
+        parse(Needed, {"place": "there"}, "top")
+    assert parse(Needed, {"size": 1}, "top") == Needed(1, "here")
 
 
 def test_the_nearest_word_is_only_named_if_it_is_near():
-    assert nearest("overlaped", ["overlapped", "disjoint"]) == " Did you mean `overlapped`?"
-    assert nearest("zzz", ["overlapped", "disjoint"]) == ""
+    assert did_you_mean("overlaped", ["overlapped", "disjoint"]) == " Did you mean `overlapped`?"
+    assert did_you_mean("zzz", ["overlapped", "disjoint"]) == ""

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.registry import make_part, part_module, part_names
+from cssegcore.core.registry import build_part, part_module, part_names
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.augmentation.random_resized_crop import RandomResizedCrop
 
@@ -12,7 +12,7 @@ LAYOUTS = "cssegcore.data.layouts"
 
 
 def make(recipe):
-    return make_part(SLOT, Augmentation, recipe, "augmentation")
+    return build_part(SLOT, Augmentation, recipe, "augmentation")
 
 
 def test_a_part_is_found_by_its_module_s_name_and_gets_the_other_keys():
@@ -59,4 +59,4 @@ def test_a_number_that_the_part_refuses_is_named():
 def test_a_parameters_file_imports_nothing_from_outside_the_slot(name, monkeypatch):
     monkeypatch.setitem(sys.modules, "cssegcore.data.batches", None)  # to import it would raise
     with pytest.raises(InputError, match="there is no part"):
-        make_part(LAYOUTS, object, {"part": name}, "dataset.layout")
+        build_part(LAYOUTS, object, {"part": name}, "dataset.layout")

@@ -141,7 +141,7 @@ def test_camvid_s_labels_make_room_for_the_background(camvid):
 
 def test_an_unknown_label_is_named_as_it_is_stored(camvid):
     Image.fromarray(np.full((2, 3), 5, np.uint8)).save(camvid / "valannot" / "one.png")
-    words = r"valannot/one\.png holds the value 5, .* are 0 to 2 \(pole\), void is 11, 255: mend"
+    words = r"valannot/one\.png holds the value 5, .* are 0 to 2 \(pole\), void is 11, 255: fix"
     with pytest.raises(InputError, match=words):
         build_index(open_dataset(camvid_settings(camvid)), quiet)
 

@@ -94,7 +94,7 @@ def moved(value: Any) -> Any:
 
 
 def send(array: np.ndarray, device: torch.device) -> Tensor:
-    """Stands for `device.send`."""
+    """Stands for `device.to_device`."""
     assert device == GPU
     with _disable_current_modes():
         here = torch.from_numpy(array.copy())

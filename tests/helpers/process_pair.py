@@ -20,7 +20,7 @@ from cssegcore.data.batches import Images
 from cssegcore.data.dataset import open_dataset
 from cssegcore.evaluation import evaluate
 from cssegcore.models import checkpoint
-from cssegcore.runtime.distributed import joined, world
+from cssegcore.runtime.distributed import process_group, world
 from cssegcore.runtime.resume import ResumeFile
 from cssegcore.training.setup import Plan, Sources
 from cssegcore.training.trainer import Hooks, Job
@@ -137,7 +137,7 @@ def main(folder: Path, ports: list[str]) -> None:
     _forked(ports[0], lambda: _killed(prepared(lists, folder, "ewc"), resume))
     _forked(ports[1], lambda: _goes_on(prepared(lists, folder, "ewc"), resume, folder))
     os.environ["MASTER_PORT"] = ports[2]
-    with joined(CPU):
+    with process_group(CPU):
         told: dict[str, Any] = {
             "tested": evaluated(lists, folder),
             "refused": _refused(lists, folder),
@@ -157,7 +157,7 @@ def _forked(port: str, work: Callable[[], None]) -> None:
     """Does it in a process of its own, which may be killed."""
     if os.fork() == 0:
         os.environ["MASTER_PORT"] = port
-        with joined(CPU):
+        with process_group(CPU):
             work()
         os._exit(0)
     os.wait()

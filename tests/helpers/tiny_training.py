@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from cssegcore.core.files import write_json
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.core.types import Scores
 from cssegcore.data.dataset import Dataset, open_dataset
 from cssegcore.data.index import build_index
@@ -118,7 +118,7 @@ class Lists:
             seed=how.seed,
             progress=whole,
         )
-        replay = make_part(SLOTS["replay"], Replay, how.method["replay"], "method.replay")
+        replay = build_part(SLOTS["replay"], Replay, how.method["replay"], "method.replay")
         replay.remember(memory, task)
         synthesis = folder / step / "synthesis"
         replay.synthesize(synthesis, self.synthesis(how, step, previous, folder))
@@ -126,7 +126,7 @@ class Lists:
         if (memory / "list.json").exists():
             lists["memory"] = StepList.read(memory / "list.json")
         rule, where = how.method["pseudo_labels"], "method.pseudo_labels"
-        make_part(SLOTS["pseudo_labels"], PseudoLabels, rule, where).write(
+        build_part(SLOTS["pseudo_labels"], PseudoLabels, rule, where).write(
             pseudo_labels, Labelling(self.dataset, lists, previous, whole)
         )
         return Sources(pseudo_labels, memory, saliency, synthesis)
@@ -149,7 +149,7 @@ class Lists:
         )
 
     def _saliency(self, recipe: dict[str, Any]) -> Path | None:
-        rule = make_part(SLOTS["unknown"], Unknown, recipe, "method.base.unknown")
+        rule = build_part(SLOTS["unknown"], Unknown, recipe, "method.base.unknown")
         if not rule.by_saliency:
             return None
         out = self.folder / "saliency"
@@ -182,7 +182,7 @@ def new_segmenter(
     outputs: list[int], unknown: Scores | None = None, model: dict[str, Any] = MODEL
 ) -> Segmenter:
     """Returns a network with fresh weights, its heads single convolutions."""
-    trunk = make_part(checkpoint.NETWORKS, Architecture, model, "model").trunk()
+    trunk = build_part(checkpoint.NETWORKS, Architecture, model, "model").trunk()
     return Segmenter(trunk, Linear(), outputs, unknown)
 
 

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from cssegcore.core.config import build
+from cssegcore.core.config import parse
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import digest, write_json
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.data.batches import Images
 from cssegcore.data.crop_and_resize import MEAN, STD, normalise
 from cssegcore.inversion import judging, sheet, store
@@ -59,7 +59,7 @@ class TestSettings:
     )
     def test_refusals(self, wrong, message):
         with pytest.raises(InputError, match=message):
-            build(Settings, wrong, "x")
+            parse(Settings, wrong, "x")
 
     @pytest.mark.parametrize(
         ("iterations", "at", "share"),
@@ -525,7 +525,7 @@ def on_cpu(monkeypatch):
 def part(inversion=None, **numbers):
     usual = {"per_class": 2, "agreement": 0, "confidence": 0, "extra": 0}
     recipe = {"part": "deepinversion", **usual, **numbers, "inversion": QUICK | (inversion or {})}
-    return make_part("cssegcore.method.replay", Replay, recipe, "method.replay")
+    return build_part("cssegcore.method.replay", Replay, recipe, "method.replay")
 
 
 def files(folder):
@@ -685,10 +685,10 @@ class TestSynthesize:
 
         calls, real = [], _synthesis.invert
         monkeypatch.setattr(_synthesis, "invert", lambda *a: calls.append(1) or real(*a))
-        mended, *_ = self.made(lists, models, cut, how=how)
+        fixed, *_ = self.made(lists, models, cut, how=how)
         assert len(calls) == (1 if moment == "between batches" else 2)
         assert not resume.exists()
-        assert files(mended) == files(whole_run)
+        assert files(fixed) == files(whole_run)
 
     def test_statistics(self, lists, models, tmp_path, monkeypatch):
         monkeypatch.setenv("HOME", str(models["step0"].parent))

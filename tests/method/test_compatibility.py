@@ -4,7 +4,7 @@ import re
 import pytest
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.method.compatibility import Whole, check_recipe
 from cssegcore.method.method import SLOTS, Method, Recipe
 from cssegcore.method.method import compatibility as sense
@@ -27,7 +27,7 @@ def whole(method, changed):
         at[last] = value
     recipe = Recipe.of(section)
     where = "method.pseudo_labels"
-    rule = make_part(SLOTS["pseudo_labels"], PseudoLabels, recipe.pseudo_labels, where)
+    rule = build_part(SLOTS["pseudo_labels"], PseudoLabels, recipe.pseudo_labels, where)
     return Whole(recipe, Method.of_base(recipe.base), Method.of(recipe), rule)
 
 

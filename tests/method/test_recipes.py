@@ -204,15 +204,15 @@ def test_a_training_that_is_cut_goes_on_to_the_same_bytes(learned, lists, step, 
         yield next(batches)
         raise KilledError
 
-    whole, mended, begun = job(), job(), []
+    whole, fixed, begun = job(), job(), []
     expected = run(whole, tmp_path / "whole")
     resume, hooks = ResumeFile(tmp_path / "cut"), Follower().hooks()
     with pytest.raises(KilledError):
         job().train(resume, dataclasses.replace(hooks, progress=cut))
     assert len(resume.load(CPU)["rows"]) == 2
-    got = mended.train(resume, hooks)
+    got = fixed.train(resume, hooks)
     assert got.rows == expected.rows
-    assert state(mended.segmenter) == state(whole.segmenter)
+    assert state(fixed.segmenter) == state(whole.segmenter)
     assert bytes_of(got.statistics) == bytes_of(expected.statistics)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.method._confident_labels import completed, confident_labels
 from cssegcore.method.classifier_init import ClassifierInit
 from cssegcore.method.freeze import Freeze
@@ -27,11 +27,11 @@ torch.set_num_threads(1)
 
 
 def head_kind(part="conv"):
-    return make_part("cssegcore.models.heads", HeadKind, {"part": part}, "x")
+    return build_part("cssegcore.models.heads", HeadKind, {"part": part}, "x")
 
 
 def rule(**recipe):
-    return make_part("cssegcore.method.unknown_class", Unknown, recipe, "x")
+    return build_part("cssegcore.method.unknown_class", Unknown, recipe, "x")
 
 
 def make_heads(part, *outputs, depth=5):
@@ -94,7 +94,7 @@ class TestConvHead:
 
 
 class TestFromUnknown:
-    start = make_part("cssegcore.method.classifier_init", ClassifierInit, {"part": "unknown"}, "x")
+    start = build_part("cssegcore.method.classifier_init", ClassifierInit, {"part": "unknown"}, "x")
 
     @pytest.mark.parametrize("part", ["conv", "linear"])
     @pytest.mark.parametrize("outputs", [(1, 1, 3, 1), (1, 1, 3, 2, 4)])
@@ -202,7 +202,7 @@ def grown(part="conv", outputs=(3, 1)):
 
 
 def freeze(segmenter, **numbers):
-    part = make_part("cssegcore.method.freeze", Freeze, {"part": "all_but_newest", **numbers}, "x")
+    part = build_part("cssegcore.method.freeze", Freeze, {"part": "all_but_newest", **numbers}, "x")
     return part(segmenter)
 
 
@@ -392,7 +392,7 @@ class TestSigmoid:
         monkeypatch.setenv("CSSEGCORE_DEVICE", "cpu")
         segmenter = self.save(tmp_path / "model", lists.of("step0"), unknown)
         task = self.task(lists, tmp_path / "model")
-        part = make_part(
+        part = build_part(
             "cssegcore.method.pseudo_labels",
             PseudoLabels,
             {"part": "sigmoid", "batch_size": 3},
@@ -434,7 +434,7 @@ class TestSigmoid:
     )
     def test_refusals(self, key, number):
         with pytest.raises(InputError, match=rf"`x`: `{key}`.*got {number}"):
-            make_part(
+            build_part(
                 "cssegcore.method.pseudo_labels",
                 PseudoLabels,
                 {"part": "sigmoid", key: number},

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.models import checkpoint
 from cssegcore.models._base import Architecture, Trunk
 from cssegcore.models.fuse_batchnorm import folded
@@ -24,7 +24,7 @@ RESNET = {"part": "deeplabv3", "backbone": "resnet50", "weights": "none"}
 
 
 def architecture(**recipe):
-    return make_part("cssegcore.models.architectures", Architecture, recipe, "model")
+    return build_part("cssegcore.models.architectures", Architecture, recipe, "model")
 
 
 def images(b, h, w):

@@ -17,17 +17,25 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import cssegcore.method.losses
-from cssegcore.core.config import build
+from cssegcore.core.config import parse
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import write_json
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.inversion import store
 from cssegcore.method.losses import Loss, Pass
 from cssegcore.models import checkpoint
 from cssegcore.models.outputs import Features, Outputs
 from cssegcore.runtime.device import choose_device
-from cssegcore.runtime.distributed import ALONE, World, gathered, joined, share, total, world
+from cssegcore.runtime.distributed import (
+    ALONE,
+    World,
+    all_gather,
+    all_reduce_sum,
+    process_group,
+    shard,
+    world,
+)
 from cssegcore.training.setup import Sources
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.process_pair import (
@@ -168,7 +176,7 @@ class TestAccumulation:
 
         numbers = planned({}, accumulate=pieces).optimizer
         with pytest.raises(InputError, match=rf"`accumulate` must lie in .*\[1, 3\], got {pieces}"):
-            build(Optimizer, numbers, "optimizer")
+            parse(Optimizer, numbers, "optimizer")
 
 
 def every_loss():
@@ -233,18 +241,18 @@ class TestAlone:
             monkeypatch.delenv("WORLD_SIZE", raising=False)
             if size:
                 monkeypatch.setenv("WORLD_SIZE", size)
-            with joined(CPU) as here:
+            with process_group(CPU) as here:
                 assert here == world() == ALONE
-                assert total(values) is values
-                assert gathered(7) == [7]
+                assert all_reduce_sum(values) is values
+                assert all_gather(7) == [7]
         assert not torch.distributed.is_initialized()
 
     @pytest.mark.parametrize(("count", "parts"), [(3, 2), (7, 3), (8, 8), (24, 5)])
     def test_shares_are_all_and_alike(self, count, parts):
-        shares = [range(count)[share(count, at, parts)] for at in range(parts)]
+        shares = [range(count)[shard(count, at, parts)] for at in range(parts)]
         assert [n for part in shares for n in part] == list(range(count))
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
-        assert World(1, parts).share(count) == share(count, 1, parts)
+        assert World(1, parts).share(count) == shard(count, 1, parts)
 
 
 class TestBatches:
@@ -259,7 +267,7 @@ class TestBatches:
 
         def epoch(place):
             rng = np.random.default_rng(1)
-            views = make_part("cssegcore.data.augmentation", Augmentation, VIEWS, "augmentation")
+            views = build_part("cssegcore.data.augmentation", Augmentation, VIEWS, "augmentation")
             return task.images.epoch(views, 4, rng, CPU, replayed, place)
 
         def joined_up(batches):

@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.data.batches import Images
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.index import Entry, build_index, read_index, write_index
@@ -58,7 +58,7 @@ def scenario(name, setting="domain"):
 def whole_of(section):
     """A recipe with its parts built."""
     recipe = Recipe.of(section)
-    rule = make_part(SLOTS["pseudo_labels"], PseudoLabels, recipe.pseudo_labels, "x")
+    rule = build_part(SLOTS["pseudo_labels"], PseudoLabels, recipe.pseudo_labels, "x")
     return Whole(recipe, Method.of_base(recipe.base), Method.of(recipe), rule)
 
 

@@ -253,7 +253,7 @@ SPOILT = {
     "unknown value": (
         label,
         lambda p: Image.new("L", (24, 24), 5).save(p),
-        "label image {} holds the value 5, but its classes are 0 to 4 (yellow), void is 255: mend",
+        "label image {} holds the value 5, but its classes are 0 to 4 (yellow), void is 255: fix",
     ),
     "RGB label": (
         label,
@@ -317,7 +317,7 @@ def shown(project, name):
 
 
 def test_a_stage_that_runs_before_what_it_needs_says_so(project):
-    assert_says(project.run("split").refusal(), "work/index.csv: No such file or directory. Mend")
+    assert_says(project.run("split").refusal(), "work/index.csv: No such file or directory. Fix")
     assert_says(project.run("train@step0").refusal(), "work/split/step0/train.json does not exist")
     line = project.run(*BEFORE_TRAINING, "train@step1").refusal()
     assert_says(line, "the model work/step0/model.safetensors does not exist: run `dvc repro` firs")

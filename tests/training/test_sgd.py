@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cssegcore.core.config import build
+from cssegcore.core.config import parse
 from cssegcore.training.optimizer import Optimizer
 from cssegcore.training.sgd import Sgd
 from tests.helpers.tiny_training import OPTIMIZER
@@ -92,7 +92,7 @@ def test_it_goes_on_from_its_state():
 
 class TestRate:
     def optimizer(self, **changed):
-        return build(Optimizer, OPTIMIZER | changed, "optimizer")
+        return parse(Optimizer, OPTIMIZER | changed, "optimizer")
 
     def rates(self, base, n, **changed):
         return [self.optimizer(**changed).lr(base, i, n) for i in range(n)]

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from cssegcore.core.config import build
+from cssegcore.core.config import parse
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import write_json
 from cssegcore.core.palette import save_labels
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import Images
 from cssegcore.inversion import store
@@ -60,7 +60,7 @@ def train_base(lists, path, **changed):
 
 
 def views():
-    return make_part("cssegcore.data.augmentation", Augmentation, VIEWS, "augmentation")
+    return build_part("cssegcore.data.augmentation", Augmentation, VIEWS, "augmentation")
 
 
 class TestOptimization:
@@ -131,7 +131,7 @@ class TestOptimization:
     )
     def test_refusals(self, wrong, message):
         with pytest.raises(InputError, match=message):
-            build(Optimizer, OPTIMIZER | wrong, "optimizer")
+            parse(Optimizer, OPTIMIZER | wrong, "optimizer")
 
 
 class Pull(Penalty):
@@ -516,9 +516,9 @@ class TestReplayedBatches:
         resume, hooks = ResumeFile(tmp_path / "3"), Follower().hooks()
         with pytest.raises(KilledError):
             cut.train(resume, dataclasses.replace(hooks, epoch=stop))
-        mended = self.job(lists, base, made, "soft")
-        assert run(mended, tmp_path / "3").rows == rows
-        assert state(mended.segmenter) == state(first.segmenter)
+        fixed = self.job(lists, base, made, "soft")
+        assert run(fixed, tmp_path / "3").rows == rows
+        assert state(fixed.segmenter) == state(first.segmenter)
 
 
 class Branched(Trunk):
@@ -754,11 +754,11 @@ class TestNotFinite:
         assert [row["epoch"] for row in follower.rows] == [1, 2]
         assert len(resume.load(CPU)["rows"]) == 2
 
-        mended, whole = (self.job(lists, lambda loss, _: loss) for _ in range(2))
+        fixed, whole = (self.job(lists, lambda loss, _: loss) for _ in range(2))
         follower = Follower()
-        rows = mended.train(resume, follower.hooks()).rows
+        rows = fixed.train(resume, follower.hooks()).rows
         assert rows == follower.rows == run(whole, tmp_path / "whole").rows
-        assert state(mended.segmenter) == state(whole.segmenter)
+        assert state(fixed.segmenter) == state(whole.segmenter)
 
     def test_weights_that_are_spoiled_by_the_very_last_update(self, lists, tmp_path):
         n = lists.prepare(plan(), "step0").task.images.iterations(2)

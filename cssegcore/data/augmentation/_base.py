@@ -1,7 +1,8 @@
 """A view is a box of a photograph, brought to the training size and perhaps mirrored.
 
-Rules only draw boxes, on the host; `cssegcore.data.crop_and_resize` cuts them on the training device for
-photographs and labels together. A rule that scales and pads draws a box that leaves the image.
+Rules only draw boxes, on the host; `cssegcore.data.crop_and_resize` cuts them on the training
+device for photographs and labels together. A rule that scales and pads draws a box that leaves the
+image.
 """
 
 import abc

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cssegcore.core.precision import wide
+from cssegcore.core.precision import at_least_float32
 from cssegcore.core.types import IGNORE, Scores
 from cssegcore.method.losses._base import Loss, Pass
 
@@ -50,7 +50,7 @@ def adaptive_cross_entropy(
             pseudo-labels are refused, or that has no background.
     """
     share = accepted_share(labels, annotated, num_old, min_factor)
-    each = F.cross_entropy(wide(logits), labels, ignore_index=IGNORE, reduction="none")
+    each = F.cross_entropy(at_least_float32(logits), labels, ignore_index=IGNORE, reduction="none")
     return (share * each.flatten(1).sum(1)).sum() / labels.numel()
 
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cssegcore.core.precision import wide
+from cssegcore.core.precision import at_least_float32
 from cssegcore.core.types import IGNORE, Scores
 from cssegcore.method.losses._base import Average, Averaged, Pass
 
@@ -30,7 +30,7 @@ def yes_or_no(
         answer: The output whose answer is yes, in [0, c).
         given: Where there is one; elsewhere all outputs' answer is no.
     """
-    return _YesOrNo.apply(wide(logits), answer, given)  # type: ignore[return-value]
+    return _YesOrNo.apply(at_least_float32(logits), answer, given)  # type: ignore[return-value]
 
 
 class _YesOrNo(torch.autograd.Function):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from cssegcore.core.precision import wide
+from cssegcore.core.precision import at_least_float32
 from cssegcore.core.types import Scores
 from cssegcore.method.losses._base import Loss, Pass
 
@@ -28,8 +28,8 @@ def binary_distillation(
         old_logits: Scores of the old model's k <= c outputs.
     """
     k = old_logits.shape[1]
-    target = wide(old_logits).sigmoid()
-    return k * F.binary_cross_entropy_with_logits(wide(logits[:, :k]), target)
+    target = at_least_float32(old_logits).sigmoid()
+    return k * F.binary_cross_entropy_with_logits(at_least_float32(logits[:, :k]), target)
 
 
 @final

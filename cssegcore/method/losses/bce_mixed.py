@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cssegcore.core.precision import wide
+from cssegcore.core.precision import at_least_float32
 from cssegcore.core.types import BACKGROUND, IGNORE, Scores
 from cssegcore.method.losses._base import Loss, Pass
 from cssegcore.method.losses.bce import yes_or_no
@@ -45,8 +45,8 @@ def mixed_cross_entropy(
     if not k < c:
         raise ValueError(f"mixed targets need a new output: old model {k}, new {c}")
     first = 0 if background == "old" else 1  # of the outputs that the old model answers for
-    target = wide(old_logits[:, first:]).sigmoid()
-    scores = wide(logits[:, first:k])
+    target = at_least_float32(old_logits[:, first:]).sigmoid()
+    scores = at_least_float32(logits[:, first:k])
     total = F.binary_cross_entropy_with_logits(scores, target, reduction="sum")
     new = (labels >= k) & (labels != IGNORE)
     total = total + yes_or_no(logits[:, k:], torch.where(new, labels - k, 0), new).sum()

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from cssegcore.core.precision import wide
+from cssegcore.core.precision import at_least_float32
 from cssegcore.method.losses._base import Loss, Pass
 
 
@@ -19,7 +19,7 @@ def feature_mse(
     features: Float[Tensor, "b n hb wb"], old_features: Float[Tensor, "b n hb wb"]
 ) -> Float[Tensor, ""]:
     """Computes the mean squared difference, over images, channels and places alike."""
-    return F.mse_loss(wide(features), wide(old_features))
+    return F.mse_loss(at_least_float32(features), at_least_float32(old_features))
 
 
 @final

@@ -10,7 +10,7 @@ from typing import ClassVar, final
 from jaxtyping import Float
 from torch import Tensor
 
-from cssegcore.core.precision import wide
+from cssegcore.core.precision import at_least_float32
 from cssegcore.core.types import Scores
 from cssegcore.method.losses._base import Loss, Pass
 
@@ -31,8 +31,8 @@ def distillation(
         old_logits: Scores of the old model's k <= c outputs.
         alpha: Multiplies the old scores before their softmax.
     """
-    old = (alpha * wide(old_logits)).softmax(1)
-    new = wide(logits[:, : old_logits.shape[1]])
+    old = (alpha * at_least_float32(old_logits)).softmax(1)
+    new = at_least_float32(logits[:, : old_logits.shape[1]])
     return -(old * new.log_softmax(1)).mean()
 
 

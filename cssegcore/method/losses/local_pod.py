@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.precision import wide
+from cssegcore.core.precision import at_least_float32
 from cssegcore.core.types import BACKGROUND
 from cssegcore.method.losses._base import Loss, Pass
 
@@ -57,7 +57,7 @@ def strip_distance(
     Its gradient is 0 where the strips are equal. `old` gets none.
     """
     # the means are linear, so those of the difference of squares will do; in place, a map each less
-    difference = wide(new).square().sub_(wide(old.detach()).square())
+    difference = at_least_float32(new).square().sub_(at_least_float32(old.detach()).square())
     strips = torch.cat([means.flatten(1) for means in strip_means(difference, scales)], 1)
     return torch.linalg.vector_norm(strips, dim=1)
 

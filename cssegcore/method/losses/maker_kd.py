@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from cssegcore.core.precision import wide
+from cssegcore.core.precision import at_least_float32
 from cssegcore.core.types import Scores
 from cssegcore.method.losses._base import Loss, Pass
 
@@ -27,7 +27,7 @@ def maker_distillation(
         taught: Those of each image's maker for the first k <= c outputs, -inf for outputs that it
             does not know, in every pixel alike; background is known.
     """
-    scores, target = wide(logits), wide(taught)
+    scores, target = at_least_float32(logits), at_least_float32(taught)
     known = F.pad(
         target[:, :, :1, :1].isfinite(), (0, 0, 0, 0, 0, scores.shape[1] - target.shape[1])
     )

@@ -6,7 +6,7 @@ from typing import ClassVar, final
 from jaxtyping import Float
 from torch import Tensor
 
-from cssegcore.core.precision import wide
+from cssegcore.core.precision import at_least_float32
 from cssegcore.core.types import Scores
 from cssegcore.method.losses._base import Loss, Pass
 
@@ -24,9 +24,9 @@ def maker_distance(
         taught: Those of each image's maker for the first k <= c outputs, -inf for outputs that it
             does not know, in every pixel alike.
     """
-    target = wide(taught)
+    target = at_least_float32(taught)
     known = target.isfinite()
-    apart = (wide(logits[:, : taught.shape[1]]) - target.where(known, 0)).square()
+    apart = (at_least_float32(logits[:, : taught.shape[1]]) - target.where(known, 0)).square()
     return apart.where(known, 0).sum() / known.sum()
 
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cssegcore.core.precision import wide
+from cssegcore.core.precision import at_least_float32
 from cssegcore.core.types import BACKGROUND, IGNORE
 from cssegcore.method._class_features import nearest
 from cssegcore.method.losses._base import Loss, Pass
@@ -39,7 +39,7 @@ def sparsification(
         features: Of the network in training, not negative.
         labels: As annotated, at the size of the features.
     """
-    scaled = wide(features) / (_class_maxima(features, labels)[:, None] + EPSILON)
+    scaled = at_least_float32(features) / (_class_maxima(features, labels)[:, None] + EPSILON)
     total = scaled.sum(1)
     alive = total.abs() > DEAD
     ratio = scaled.exp().sum(1) / (total + EPSILON)  # finite, so that `where` stops its gradient
@@ -51,7 +51,7 @@ def _class_maxima(
     features: Float[Tensor, "b n h w"], labels: Int[Tensor, "b h w"]
 ) -> Float[Tensor, "b h w"]:
     """Returns for each pixel the largest value of any channel of any pixel of its class."""
-    strongest, ids = wide(features).amax(1).flatten(), labels.flatten()
+    strongest, ids = at_least_float32(features).amax(1).flatten(), labels.flatten()
     none = strongest.new_full((IGNORE + 1,), -torch.inf)
     maxima = none.scatter_reduce(0, ids, strongest, "amax", include_self=False)
     return maxima.gather(0, ids).view_as(labels)

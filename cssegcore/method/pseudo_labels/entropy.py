@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cssegcore.core.precision import wide
+from cssegcore.core.precision import at_least_float32
 from cssegcore.core.types import BACKGROUND, IGNORE, Scores
 from cssegcore.method.pseudo_labels._base import PseudoLabels, Task
 from cssegcore.method.pseudo_labels._writing import Ruling, Writer
@@ -49,7 +49,7 @@ def scores(
 
     Deviation: p log p is 0 for p = 0, where the released code adds 1e-8 inside the logarithm.
     """
-    entropy = torch.special.entr(wide(old_logits).softmax(1)).sum(1)
+    entropy = torch.special.entr(at_least_float32(old_logits).softmax(1)).sum(1)
     # `argmax` finds the same, first of equals, and takes three times as long on a CPU
     return entropy / unit, old_logits.max(1).indices
 

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from cssegcore.core.curves import write_rows
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import digest, read_manifest, write_json
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.core.types import IGNORE
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import Images
@@ -93,7 +93,7 @@ class _Session:
         self._new = list(range(max(1, len(self._names) - newest), len(self._names)))
         self._student = self._other(how.student, "student")
         self._verifier = self._other(how.verifier, "verifier")
-        views = make_part(
+        views = build_part(
             "cssegcore.data.augmentation", Augmentation, task.augmentation, "augmentation"
         )
         self._views, self._size = views, views.size

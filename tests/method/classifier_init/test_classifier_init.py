@@ -3,14 +3,14 @@ import math
 import pytest
 import torch
 
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.method.classifier_init import ClassifierInit
 from cssegcore.method.losses.unbiased_kd import unbiased_distillation
 from cssegcore.models.heads.linear import Linear
 
 
 def make(part):
-    return make_part("cssegcore.method.classifier_init", ClassifierInit, {"part": part}, "x")
+    return build_part("cssegcore.method.classifier_init", ClassifierInit, {"part": part}, "x")
 
 
 def make_heads(*outputs, depth=5):

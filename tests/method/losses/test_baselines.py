@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.method.losses import Loss
 from cssegcore.method.losses.bce import BinaryCrossEntropy, binary_cross_entropy
 from cssegcore.method.losses.bce_kd import BinaryDistillation, binary_distillation
@@ -267,6 +267,6 @@ def test_mixed_targets_need_a_new_output():
 
 @pytest.mark.parametrize("part", ["kd", "bce_kd", "bce_mixed", "feature_mse"])
 def test_what_compares_with_the_old_model_says_so(part):
-    term = make_part("cssegcore.method.losses", Loss, {"part": part}, "x")
+    term = build_part("cssegcore.method.losses", Loss, {"part": part}, "x")
     assert term.needs_old
     assert not term.background_first

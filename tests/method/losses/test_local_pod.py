@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.method.losses import Loss, Pass
 from cssegcore.method.losses.adaptive_ce import (
     AdaptiveCrossEntropy,
@@ -246,16 +246,18 @@ class TestLocalPod:
     @pytest.mark.parametrize("value", [-1, math.inf, math.nan])
     def test_refused_factor(self, name, value):
         with pytest.raises(InputError, match=rf"`x`: `{name}`.*got {float(value)}"):
-            make_part("cssegcore.method.losses", Loss, {"part": "local_pod", name: value}, "x")
+            build_part("cssegcore.method.losses", Loss, {"part": "local_pod", name: value}, "x")
 
     @pytest.mark.parametrize("scales", [[], [0], [1, -2]])
     def test_refused_scales(self, scales):
         with pytest.raises(InputError, match="`x`: `scales`"):
-            make_part("cssegcore.method.losses", Loss, {"part": "local_pod", "scales": scales}, "x")
+            build_part(
+                "cssegcore.method.losses", Loss, {"part": "local_pod", "scales": scales}, "x"
+            )
 
     def test_refused_merge(self):
         with pytest.raises(InputError, match=r"`x\.merge` must be one of sum, trim"):
-            make_part("cssegcore.method.losses", Loss, {"part": "local_pod", "merge": "max"}, "x")
+            build_part("cssegcore.method.losses", Loss, {"part": "local_pod", "merge": "max"}, "x")
 
 
 def labelled(seed, b=3, h=4, w=5):
@@ -349,4 +351,4 @@ class TestAdaptiveCrossEntropy:
     def test_refused_floor(self, value):
         recipe = {"part": "adaptive_ce", "min_factor": value}
         with pytest.raises(InputError, match=rf"`x`: `min_factor`.*got {value}"):
-            make_part("cssegcore.method.losses", Loss, recipe, "x")
+            build_part("cssegcore.method.losses", Loss, recipe, "x")

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.method.losses import Loss
 from cssegcore.method.losses.bce import BinaryCrossEntropy
 from cssegcore.method.losses.bce_kd import BinaryDistillation
@@ -260,19 +260,19 @@ class TestRefusals:
     def test_weight(self, part, weight):
         recipe = {"part": part, "weight": weight}
         with pytest.raises(InputError, match=rf"`x`: `weight`.*got {float(weight)}"):
-            make_part("cssegcore.method.losses", Loss, recipe, "x")
+            build_part("cssegcore.method.losses", Loss, recipe, "x")
 
     @pytest.mark.parametrize("part", ["kd", "unbiased_kd"])
     @pytest.mark.parametrize("alpha", [0, -1, math.inf, math.nan])
     def test_alpha(self, part, alpha):
         recipe = {"part": part, "alpha": alpha}
         with pytest.raises(InputError, match=rf"`x`: `alpha`.*got {float(alpha)}"):
-            make_part("cssegcore.method.losses", Loss, recipe, "x")
+            build_part("cssegcore.method.losses", Loss, recipe, "x")
 
     @pytest.mark.parametrize("part", AVERAGED)
     def test_average(self, part):
         with pytest.raises(InputError, match=r"`x\.average` must be one of all, labelled"):
-            make_part("cssegcore.method.losses", Loss, {"part": part, "average": "some"}, "x")
+            build_part("cssegcore.method.losses", Loss, {"part": part, "average": "some"}, "x")
 
 
 def test_cross_entropy_is_that_of_the_framework_up_to_the_denominator():

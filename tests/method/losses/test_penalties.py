@@ -6,7 +6,7 @@ import torch
 from torch.nn import Parameter
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.method.losses import Loss, Penalty, Weights
 from cssegcore.method.losses._penalty import normalised
 
@@ -16,7 +16,7 @@ PENALTIES = {"ewc": "fisher", "pi": "path", "rw": "walk"}
 
 
 def penalty(part, **numbers):
-    return make_part("cssegcore.method.losses", Penalty, {"part": part, **numbers}, "x")
+    return build_part("cssegcore.method.losses", Penalty, {"part": part, **numbers}, "x")
 
 
 def held(term, now, old, saved):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.method._class_features import class_distances, nearest, released_gather
 from cssegcore.method.losses import Loss, Pass
 from cssegcore.method.losses.attraction import Attraction, attraction
@@ -480,4 +480,4 @@ class TestTerms:
     )
     def test_refusals(self, recipe, message):
         with pytest.raises(InputError, match=message):
-            make_part("cssegcore.method.losses", Loss, recipe, "x")
+            build_part("cssegcore.method.losses", Loss, recipe, "x")

@@ -7,7 +7,7 @@ from PIL import Image
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import read_manifest
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.method.pseudo_labels import PseudoLabels, Task
 from cssegcore.method.pseudo_labels.entropy import (
     BINS,
@@ -318,9 +318,9 @@ class TestRefusals:
     def test_number(self, name, value):
         recipe = {"part": "entropy", name: value}
         with pytest.raises(InputError, match=rf"`x`: `{name}`.*got {value}"):
-            make_part("cssegcore.method.pseudo_labels", PseudoLabels, recipe, "x")
+            build_part("cssegcore.method.pseudo_labels", PseudoLabels, recipe, "x")
 
     def test_rule(self):
         recipe = {"part": "entropy", "rule": "mean"}
         with pytest.raises(InputError, match=r"`x\.rule` must be one of released, median"):
-            make_part("cssegcore.method.pseudo_labels", PseudoLabels, recipe, "x")
+            build_part("cssegcore.method.pseudo_labels", PseudoLabels, recipe, "x")

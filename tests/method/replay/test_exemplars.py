@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.data.batches import Images
 from cssegcore.method.replay import Replay, Task
 from cssegcore.method.replay.exemplars import choose, contains, orders
@@ -19,7 +19,7 @@ torch.set_num_threads(1)
 
 
 def part(**numbers):
-    return make_part("cssegcore.method.replay", Replay, {"part": "exemplars", **numbers}, "x")
+    return build_part("cssegcore.method.replay", Replay, {"part": "exemplars", **numbers}, "x")
 
 
 def published(shown, size, seed):

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.method.statistics import Scene, Statistic
 from cssegcore.method.statistics.prototypes import Prototypes, update_prototypes, without_background
 from cssegcore.models.outputs import Features, Outputs
@@ -187,6 +187,6 @@ class TestRefusals:
     @pytest.mark.parametrize("key", ["gather", "setting"])
     def test_numbers(self, key):
         with pytest.raises(InputError, match=rf"`x\.{key}` must be one of"):
-            make_part(
+            build_part(
                 "cssegcore.method.statistics", Statistic, {"part": "prototypes", key: "other"}, "x"
             )

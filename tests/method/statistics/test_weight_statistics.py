@@ -6,7 +6,7 @@ import torch
 from torch.nn import Parameter
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.method.statistics import Scene, Statistic
 
 SHAPES = {"a": (3, 2), "b": (4,), "still": (2,)}
@@ -15,7 +15,7 @@ STATISTICS = ("fisher", "path", "walk")
 
 
 def statistic(part, **numbers):
-    return make_part("cssegcore.method.statistics", Statistic, {"part": part, **numbers}, "x")
+    return build_part("cssegcore.method.statistics", Statistic, {"part": part, **numbers}, "x")
 
 
 def make_weights(shapes, seed=0):

@@ -8,7 +8,7 @@ import yaml
 from torch import nn
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.method.classifier_init import ClassifierInit
 from cssegcore.models import checkpoint
 from cssegcore.models._base import Architecture
@@ -20,7 +20,7 @@ MILLION = 1e6
 
 
 def architecture(**changed):
-    return make_part("cssegcore.models.architectures", Architecture, R18 | changed, "model")
+    return build_part("cssegcore.models.architectures", Architecture, R18 | changed, "model")
 
 
 def new_trunk(**changed):
@@ -301,7 +301,7 @@ class TestSegmenter:
         segmenter.grow(2)
         before = state(segmenter)
         rule = {"part": "background"}
-        make_part("cssegcore.method.classifier_init", ClassifierInit, rule, "x")(segmenter.groups)
+        build_part("cssegcore.method.classifier_init", ClassifierInit, rule, "x")(segmenter.groups)
         changed = {k for k, v in state(segmenter).items() if v != before[k]}
         ours = {"heads.0.classifier.bias", "heads.1.classifier.weight", "heads.1.classifier.bias"}
         assert changed == ours
@@ -383,4 +383,6 @@ def test_the_choices_of_a_model(depth):
     text = (scenes.HOME / "conf" / "model" / f"bisenet_r{depth}.yaml").read_text()
     recipe = yaml.safe_load(text)
     assert recipe == R18 | {"backbone": f"resnet{depth}", "weights": "imagenet", "auxiliary": 1}
-    assert make_part("cssegcore.models.architectures", Architecture, recipe, "model").auxiliary == 1
+    assert (
+        build_part("cssegcore.models.architectures", Architecture, recipe, "model").auxiliary == 1
+    )

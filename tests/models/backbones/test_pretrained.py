@@ -10,7 +10,7 @@ import yaml
 from torch import nn
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.registry import make_part
+from cssegcore.core.registry import build_part
 from cssegcore.models import checkpoint
 from cssegcore.models._base import Architecture
 from tests.helpers import tiny_dataset as scenes
@@ -23,7 +23,7 @@ EPS = 1e-5
 
 
 def architecture(**recipe):
-    return make_part("cssegcore.models.architectures", Architecture, recipe, "model")
+    return build_part("cssegcore.models.architectures", Architecture, recipe, "model")
 
 
 def images(b, h, w):
