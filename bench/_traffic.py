@@ -12,7 +12,7 @@ class Traffic(TorchDispatchMode):
     """Adds up what each operation of a block reads and writes, backward passes too.
 
     Every operation is taken to read its inputs from memory and to write its outputs there. So what
-    caches spare counts, and temporaries within an operation do not. Views move nothing.
+    caches spare counts, and temporaries within an operation do not. Crops move nothing.
 
     Attributes:
         bytes: So far.

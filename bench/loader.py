@@ -58,8 +58,8 @@ def draw_dataset(root: Path, size: tuple[int, int], count: int, classes: list[st
 def decoding_rate(folder: Path, clock: Clock) -> float:
     """Decodes the step's images; returns how many a second."""
     dataset = open_dataset(read_params(folder / "params.yaml").dataset)
-    chosen = StepList.read(folder / STEP / "train.json")
-    return len(chosen.images) / clock.seconds(lambda: Images(dataset, chosen))
+    image_list = StepList.read(folder / STEP / "train.json")
+    return len(image_list.images) / clock.seconds(lambda: Images(dataset, image_list))
 
 
 def cut_views(job: Job, batch: int, size: int) -> None:

@@ -40,7 +40,7 @@ from cssegcore.models import checkpoint
 from cssegcore.models.segmenter import Segmenter
 from cssegcore.runtime.device import choose_device
 from cssegcore.scenario.scenario import StepList
-from cssegcore.training.setup import VIEWS
+from cssegcore.training.setup import AUGMENTATIONS
 from stages.common.params import Params, read_params
 
 WORK = Path("work")
@@ -73,7 +73,7 @@ def cut_views(setup: Setup, labels: Path, epochs: int, device: torch.device) -> 
         return read_labels(labels / f"{name}.png", annotated.shape), table[dataset.label(name)]
 
     images = Images(dataset, setup.train, revise)
-    views = build_part(VIEWS, Augmentation, setup.params.augmentation, "augmentation")
+    views = build_part(AUGMENTATIONS, Augmentation, setup.params.augmentation, "augmentation")
     rng, size = np.random.default_rng(setup.params.seed), setup.params.optimizer["batch_size"]
     for _ in range(epochs):
         yield from images.epoch(views, size, rng, device)

@@ -63,7 +63,7 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     from cssegcore.models._base import Architecture
     from cssegcore.models.checkpoint import NETWORKS
     from cssegcore.training.optimizer import Optimizer
-    from cssegcore.training.setup import VIEWS
+    from cssegcore.training.setup import AUGMENTATIONS
     from stages.common.code import closure
 
     recipe = Recipe.of(params.method)
@@ -73,7 +73,7 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     check_recipe(whole)
     _check_room(params, whole, dataset)
     parse(Optimizer, params.optimizer, "optimizer")
-    size = build_part(VIEWS, Augmentation, params.augmentation, "augmentation").size
+    size = build_part(AUGMENTATIONS, Augmentation, params.augmentation, "augmentation").size
     whole.increment.replay.check_size(size)
     architecture = build_part(NETWORKS, Architecture, params.model, "model")
     architecture.check()
@@ -84,7 +84,7 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     guess = part_module(SLOTS["pseudo_labels"], recipe.pseudo_labels, where)
     replay = part_module(SLOTS["replay"], recipe.replay, "method.replay")
     unknown = part_module(SLOTS["unknown"], recipe.base.unknown, "method.base.unknown")
-    views = part_module(VIEWS, params.augmentation, "augmentation")
+    views = part_module(AUGMENTATIONS, params.augmentation, "augmentation")
     model = [network, head, layout]  # what it takes to load a model and run it on a dataset
     extra = {
         "index": [layout],

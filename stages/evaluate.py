@@ -40,12 +40,12 @@ def main(
     from stages.common.reporting import open_run
 
     params = read_params()
-    chosen, dataset, device = StepList.read(images), _dataset(params), choose_device()
+    image_list, dataset, device = StepList.read(images), _dataset(params), choose_device()
     segmenter = checkpoint.load(model, device).segmenter
-    tests = Images(dataset, chosen)
+    tests = Images(dataset, image_list)
     before = read_manifest(previous)
     shown = before["panels"] or panels.choose(tests, params.evaluation.panels)
-    rows = sum(len(names) for names in chosen.classes)
+    rows = sum(len(names) for names in image_list.classes)
     size, progress = params.evaluation.batch_size, bar("images", f"test {step}")
     keep = set(shown)
     with process_group(device) as world:
@@ -56,9 +56,9 @@ def main(
     shutil.copytree(previous, out, dirs_exist_ok=True)
     confusion = {
         "step": step,
-        "index": chosen.index,
-        "classes": [name for names in chosen.classes for name in names],
-        "learned": [at for at, names in enumerate(chosen.classes) for _ in names],
+        "index": image_list.index,
+        "classes": [name for names in image_list.classes for name in names],
+        "learned": [at for at, names in enumerate(image_list.classes) for _ in names],
         "seen": matrix.shape[1],
         "images": len(tests),
         "matrix": matrix.tolist(),
@@ -75,12 +75,12 @@ def main(
     panels.write(out / step / "panels", tests, shown, kept)
 
     numbers = step_metrics(confusion, future=params.evaluation.future)
-    numbers["protocol"] = f"{_protocol(params, chosen.classes)}; {numbers['protocol']}"
+    numbers["protocol"] = f"{_protocol(params, image_list.classes)}; {numbers['protocol']}"
     write_json(metrics, numbers)
     miou = {k: v for k, v in numbers["miou"].items() if v is not None}
     say(f"{step}: mIoU " + ", ".join(f"{k} {v:.1f}" for k, v in miou.items()))
     with open_run(params, code.parent) as tracked:
-        tracked.metrics({f"miou/{k}": v for k, v in miou.items()}, step=chosen.index)
+        tracked.metrics({f"miou/{k}": v for k, v in miou.items()}, step=image_list.index)
 
 
 def _dataset(params: Params) -> "Dataset":

@@ -16,7 +16,7 @@ from stages.common.params import read_raw
 
 if TYPE_CHECKING:
     from cssegcore.data.dataset import Dataset
-    from cssegcore.data.layouts._base import Part
+    from cssegcore.data.layouts._base import Split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Published:
     """
 
     text: str
-    images: "dict[Part, int]"
-    names: "dict[Part, str]" = dataclasses.field(default_factory=dict)
+    images: "dict[Split, int]"
+    names: "dict[Split, str]" = dataclasses.field(default_factory=dict)
     domains: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
@@ -150,7 +150,7 @@ def _fetch_voc(root: Path) -> None:
     say(f"{devkit}: fetched")
 
 
-def _check(dataset: "Dataset", known: Published) -> "dict[Part, int]":
+def _check(dataset: "Dataset", known: Published) -> "dict[Split, int]":
     """Counts the images of every part; each has a photograph and a label image.
 
     Raises:

@@ -44,11 +44,11 @@ def main(
 
     params = read_params()
     numbers = params.step(step)
-    chosen = dataclasses.replace(StepList.read(images), void=params.labels.void)
+    image_list = dataclasses.replace(StepList.read(images), void=params.labels.void)
     before = None if numbers.prev == "none" else previous
     dataset, device = open_dataset(params.dataset), choose_device()
     sources = Sources(pseudo_labels, memory, saliency, synthesis)
-    job = prepare(_plan(params, numbers), dataset, chosen, before, device, sources)
+    job = prepare(_plan(params, numbers), dataset, image_list, before, device, sources)
     inputs = [images, previous, pseudo_labels, memory, synthesis, saliency, code]
     resume = _resume_file(params, step, inputs)
     every = max(1, numbers.epochs // 5)

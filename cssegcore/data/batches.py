@@ -12,9 +12,9 @@ from jaxtyping import Float, Int, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cssegcore.data.augmentation import Augmentation, Views
+from cssegcore.data.augmentation import Augmentation, Crops
 from cssegcore.data.dataset import Dataset
-from cssegcore.data.crop_and_resize import cut, normalise
+from cssegcore.data.crop_and_resize import crop_and_resize, normalise
 from cssegcore.runtime.device import to_device
 from cssegcore.runtime.distributed import ALONE, World, shard
 from cssegcore.scenario.scenario import StepList
@@ -84,19 +84,19 @@ class Replayed:
     Attributes:
         images: Which.
         shard: Of the images of an iteration.
-        apart: Whether they form batches of their own beside the step's, which stay whole; if not,
-            they take places in the step's batches.
+        separate_batches: Whether they form batches of their own beside the step's, which stay
+            whole; if not, they take places in the step's batches.
         sources: Where each image is from, as whoever reads it numbers such places.
     """
 
     images: "Images"
     share: float
-    apart: bool = False
+    separate_batches: bool = False
     sources: Int[np.ndarray, " n"] | None = None
 
-    def beside(self, size: int) -> int:
+    def replay_batch_size(self, size: int) -> int:
         """Returns how many of them an iteration sees beside `size` images of the step."""
-        return max(1, round(size * self.share / (1 - self.share))) if self.apart else 0
+        return max(1, round(size * self.share / (1 - self.share))) if self.separate_batches else 0
 
 
 class Images:
@@ -105,15 +105,15 @@ class Images:
     def __init__(
         self,
         dataset: Dataset,
-        chosen: StepList,
+        image_list: StepList,
         revise: Revise | None = None,
         padding: int = BACKGROUND,
     ) -> None:
-        """Decodes every image of `chosen`, in parallel.
+        """Decodes every image of `image_list`, in parallel.
 
         Args:
             dataset: Where they lie.
-            chosen: Which, and what their labels mean.
+            image_list: Which, and what their labels mean.
             revise: What is done to annotations before training; nothing if left out.
             padding: What `revise` makes of background that holds nothing: the label of what views
                 pad an image with.
@@ -121,8 +121,8 @@ class Images:
         Raises:
             InputError: An image cannot be read any more.
         """
-        table = chosen.label_table()
-        self.names = chosen.names
+        table = image_list.label_table()
+        self.names = image_list.names
 
         def load(name: str) -> Sample:
             annotated = table[dataset.label(name)]
@@ -163,12 +163,12 @@ class Images:
         others = _endless(len(replayed.images), rng) if replayed else iter(())
         for start in range(0, len(self) - size + 1, size):
             samples = [self._samples[i] for i in order[start : start + size]]
-            if replayed and not replayed.apart:
+            if replayed and not replayed.separate_batches:
                 for place in rng.permutation(size)[: int(size * replayed.share)]:
                     samples[place] = replayed.images._samples[next(others)]
             batch = _view(samples, augmentation, rng, device, world)
-            if replayed and replayed.apart:
-                places = list(itertools.islice(others, replayed.beside(size)))
+            if replayed and replayed.separate_batches:
+                places = list(itertools.islice(others, replayed.replay_batch_size(size)))
                 beside = [replayed.images._samples[at] for at in places]
                 seen = _view(beside, augmentation, rng, device, world)
                 if replayed.sources is not None:
@@ -177,10 +177,10 @@ class Images:
                 batch = replace(batch, replayed=seen)
             yield batch
 
-    def fewest(self, batch_size: int, replayed: Replayed | None) -> int:
+    def smallest_batch(self, batch_size: int, replayed: Replayed | None) -> int:
         """Returns the length of the shortest batch of `epoch`, beside batches included."""
         size = min(batch_size, len(self))
-        return min(size, replayed.beside(size)) if replayed and replayed.apart else size
+        return min(size, replayed.replay_batch_size(size)) if replayed and replayed.separate_batches else size
 
     def iterations(self, batch_size: int) -> int:
         """Returns how many batches `epoch` yields."""
@@ -218,11 +218,11 @@ def _view(
     sizes = np.array([sample.size for sample in samples], np.int64)
     views, mine = augmentation.draw(sizes, rng), world.shard(len(samples))
     samples, sizes = samples[mine], sizes[mine]
-    views = Views(views.boxes[mine], views.flips[mine])
+    views = Crops(views.boxes[mine], views.flips[mine])
     padding = np.array([sample.padding for sample in samples], np.int64)
     labels = to_device(padding, device) if augmentation.pads else None
     blocks = _stack(samples, device)
-    images, maps = cut(*blocks, to_device(sizes, device), views, augmentation.size, labels)
+    images, maps = crop_and_resize(*blocks, to_device(sizes, device), views, augmentation.size, labels)
     return Batch(images, maps[0], maps[-1])
 
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int, Real, UInt8
 from torch import Tensor
 
-from cssegcore.data.augmentation import Views
+from cssegcore.data.augmentation import Crops
 from cssegcore.runtime.device import to_device
 from cssegcore.core.types import IGNORE
 
@@ -31,11 +31,11 @@ def _statistics(device: torch.device) -> tuple[Float[Tensor, "3"], Float[Tensor,
     return torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)
 
 
-def cut(
+def crop_and_resize(
     photographs: UInt8[Tensor, "b h w 3"],
     labels: UInt8[Tensor, "b h w m"],
     sizes: Int[Tensor, "b 2"],
-    views: Views,
+    views: Crops,
     size: int,
     padding: Int[Tensor, " b"] | None = None,
 ) -> tuple[Float[Tensor, "b 3 s s"], Int[Tensor, "m b s s"]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from cssegcore.data.layouts import Layout
-from cssegcore.data.layouts._base import Part, read_names
+from cssegcore.data.layouts._base import Split, read_names
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
 from cssegcore.core.config import parse
@@ -38,9 +38,9 @@ class Dataset:
     layout: Layout
     classes: tuple[str, ...]
 
-    def names(self, part: Part) -> list[str]:
+    def names(self, split: Split) -> list[str]:
         """Lists the images of a part ("train", "val", "test")."""
-        return self.layout.names(self.root, part)
+        return self.layout.names(self.root, split)
 
     def photograph_path(self, name: str) -> Path:
         """Returns where a photograph lies."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cssegcore.data.dataset import Dataset
-from cssegcore.data.layouts._base import PARTS
+from cssegcore.data.layouts._base import SPLITS
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import digest, write_text
 from cssegcore.core.types import IGNORE
@@ -76,9 +76,9 @@ def build_index(
         InputError: One line about the first image that is wrong, and how many more are.
     """
     parts: dict[str, list[str]] = {}
-    for part in PARTS:
-        for name in dataset.names(part):
-            parts.setdefault(name, []).append(part)
+    for split in SPLITS:
+        for name in dataset.names(split):
+            parts.setdefault(name, []).append(split)
 
     def attempt(item: tuple[str, list[str]]) -> Entry | InputError:
         try:

@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def ahead(items: Iterator[T]) -> Generator[T]:
+def prefetch(items: Iterator[T]) -> Generator[T]:
     """Yields the items in order, and has a thread make each one while its reader has the last.
 
     For readers that wait for a GPU, or that have given it work. On a CPU the thread and the reader

@@ -13,7 +13,7 @@ from cssegcore.core.files import digest, read_manifest, replacing
 from cssegcore.core.palette import save_labels
 from cssegcore.data.dataset import Dataset
 from cssegcore.data.layouts import Layout
-from cssegcore.data.layouts._base import Part
+from cssegcore.data.layouts._base import Split
 from cssegcore.scenario.scenario import StepList
 
 KINDS = ("images", "labels", "confidence", "layouts")
@@ -51,13 +51,13 @@ class Opened:
 
     Attributes:
         dataset: Its photographs and labels.
-        chosen: The list of all of them.
+        image_list: The list of all of them.
         makers: Files of the models that made them, oldest first.
         sources: Which of these made each image of the list.
     """
 
     dataset: Dataset
-    chosen: StepList
+    image_list: StepList
     makers: list[Path]
     sources: Int[np.ndarray, " n"]
 
@@ -94,14 +94,14 @@ def opened(folder: Path) -> Opened | None:
     path = folder / LIST
     if not path.exists():
         return None
-    chosen, steps = StepList.read(path), read_manifest(folder)["steps"]
-    classes = tuple(name for step in chosen.classes for name in step)
+    image_list, steps = StepList.read(path), read_manifest(folder)["steps"]
+    classes = tuple(name for step in image_list.classes for name in step)
     by_name = {name: at for at, step in enumerate(steps) for name in step["images"]}
     return Opened(
         dataset=Dataset("made images", folder, _Files(), classes),
-        chosen=chosen,
+        image_list=image_list,
         makers=[maker(folder, step["step"]) for step in steps],
-        sources=np.array([by_name[name] for name in chosen.names]),
+        sources=np.array([by_name[name] for name in image_list.names]),
     )
 
 
@@ -115,8 +115,8 @@ def maker(folder: Path, step: str) -> Path:
 class _Files(Layout):
     """`images/NAME.png` and `labels/NAME.png`."""
 
-    def names(self, root: Path, part: Part) -> list[str]:
-        del part
+    def names(self, root: Path, split: Split) -> list[str]:
+        del split
         return StepList.read(root / LIST).names
 
     def photograph(self, root: Path, name: str) -> Path:

@@ -58,12 +58,14 @@ def step_lists(
     scenario: Scenario, entries: Sequence[Entry], table: Sequence[str]
 ) -> dict[str, dict[str, StepList]]:
     """Returns what `write_splits` writes, by step and list."""
-    chosen = domain_images(scenario, entries) if scenario.by_domain else _shown(scenario, entries)
+    image_list = (
+        domain_images(scenario, entries) if scenario.by_domain else _shown(scenario, entries)
+    )
     every = [raw for step in scenario.steps for raw in step.raw]
     lists = {}
-    for step, (own, val, test) in zip(scenario.steps, chosen, strict=True):
+    for step, (own, val, test) in zip(scenario.steps, image_list, strict=True):
         at, known = step.index, step.index + 1
-        names = {e.name for images in chosen[:known] for e in images.train}
+        names = {e.name for images in image_list[:known] for e in images.train}
         seen = [e for e in entries if e.name in names]
         visible, so_far = scenario.annotated(at), [r for s in scenario.steps[:known] for r in s.raw]
         lists[step.name] = {

@@ -28,7 +28,7 @@ from cssegcore.training.compile import check_compiler
 from cssegcore.training.optimizer import Optimizer
 from cssegcore.training.trainer import Job, Task
 
-VIEWS = "cssegcore.data.augmentation"
+AUGMENTATIONS = "cssegcore.data.augmentation"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Sources:
 def prepare(
     plan: Plan,
     dataset: Dataset,
-    chosen: StepList,
+    image_list: StepList,
     previous: Path | None,
     device: torch.device,
     sources: Sources = Sources(),
@@ -84,7 +84,7 @@ def prepare(
     Args:
         plan: How to train.
         dataset: Where the images lie.
-        chosen: Which images, and what their labels mean.
+        image_list: Which images, and what their labels mean.
         previous: The model of the step before; none for the base step.
         device: Where to train.
         sources: What earlier stages left.
@@ -98,19 +98,19 @@ def prepare(
     optimizer = parse(Optimizer, plan.optimizer, "optimizer")
     if optimizer.compile:
         check_compiler(device)
-    views = build_part(VIEWS, Augmentation, plan.augmentation, "augmentation")
+    views = build_part(AUGMENTATIONS, Augmentation, plan.augmentation, "augmentation")
     model = checkpoint.Model(
-        step=chosen.step,
+        step=image_list.step,
         network=dict(plan.model),
         head=method.head_recipe,
         unknown=method.unknown_scores,
-        classes=chosen.classes,
-        raw=chosen.raw,
+        classes=image_list.classes,
+        raw=image_list.raw,
     )
     with torch.random.fork_rng():
         # fresh weights depend on seed and step alone, not on what ran before in this process
         torch.manual_seed(
-            int(np.random.SeedSequence([plan.seed, chosen.index]).generate_state(1)[0])
+            int(np.random.SeedSequence([plan.seed, image_list.index]).generate_state(1)[0])
         )
         networks = _networks(model, method, previous, device)
     rates = method.freeze(networks.segmenter)
@@ -119,13 +119,13 @@ def prepare(
         segmenter.fold_trunk()
     made = _made(method, sources)
     task = Task(
-        step=chosen.step,
-        index=chosen.index,
+        step=image_list.step,
+        index=image_list.index,
         epochs=plan.epochs,
         lr=plan.lr,
         seed=plan.seed,
-        images=_images(dataset, chosen, method, sources, "train"),
-        replayed=_replayed(dataset, chosen, method, sources, made),
+        images=_images(dataset, image_list, method, sources, "train"),
+        replayed=_replayed(dataset, image_list, method, sources, made),
         num_old=networks.num_old,
     )
     job = Job(
@@ -184,16 +184,16 @@ def _networks(
 
 
 def _images(
-    dataset: Dataset, chosen: StepList, method: Method, sources: Sources, kind: str
+    dataset: Dataset, image_list: StepList, method: Method, sources: Sources, kind: str
 ) -> Images:
     """Reads the photographs of a dataset's list, labelled with network outputs."""
     revise = reader(dataset, method, sources, kind)
-    return Images(dataset, chosen, revise, padding(method, kind))
+    return Images(dataset, image_list, revise, padding(method, kind))
 
 
 def _replayed(
     dataset: Dataset,
-    chosen: StepList,
+    image_list: StepList,
     method: Method,
     sources: Sources,
     made: store.Opened | None,
@@ -202,17 +202,19 @@ def _replayed(
 
     What is void in made images is what their makers were not sure of, and always ignored.
     """
-    share, apart = method.replay.share, bool(method.replayed)
+    share, separate_batches = method.replay.share, bool(method.replayed)
     if made:
-        return Replayed(Images(made.dataset, made.chosen), share, apart, made.sources)
+        return Replayed(
+            Images(made.dataset, made.image_list), share, separate_batches, made.sources
+        )
     if sources.memory is None or not method.replay.remembers:
         return None
     path = sources.memory / "list.json"
     kept = StepList.read(path) if path.exists() else None
     if not kept or not kept.images:
         return None
-    kept = dataclasses.replace(kept, void=chosen.void)
-    return Replayed(_images(dataset, kept, method, sources, "memory"), share, apart)
+    kept = dataclasses.replace(kept, void=image_list.void)
+    return Replayed(_images(dataset, kept, method, sources, "memory"), share, separate_batches)
 
 
 def _made(method: Method, sources: Sources) -> store.Opened | None:

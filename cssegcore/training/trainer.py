@@ -20,7 +20,7 @@ from torch.nn import Parameter
 from cssegcore.core.errors import InputError
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import Batch, Images, Replayed
-from cssegcore.data.prefetch import ahead
+from cssegcore.data.prefetch import prefetch
 from cssegcore.method.losses import Loss, Pass, Weights
 from cssegcore.method.method import AUXILIARY, Method
 from cssegcore.method.statistics import Gathering, Scene
@@ -147,7 +147,7 @@ class Job:
             FloatingPointError: The loss or a weight is not finite; nothing of that epoch is kept.
             InputError: The resume file is damaged, or a batch has too few images to be shared.
         """
-        batch = self.task.images.fewest(self.optimizer.batch_size, self.task.replayed)
+        batch = self.task.images.smallest_batch(self.optimizer.batch_size, self.task.replayed)
         check_pieces(self.task.step, batch, self.optimizer.accumulate)
         broadcast(self.segmenter.state_dict().values())
         running = self._begin()
@@ -216,7 +216,7 @@ class Job:
             self.augmentation, size, rng, self.device, task.replayed, world()
         )
         if self.device.type == "cuda":
-            batches = ahead(batches)
+            batches = prefetch(batches)
         count = task.images.iterations(size)
         sums: dict[str, Tensor] = {}
 

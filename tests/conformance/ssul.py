@@ -127,8 +127,8 @@ def check_ssul_memory(arrays: Arrays) -> Checked:
         labels = np.where(targets == IGNORE, IGNORE, classes).astype(np.uint8)
         shown = np.stack([contains(label, known) for label in labels])
         order, class_order = orders(len(labels), known, int(given["seed"]))
-        chosen = choose(shown, int(given["mem_size"]), order, class_order)
-        listed = [candidate for group in chosen.values() for candidate in group]
+        image_list = choose(shown, int(given["mem_size"]), order, class_order)
+        listed = [candidate for group in image_list.values() for candidate in group]
         got = {
             "shuffled_order": order,
             "class_order": class_order,

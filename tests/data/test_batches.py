@@ -6,12 +6,12 @@ import pytest
 import torch
 from PIL import Image
 
-from cssegcore.data.prefetch import ahead
-from cssegcore.data.augmentation import Views
+from cssegcore.data.prefetch import prefetch
+from cssegcore.data.augmentation import Crops
 from cssegcore.data.augmentation.random_resized_crop import RandomResizedCrop
 from cssegcore.data.batches import Images, Replayed
 from cssegcore.data.dataset import open_dataset
-from cssegcore.data.crop_and_resize import MEAN, STD, cut, normalise
+from cssegcore.data.crop_and_resize import MEAN, STD, crop_and_resize, normalise
 from cssegcore.core.errors import InputError
 from cssegcore.scenario.scenario import StepList
 
@@ -71,11 +71,11 @@ def test_views_are_those_of_a_pixel_by_pixel_reference():
         np.float64,
     )
     flips = np.array([False, True, False, True, True, False, False])
-    views, maps = cut(
+    views, maps = crop_and_resize(
         torch.from_numpy(photographs),
         torch.from_numpy(np.stack([labels, 5 - labels], -1)),
         torch.from_numpy(sizes),
-        Views(boxes, flips),
+        Crops(boxes, flips),
         8,
     )
     near, other = maps
@@ -93,10 +93,10 @@ def test_views_are_those_of_a_pixel_by_pixel_reference():
 @pytest.mark.parametrize("flip", [False, True])
 def test_the_whole_image_at_its_own_size_is_the_image(flip):
     photographs, labels = stacked(np.random.default_rng(6), [(12, 12)])
-    views = Views(np.array([[0.0, 0, 12, 12]]), np.array([flip]))
+    views = Crops(np.array([[0.0, 0, 12, 12]]), np.array([flip]))
     sizes = torch.tensor([[12, 12]])
     maps = torch.from_numpy(labels[..., None])
-    view, (near,) = cut(torch.from_numpy(photographs), maps, sizes, views, 12)
+    view, (near,) = crop_and_resize(torch.from_numpy(photographs), maps, sizes, views, 12)
     expected = normalise(torch.from_numpy(photographs))
     assert torch.equal(view, expected.flip(3) if flip else expected)
     assert np.array_equal(near.numpy(), labels[:, :, ::-1] if flip else labels)
@@ -230,13 +230,13 @@ def test_an_epoch_visits_every_image_once_in_an_order_of_its_own(images):
 def test_an_incomplete_batch_is_left_out_unless_it_is_all_there_is(
     images, count, batch_size, lengths
 ):
-    chosen = images(count)
-    batches = list(chosen.epoch(WHOLE, batch_size, np.random.default_rng(1), CPU))
+    image_list = images(count)
+    batches = list(image_list.epoch(WHOLE, batch_size, np.random.default_rng(1), CPU))
     assert [len(batch.labels) for batch in batches] == lengths
-    assert chosen.iterations(batch_size) == len(lengths)
+    assert image_list.iterations(batch_size) == len(lengths)
 
 
-VIEWS = RandomResizedCrop(size=16, area=(0.3, 0.8), flip=0.5)
+AUGMENTATIONS = RandomResizedCrop(size=16, area=(0.3, 0.8), flip=0.5)
 
 
 def places(name, annotated):
@@ -255,7 +255,7 @@ def test_labels_and_annotations_are_cut_and_mirrored_alike(images, dataset_root)
     dataset = open_dataset({"name": "tiny", "root": str(dataset_root), "layout": {"part": "voc"}})
     revised = Images(dataset, a_list(8), places)
     seen = 0
-    for batch in revised.epoch(VIEWS, 4, np.random.default_rng(2), CPU):
+    for batch in revised.epoch(AUGMENTATIONS, 4, np.random.default_rng(2), CPU):
         for place, labels, annotated in zip(
             which(batch), batch.labels.numpy(), batch.annotated.numpy(), strict=True
         ):
@@ -267,7 +267,7 @@ def test_labels_and_annotations_are_cut_and_mirrored_alike(images, dataset_root)
 
 
 def test_what_is_not_revised_is_labelled_as_annotated(images):
-    for batch in images(8).epoch(VIEWS, 4, np.random.default_rng(2), CPU):
+    for batch in images(8).epoch(AUGMENTATIONS, 4, np.random.default_rng(2), CPU):
         assert torch.equal(batch.labels, batch.annotated)
 
 
@@ -289,8 +289,8 @@ class TestReplay:
         )
         return Images(dataset, a_list(5), lambda _, annotated: (np.full_like(annotated, 200),) * 2)
 
-    def epochs(self, chosen, replayed, batch_size, seed):
-        batches = chosen.epoch(WHOLE, batch_size, np.random.default_rng(seed), CPU, replayed)
+    def epochs(self, image_list, replayed, batch_size, seed):
+        batches = image_list.epoch(WHOLE, batch_size, np.random.default_rng(seed), CPU, replayed)
         return [(which(b), (b.labels[:, 5, 5] == 200).tolist()) for b in batches]
 
     def drawn(self, epoch):
@@ -303,10 +303,10 @@ class TestReplay:
         [(4, 0.5, 2), (4, 0.25, 1), (4, 0.2, 0), (2, 0.75, 1), (8, 0.99, 7)],
     )
     def test_a_share_of_every_batch_is_replaced(self, images, earlier, batch_size, share, taken):
-        chosen = images(8)
-        plain = self.epochs(chosen, None, batch_size, 1)
-        mixed = self.epochs(chosen, Replayed(earlier, share), batch_size, 1)
-        assert len(mixed) == len(plain) == 8 // batch_size == chosen.iterations(batch_size)
+        image_list = images(8)
+        plain = self.epochs(image_list, None, batch_size, 1)
+        mixed = self.epochs(image_list, Replayed(earlier, share), batch_size, 1)
+        assert len(mixed) == len(plain) == 8 // batch_size == image_list.iterations(batch_size)
         for (kept, none), (shown, replaced) in zip(plain, mixed, strict=True):
             assert not any(none)
             assert sum(replaced) == taken
@@ -314,8 +314,8 @@ class TestReplay:
                 assert other or now == before  # what stays, stays in its place
 
     def test_any_place_may_be_replaced(self, images, earlier):
-        chosen, replayed = images(8), Replayed(earlier, 0.25)
-        found = [self.epochs(chosen, replayed, 4, seed) for seed in range(20)]
+        image_list, replayed = images(8), Replayed(earlier, 0.25)
+        found = [self.epochs(image_list, replayed, 4, seed) for seed in range(20)]
         hit = {replaced.index(True) for epoch in found for _, replaced in epoch}
         assert hit == {0, 1, 2, 3}
 
@@ -354,20 +354,20 @@ class TestReplayApart:
         )
         return Images(dataset, a_list(5), lambda _, annotated: (np.full_like(annotated, 200),) * 2)
 
-    def epoch(self, chosen, earlier, share, batch_size=4, seed=1, views=WHOLE):
-        replayed = Replayed(earlier, share, apart=True)
+    def epoch(self, image_list, earlier, share, batch_size=4, seed=1, views=WHOLE):
+        replayed = Replayed(earlier, share, separate_batches=True)
         rng = np.random.default_rng(seed)
-        return list(chosen.epoch(views, batch_size, rng, CPU, replayed))
+        return list(image_list.epoch(views, batch_size, rng, CPU, replayed))
 
     @pytest.mark.parametrize(
         ("batch_size", "share", "beside"),
         [(4, 0.5, 4), (4, 0.2, 1), (4, 0.01, 1), (2, 0.75, 6), (8, 0.484, 8), (3, 0.4, 2)],
     )
     def test_the_step_s_batches_stay_whole(self, images, earlier, batch_size, share, beside):
-        chosen = images(8)
+        image_list = images(8)
         order = np.random.default_rng(1).permutation(8).tolist()
-        epoch = self.epoch(chosen, earlier, share, batch_size)
-        assert len(epoch) == chosen.iterations(batch_size)
+        epoch = self.epoch(image_list, earlier, share, batch_size)
+        assert len(epoch) == image_list.iterations(batch_size)
         shown = [place for batch in epoch for place in which(batch)]
         assert shown == order[: len(shown)]
         for batch in epoch:
@@ -391,13 +391,13 @@ class TestReplayApart:
             assert len(set(drawn[5:])) == 3
 
     def test_views_are_drawn_for_each(self, images, earlier):
-        batch, *_ = self.epoch(images(8), earlier, 0.8, 2, views=VIEWS)
+        batch, *_ = self.epoch(images(8), earlier, 0.8, 2, views=AUGMENTATIONS)
         assert batch.images.shape[2:] == batch.replayed.images.shape[2:] == (16, 16)
         assert batch.replayed.images.shape[0] == 8
 
     def test_the_generator_alone_decides(self, images, earlier):
         one, again, other = (
-            [b.replayed.images for b in self.epoch(images(8), earlier, 0.5, 4, s, VIEWS)]
+            [b.replayed.images for b in self.epoch(images(8), earlier, 0.5, 4, s, AUGMENTATIONS)]
             for s in (1, 1, 2)
         )
         assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
@@ -405,7 +405,7 @@ class TestReplayApart:
 
     def test_in_the_batch_nothing_is_beside(self, images, earlier):
         replayed = Replayed(earlier, 0.5)
-        assert replayed.beside(8) == 0
+        assert replayed.replay_batch_size(8) == 0
         rng = np.random.default_rng(1)
         assert all(b.replayed is None for b in images(8).epoch(WHOLE, 4, rng, CPU, replayed))
 
@@ -417,8 +417,8 @@ def test_images_of_other_sizes_are_padded_without_trace(dataset_root):
         Image.new("L", size, 3).save(dataset.label_path(name))
     views = RandomResizedCrop(size=16, area=(0.5, 1.0))
     for epoch in range(5):
-        chosen = Images(dataset, a_list(3))
-        (batch,) = chosen.epoch(views, 3, np.random.default_rng(epoch), CPU)
+        image_list = Images(dataset, a_list(3))
+        (batch,) = image_list.epoch(views, 3, np.random.default_rng(epoch), CPU)
         assert (batch.labels == 3).all()
         assert np.abs(bytes_of(batch.images[0]) - 200).max() < 2
 
@@ -428,8 +428,8 @@ def test_whole_photographs_come_in_order_and_in_batches_of_one_size(dataset_root
     for name in ("t3", "t4"):
         Image.new("RGB", (20, 10)).save(dataset.photograph_path(name))
         Image.new("L", (20, 10), 3).save(dataset.label_path(name))
-    chosen = Images(dataset, a_list(8))
-    batches = list(chosen.whole(2, CPU))
+    image_list = Images(dataset, a_list(8))
+    batches = list(image_list.whole(2, CPU))
     assert [names for names, _ in batches] == [
         ["t0", "t1"],
         ["t2"],
@@ -437,7 +437,7 @@ def test_whole_photographs_come_in_order_and_in_batches_of_one_size(dataset_root
         ["t5", "t6"],
         ["t7"],
     ]
-    decoded = {name: (photograph, labels) for name, photograph, labels in chosen.decoded()}
+    decoded = {name: (photograph, labels) for name, photograph, labels in image_list.decoded()}
     for names, batch in batches:
         for name, image, labels in zip(names, batch.images, batch.labels, strict=True):
             photograph, expected = decoded[name]
@@ -457,7 +457,7 @@ class TestAhead:
                     third.set()
                 yield number
 
-        reader = ahead(items())
+        reader = prefetch(items())
         assert next(reader) == 0
         assert next(reader) == 1
         assert third.wait(10)  # nobody has asked for it yet
@@ -470,14 +470,14 @@ class TestAhead:
             yield 0
             raise InputError("no more")
 
-        reader = ahead(items())
+        reader = prefetch(items())
         assert next(reader) == 0
         with pytest.raises(InputError, match="no more"):
             next(reader)
 
     def test_a_reader_that_leaves_ends_it(self):
         before = threading.active_count()
-        reader = ahead(iter(range(100)))
+        reader = prefetch(iter(range(100)))
         next(reader)
         assert threading.active_count() == before + 1
         reader.close()
@@ -489,7 +489,7 @@ class TestAhead:
         def epoch():
             return images(8).epoch(view, 2, np.random.default_rng(3), CPU)
 
-        pairs = list(zip(epoch(), ahead(epoch()), strict=True))
+        pairs = list(zip(epoch(), prefetch(epoch()), strict=True))
         assert len(pairs) > 1
         for one, other in pairs:
             assert torch.equal(one.images, other.images)

@@ -41,8 +41,8 @@ def make_images(root, labels):
         {"name": "noise", "root": str(root), "layout": {"part": "voc"}, "classes": CLASSES}
     )
     steps, raw = [["background", "b", "a"], ["d", "c"]], [[0, 2, 1], [4, 3]]
-    chosen = StepList("step0", 0, steps, raw, [1, 2, 3, 4], [[name, ""] for name in names])
-    return Images(dataset, chosen)
+    image_list = StepList("step0", 0, steps, raw, [1, 2, 3, 4], [[name, ""] for name in names])
+    return Images(dataset, image_list)
 
 
 @pytest.fixture(scope="module")
@@ -216,9 +216,9 @@ class TestPredict:
 
 class TestPanels:
     def test_chosen_images_show_every_class(self, images):
-        chosen = panels.choose(images, 2)
-        assert len(set(chosen)) == 2
-        shown = {c for name, _, label in images.decoded() if name in chosen for c in label.flat}
+        image_list = panels.choose(images, 2)
+        assert len(set(image_list)) == 2
+        shown = {c for name, _, label in images.decoded() if name in image_list for c in label.flat}
         assert shown == {0, 1, 2, 3, 4, 255}
 
     def test_a_rare_class_is_not_missed(self, tmp_path):

@@ -26,10 +26,10 @@ from cssegcore.training.setup import Plan, Sources
 from cssegcore.training.trainer import Hooks, Job
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_training import (
+    AUGMENTATIONS,
     CPU,
     MODEL,
     OPTIMIZER,
-    VIEWS,
     Lists,
     method_section,
     run,
@@ -64,7 +64,7 @@ def recipe(case: str) -> dict[str, Any]:
 def planned(section: dict[str, Any], **optimizer: Any) -> Plan:
     """Returns how a case trains: three images a batch, one and two for a process."""
     how = OPTIMIZER | {"batch_size": 3, "clip": 0.5} | optimizer
-    return Plan(section, MODEL, how, VIEWS, epochs=EPOCHS, lr=0.02, seed=1)
+    return Plan(section, MODEL, how, AUGMENTATIONS, epochs=EPOCHS, lr=0.02, seed=1)
 
 
 def prepared(lists: Lists, folder: Path, case: str, **optimizer: Any) -> Job:

@@ -44,7 +44,13 @@ OPTIMIZER = {
     "amp": True,
 }
 LINEAR = {"part": "linear"}
-VIEWS = {"part": "random_resized_crop", "size": 16, "area": [0.5, 1], "aspect": [1, 1], "flip": 0.5}
+AUGMENTATIONS = {
+    "part": "random_resized_crop",
+    "size": 16,
+    "area": [0.5, 1],
+    "aspect": [1, 1],
+    "flip": 0.5,
+}
 STEPS = {"step0": ("red", "green"), "step1": ("blue",), "step2": ("yellow",)}
 CLASSES = {"step0": 3, "step1": 4, "step2": 5}
 """How many are told apart after a step, the background included."""
@@ -66,7 +72,7 @@ def method_section(name: str) -> dict[str, Any]:
 def plan(method: str = "mib", epochs: int = 2, **changed: Any) -> Plan:
     """Returns how to train a tiny network; `optimizer` changes single numbers of it."""
     optimizer = OPTIMIZER | changed.pop("optimizer", {})
-    usual = {"lr": 0.1, "seed": 1, "model": MODEL, "augmentation": VIEWS}
+    usual = {"lr": 0.1, "seed": 1, "model": MODEL, "augmentation": AUGMENTATIONS}
     return Plan(
         method=method_section(method), optimizer=optimizer, epochs=epochs, **usual | changed
     )
@@ -98,8 +104,8 @@ class Lists:
     ) -> Job:
         """Prepares the training of a step on the list its method asks for."""
         kind = how.method["images"] if previous else "train"
-        chosen = self.of(step, kind)
-        return prepare(how, self.dataset, chosen, previous, CPU, sources or Sources())
+        image_list = self.of(step, kind)
+        return prepare(how, self.dataset, image_list, previous, CPU, sources or Sources())
 
     def sources(self, how: Plan, step: str, previous: Path | None, folder: Path) -> Sources:
         """Has every part leave below `folder` what its stage would leave for a training."""

@@ -453,11 +453,11 @@ class TestStore:
         opened = store.opened(tmp_path)
         assert opened.sources.tolist() == [1, 0, 1]
         assert opened.makers == [tmp_path / "models" / f"{n}.safetensors" for n in "ab"]
-        dataset, chosen = opened.dataset, opened.chosen
-        assert chosen.classes == current.classes
-        assert chosen.images == rows
+        dataset, image_list = opened.dataset, opened.image_list
+        assert image_list.classes == current.classes
+        assert image_list.images == rows
         assert dataset.names("train") == ["m0", "m1", "m2"]
-        images = Images(dataset, chosen)
+        images = Images(dataset, image_list)
         found = list(images.decoded())
         for (name, photograph, labels), one in zip(found, made, strict=True):
             assert name == one.name
@@ -474,7 +474,7 @@ class TestStore:
         steps = [{"step": "a", "images": [made.name]}]
         write_json(tmp_path / "manifest.json", {"steps": steps})
         opened = store.opened(tmp_path)
-        ((_, _, labels),) = Images(opened.dataset, opened.chosen).decoded()
+        ((_, _, labels),) = Images(opened.dataset, opened.image_list).decoded()
         assert (labels == 0).all()
 
     def test_nothing_is_there(self, tmp_path):
@@ -621,8 +621,8 @@ class TestSynthesize:
         second, best = sorted(set(scores.values()))[-2:]
         least = float(second + best) / 2
         good = {image[1] for image in listed.images if scores[image[0]] >= least}
-        chosen = part(**how, agreement=least)
-        out, manifest, listed = self.made(lists, models, tmp_path / "some", how=chosen)
+        image_list = part(**how, agreement=least)
+        out, manifest, listed = self.made(lists, models, tmp_path / "some", how=image_list)
         assert {told for _, told in listed.images} == good
         assert manifest["steps"][0]["batches"] == 1
 

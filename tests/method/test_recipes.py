@@ -14,12 +14,12 @@ from cssegcore.training.trainer import Job, Trained
 from tests.helpers.fake_gpu import GPU, iterations, on_gpu
 from tests.helpers.sync_detector import Watch
 from tests.helpers.tiny_training import (
+    AUGMENTATIONS,
     CLASSES,
     CPU,
     METHODS,
     MODEL,
     STEPS,
-    VIEWS,
     Follower,
     Lists,
     plan,
@@ -31,7 +31,7 @@ EPOCHS = {"step0": 60, "step1": 25, "step2": 25}
 LR = {"step0": 0.1, "step1": 0.01, "step2": 0.01}
 CALM = {"clip": 1}  # the weights of the published recipes are for a tenth of these rates
 WIDER = MODEL | {"stem": [8, 8], "widths": [16, 16, 16], "depth": 16}
-WHOLE = VIEWS | {"size": 32, "area": [0.7, 1]}
+WHOLE = AUGMENTATIONS | {"size": 32, "area": [0.7, 1]}
 
 
 @dataclasses.dataclass

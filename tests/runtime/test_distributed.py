@@ -48,7 +48,7 @@ from tests.helpers.process_pair import (
     together,
     trained,
 )
-from tests.helpers.tiny_training import CPU, VIEWS, Lists, run
+from tests.helpers.tiny_training import AUGMENTATIONS, CPU, Lists, run
 
 
 @pytest.fixture(scope="module")
@@ -267,7 +267,9 @@ class TestBatches:
 
         def epoch(place):
             rng = np.random.default_rng(1)
-            views = build_part("cssegcore.data.augmentation", Augmentation, VIEWS, "augmentation")
+            views = build_part(
+                "cssegcore.data.augmentation", Augmentation, AUGMENTATIONS, "augmentation"
+            )
             return task.images.epoch(views, 4, rng, CPU, replayed, place)
 
         def joined_up(batches):

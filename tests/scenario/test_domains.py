@@ -112,11 +112,11 @@ def test_apart_no_test_image_was_trained_on_by_any_step():
 def test_lists_know_all_classes_and_seen_holds_what_was_trained_on():
     lists = step_lists(scenario("11-5"), list(cityscapes()), TABLE)
     for at, kinds in enumerate(lists.values()):
-        for kind, chosen in kinds.items():
+        for kind, image_list in kinds.items():
             steps = 3 if kind == "test" else at + 1
-            assert chosen.classes == [list(TABLE), [], []][:steps]
-            assert chosen.visible == [1, 2]
-            assert chosen.label_table()[[0, 1, 2, 255]].tolist() == [0, 1, 2, 255]
+            assert image_list.classes == [list(TABLE), [], []][:steps]
+            assert image_list.visible == [1, 2]
+            assert image_list.label_table()[[0, 1, 2, 255]].tolist() == [0, 1, 2, 255]
     before = [n for step in ("step0", "step1") for n in lists[step]["train"].names]
     assert sorted(lists["step1"]["seen"].names) == sorted(before)
 

@@ -112,10 +112,10 @@ def expected_labels(setting, steps, step, kind, labels):
 @pytest.mark.parametrize("steps", SCENARIOS.values(), ids=SCENARIOS)
 def test_lists_and_labels_are_those_of_the_words(tmp_path, setting, steps):
     found = lists(tmp_path, setting, steps)
-    for (step, kind), chosen in found.items():
-        assert chosen.names == reference(setting, steps, step, kind), (step, kind)
-        assert 0 < len(chosen.names) < NUMBER
-        table = chosen.label_table()
+    for (step, kind), image_list in found.items():
+        assert image_list.names == reference(setting, steps, step, kind), (step, kind)
+        assert 0 < len(image_list.names) < NUMBER
+        table = image_list.label_table()
         for labels in LABELS[:20]:
             expected = expected_labels(setting, steps, step, kind, labels)
             assert np.array_equal(table[labels], expected), (step, kind)
@@ -147,11 +147,11 @@ def test_the_settings_agree_on_the_last_step_and_on_every_test(tmp_path, steps):
 def test_sequential_lists_are_the_disjoint_ones_with_old_classes_annotated(tmp_path, steps):
     sequential = lists(tmp_path / "s", "sequential", steps)
     disjoint = lists(tmp_path / "d", "disjoint", steps)
-    for (step, kind), chosen in sequential.items():
-        assert chosen.images == disjoint[step, kind].images
+    for (step, kind), image_list in sequential.items():
+        assert image_list.images == disjoint[step, kind].images
         same = kind in ("seen", "test") or step == "step0"
-        assert (chosen.visible == disjoint[step, kind].visible) == same
-        assert chosen.visible == disjoint[step, "test" if kind == "test" else "seen"].visible
+        assert (image_list.visible == disjoint[step, kind].visible) == same
+        assert image_list.visible == disjoint[step, "test" if kind == "test" else "seen"].visible
 
 
 @pytest.mark.parametrize("steps", SCENARIOS.values(), ids=SCENARIOS)

@@ -238,7 +238,7 @@ class TestMadeImages:
         store.listed(lists.of("step1"), 3, images).write(folder / "list.json")
         job = self.prepared(lists, base, folder, share=0.25, labels=labels)
         replayed = job.task.replayed
-        assert (replayed.share, replayed.apart) == (0.25, True)
+        assert (replayed.share, replayed.separate_batches) == (0.25, True)
         found = {name: (image, labels) for name, image, labels in replayed.images.decoded()}
         assert list(found) == ["m0", "m1", "m2"]
         for at in range(3):

@@ -28,10 +28,10 @@ from cssegcore.runtime.resume import ResumeFile
 from cssegcore.training.optimizer import Optimizer
 from cssegcore.training.setup import Sources
 from tests.helpers.tiny_training import (
+    AUGMENTATIONS,
     CPU,
     MODEL,
     OPTIMIZER,
-    VIEWS,
     Follower,
     Lists,
     plan,
@@ -60,7 +60,7 @@ def train_base(lists, path, **changed):
 
 
 def views():
-    return build_part("cssegcore.data.augmentation", Augmentation, VIEWS, "augmentation")
+    return build_part("cssegcore.data.augmentation", Augmentation, AUGMENTATIONS, "augmentation")
 
 
 class TestOptimization:

@@ -1,4 +1,4 @@
 """Training views of photographs: one module a rule, found by name."""
 
 from cssegcore.data.augmentation._base import Augmentation as Augmentation
-from cssegcore.data.augmentation._base import Views as Views
+from cssegcore.data.augmentation._base import Crops as Crops

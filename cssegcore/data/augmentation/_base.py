@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 
 @dataclasses.dataclass(frozen=True)
-class Views:
+class Crops:
     """One view for each of b images.
 
     Attributes:
@@ -39,5 +39,5 @@ class Augmentation(abc.ABC):
     pads: ClassVar[bool] = False
 
     @abc.abstractmethod
-    def draw(self, sizes: NDArray[np.int64], rng: np.random.Generator) -> Views:
+    def draw(self, sizes: NDArray[np.int64], rng: np.random.Generator) -> Crops:
         """Draws a view for each image of the given heights and widths, shape (b, 2)."""

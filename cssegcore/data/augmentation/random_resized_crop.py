@@ -7,7 +7,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from cssegcore.data.augmentation._base import Augmentation, Views
+from cssegcore.data.augmentation._base import Augmentation, Crops
 
 ATTEMPTS = 10
 
@@ -44,9 +44,9 @@ class RandomResizedCrop(Augmentation):
         if not 0 <= self.flip <= 1:
             raise ValueError(f"`flip` must lie in [0, 1], got {self.flip}")
 
-    def draw(self, sizes: NDArray[np.int64], rng: np.random.Generator) -> Views:
+    def draw(self, sizes: NDArray[np.int64], rng: np.random.Generator) -> Crops:
         boxes = np.array([self._box(int(h), int(w), rng) for h, w in sizes], np.float64)
-        return Views(boxes.reshape(-1, 4), rng.random(len(sizes)) < self.flip)
+        return Crops(boxes.reshape(-1, 4), rng.random(len(sizes)) < self.flip)
 
     def _box(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, ...]:
         for _ in range(ATTEMPTS):

@@ -11,7 +11,7 @@ from typing import ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from cssegcore.data.augmentation._base import Augmentation, Views
+from cssegcore.data.augmentation._base import Augmentation, Crops
 
 
 @final
@@ -55,13 +55,13 @@ class ScaleAndCrop(Augmentation):
         if not 0 <= self.flip <= 1:
             raise ValueError(f"`flip` must lie in [0, 1], got {self.flip}")
 
-    def draw(self, sizes: NDArray[np.int64], rng: np.random.Generator) -> Views:
+    def draw(self, sizes: NDArray[np.int64], rng: np.random.Generator) -> Crops:
         scales = rng.uniform(*self.scale, (len(sizes), 1))
         scaled = np.maximum(1, (sizes * scales).astype(np.int64))
         added = self._added(scaled)
         corners = rng.integers(-added, scaled + added - self.size, endpoint=True)
         boxes = np.concatenate([corners, np.full_like(corners, self.size)], 1)
-        return Views(boxes * np.tile(sizes / scaled, 2), rng.random(len(sizes)) < self.flip)
+        return Crops(boxes * np.tile(sizes / scaled, 2), rng.random(len(sizes)) < self.flip)
 
     def _added(self, scaled: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns the pixels added on each side, shape (b, 1)."""

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from cssegcore.core.errors import InputError
 
-Part = Literal["train", "val", "test"]
-PARTS: tuple[Part, ...] = ("train", "val", "test")
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png")
 
 
@@ -26,7 +26,7 @@ class Layout(abc.ABC):
         return self
 
     @abc.abstractmethod
-    def names(self, root: Path, part: Part) -> list[str]:
+    def names(self, root: Path, split: Split) -> list[str]:
         """Lists the images of a part in the dataset's own order.
 
         Raises:

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import final
 
-from cssegcore.data.layouts._base import Layout, Part
+from cssegcore.data.layouts._base import Layout, Split
 from cssegcore.core.errors import InputError
 
 ARCHIVE = "ADEChallengeData2016"
@@ -29,13 +29,13 @@ class Ade(Layout):
         unpacked = not self.folder and (root / ARCHIVE).is_dir()
         return dataclasses.replace(self, folder=ARCHIVE) if unpacked else self
 
-    def names(self, root: Path, part: Part) -> list[str]:
+    def names(self, root: Path, split: Split) -> list[str]:
         """Lists the photographs in the folder of a part, sorted as the field does.
 
         Raises:
             InputError: The folder is missing or holds none.
         """
-        below = "training" if part == "train" else "validation"
+        below = "training" if split == "train" else "validation"
         folder = root / self.folder / "images" / below
         try:
             found = sorted(path.stem for path in folder.iterdir() if path.suffix == ".jpg")

@@ -7,7 +7,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from cssegcore.data.layouts._base import Layout, Part, read_names
+from cssegcore.data.layouts._base import Layout, Split, read_names
 from cssegcore.core.types import IGNORE
 
 
@@ -30,15 +30,15 @@ class Camvid(Layout):
         missing = not self.photograph(root, first).exists()
         return own if missing and own.photograph(root, first).exists() else self
 
-    def names(self, root: Path, part: Part) -> list[str]:
-        return [f"{part}/{name}" for name in read_names(root / f"{part}.txt")]
+    def names(self, root: Path, split: Split) -> list[str]:
+        return [f"{split}/{name}" for name in read_names(root / f"{split}.txt")]
 
     def photograph(self, root: Path, name: str) -> Path:
         return root / f"{name}{self.suffix}"
 
     def label(self, root: Path, name: str) -> Path:
-        part, image = name.split("/", 1)
-        return root / f"{part}annot" / f"{image}.png"
+        split, image = name.split("/", 1)
+        return root / f"{split}annot" / f"{image}.png"
 
     def raw(self, stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
         table = np.arange(1, 257, dtype=np.uint16).clip(max=IGNORE - 1).astype(np.uint8)

@@ -7,7 +7,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from cssegcore.data.layouts._base import Layout, Part
+from cssegcore.data.layouts._base import Layout, Split
 from cssegcore.core.errors import InputError
 from cssegcore.core.types import IGNORE
 
@@ -32,13 +32,13 @@ class Cityscapes(Layout):
 
     background: bool = True
 
-    def names(self, root: Path, part: Part) -> list[str]:
+    def names(self, root: Path, split: Split) -> list[str]:
         """Lists the photographs of a part, `FOLDER/CITY/NAME`, sorted as PLOP does.
 
         Raises:
             InputError: The folder is missing or holds none.
         """
-        below = root / "leftImg8bit" / ("train" if part == "train" else "val")
+        below = root / "leftImg8bit" / ("train" if split == "train" else "val")
         found = [path.relative_to(below.parent) for path in below.glob(f"*/*{PHOTOGRAPH}")]
         if not found:
             raise InputError(

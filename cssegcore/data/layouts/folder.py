@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import final
 
-from cssegcore.data.layouts._base import PARTS, PHOTOGRAPHS, Layout, Part, read_names
+from cssegcore.data.layouts._base import SPLITS, PHOTOGRAPHS, Layout, Split, read_names
 from cssegcore.core.errors import InputError
 
 SUFFIXES = (*PHOTOGRAPHS, *(suffix.upper() for suffix in PHOTOGRAPHS))
@@ -23,7 +23,7 @@ class Folder(Layout):
     trained on. So a few images more move few of the others to another part.
     """
 
-    def names(self, root: Path, part: Part) -> list[str]:
+    def names(self, root: Path, split: Split) -> list[str]:
         """Lists the images of a part.
 
         Raises:
@@ -37,11 +37,11 @@ class Folder(Layout):
                 f"the label image {root / 'labels' / lost[0]}.png has no photograph: put"
                 f" {lost[0]}.jpg or {lost[0]}.png into {root / 'images'}, or remove it."
             )
-        if any((root / f"{listed}.txt").exists() for listed in PARTS):
-            other: Part = "test" if part == "val" else "val"
-            given = part == "train" or (root / f"{part}.txt").exists()
-            return read_names(root / f"{part if given else other}.txt")
-        return _share(root, photographs, part)
+        if any((root / f"{listed}.txt").exists() for listed in SPLITS):
+            other: Split = "test" if split == "val" else "val"
+            given = split == "train" or (root / f"{split}.txt").exists()
+            return read_names(root / f"{split if given else other}.txt")
+        return _share(root, photographs, split)
 
     def photograph(self, root: Path, name: str) -> Path:
         places = [root / "images" / f"{name}{suffix}" for suffix in SUFFIXES]
@@ -75,7 +75,7 @@ def _photographs(folder: Path) -> list[str]:
     return sorted(counts)
 
 
-def _share(root: Path, names: list[str], part: Part) -> list[str]:
+def _share(root: Path, names: list[str], split: Split) -> list[str]:
     """Returns a part's share of `names`, sorted."""
     tenth = max(1, len(names) // 10)
     if len(names) < 3:
@@ -85,4 +85,4 @@ def _share(root: Path, names: list[str], part: Part) -> list[str]:
         )
     drawn = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
     bounds = {"test": (0, tenth), "val": (tenth, 2 * tenth), "train": (2 * tenth, None)}
-    return sorted(drawn[slice(*bounds[part])])
+    return sorted(drawn[slice(*bounds[split])])

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, final
 
-from cssegcore.data.layouts._base import Layout, Part, read_names
+from cssegcore.data.layouts._base import Layout, Split, read_names
 from cssegcore.core.errors import InputError
 
 
@@ -78,8 +78,8 @@ class Voc(Layout):
         files = (f"{self._lists}/{name}.txt" for name in lists)
         return [self.photographs, self.labels, *files]
 
-    def names(self, root: Path, part: Part) -> list[str]:
-        chosen = {"train": self.train, "val": self.val, "test": self.test}[part]
+    def names(self, root: Path, split: Split) -> list[str]:
+        chosen = {"train": self.train, "val": self.val, "test": self.test}[split]
         return read_names(root / self._lists / f"{chosen}.txt")
 
     def photograph(self, root: Path, name: str) -> Path:

@@ -49,7 +49,10 @@ def synthesize(out: Path, how: "DeepInversion", task: Synthesis) -> None:
     shutil.copytree(task.kept, out, dirs_exist_ok=True)
     before = read_manifest(task.kept)
     had = store.opened(task.kept)
-    images = [*(had.chosen.images if had else []), *(store.write(out, one) for one in made.images)]
+    images = [
+        *(had.image_list.images if had else []),
+        *(store.write(out, one) for one in made.images),
+    ]
     model = store.maker(out, session.step)
     model.parent.mkdir(exist_ok=True)
     shutil.copy(task.model, model)  # DVC's cache holds it once
@@ -217,8 +220,10 @@ class _Session:
         """Compares a made batch with as many photographs of the step to come."""
         made = normalise(torch.from_numpy(batch.inverted.images).to(self._device))
         rng = np.random.default_rng([self._task.seed, self._task.current.index])
-        chosen = self._some(len(made), rng)
-        views = Images(self._task.dataset, chosen).epoch(self._views, len(made), rng, self._device)
+        image_list = self._some(len(made), rng)
+        views = Images(self._task.dataset, image_list).epoch(
+            self._views, len(made), rng, self._device
+        )
         real = next(iter(views)).images
         return {
             "made": judging.distance(self.segmenter, made[: len(real)]),
@@ -236,12 +241,12 @@ class _Session:
             return layouts.procedural
         task = self._task
         rng = np.random.default_rng([task.seed, task.current.index])
-        chosen = self._some(200, rng)
-        table, first = chosen.label_table(), sum(map(len, chosen.classes[:-1]))
-        new = range(first, first + len(chosen.classes[-1]))
+        image_list = self._some(200, rng)
+        table, first = image_list.label_table(), sum(map(len, image_list.classes[:-1]))
+        new = range(first, first + len(image_list.classes[-1]))
         masks = [
             mask
-            for name in chosen.names
+            for name in image_list.names
             for mask in layouts.components(table[task.dataset.label(name)], new, LEAST_OBJECT)
         ]
         if not masks:
@@ -295,12 +300,12 @@ class _Finished:
 def _shared_out(need: dict[int, int], places: int) -> list[int]:
     """Gives places to classes, always the next to the one that needs most."""
     left = dict(need)
-    chosen = []
+    image_list = []
     for _ in range(places):
         neediest = max(left, key=lambda c: left[c])
         left[neediest] -= 1
-        chosen.append(neediest)
-    return chosen
+        image_list.append(neediest)
+    return image_list
 
 
 def _path(given: str) -> Path:

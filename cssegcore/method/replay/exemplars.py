@@ -58,7 +58,7 @@ def choose(
         The candidates taken for each class, in the order of being taken; none twice.
     """
     waiting = {int(c): iter(shuffled[shown[shuffled, c]].tolist()) for c in class_order}
-    chosen: dict[int, list[int]] = {c: [] for c in sorted(waiting)}
+    image_list: dict[int, list[int]] = {c: [] for c in sorted(waiting)}
     taken, before = set[int](), -1
     while before < len(taken) < size:
         before = len(taken)
@@ -66,8 +66,8 @@ def choose(
             free = next((at for at in candidates if at not in taken), None)
             if free is not None and len(taken) < size:
                 taken.add(free)
-                chosen[c].append(free)
-    return chosen
+                image_list[c].append(free)
+    return image_list
 
 
 @final
@@ -124,20 +124,22 @@ class Exemplars(Replay):
         look = self._completed if finished.index else _annotated
         rows = [*_annotated(task, kept, len(classes)), *look(task, finished, len(classes))]
         shown, candidates = np.stack(rows), kept.images + new
-        chosen = choose(shown, self.size, *orders(len(candidates), len(classes), task.seed))
-        images = [candidates[at] for at in sorted(at for group in chosen.values() for at in group)]
+        image_list = choose(shown, self.size, *orders(len(candidates), len(classes), task.seed))
+        images = [
+            candidates[at] for at in sorted(at for group in image_list.values() for at in group)
+        ]
         seen = [raw for step in task.current.raw for raw in step if raw != BACKGROUND]
         memory = dataclasses.replace(task.current, visible=sorted(seen), images=images)
         memory.write(out / "list.json")
         counts = [
             {"class": classes[c], "chosen": len(group), "candidates": int(shown[:, c].sum())}
-            for c, group in chosen.items()
+            for c, group in image_list.items()
         ]
         manifest = {"images": memory.names, "wanted": self.size, "classes": counts}
         write_json(out / "manifest.json", manifest)
 
     def _completed(
-        self, task: Task, chosen: StepList, known: int
+        self, task: Task, image_list: StepList, known: int
     ) -> Iterator[Bool[np.ndarray, " c"]]:
         # here, not above: all else reads no model and pays for no torch
         import torch
@@ -150,7 +152,7 @@ class Exemplars(Replay):
         device = choose_device()
         segmenter = load(task.model, device).segmenter
         background = 0 if segmenter.unknown is None else 1
-        images = Images(task.dataset, chosen)
+        images = Images(task.dataset, image_list)
         for _, batch in task.progress(images.whole(self.batch_size, device), len(images)):
             with torch.inference_mode():
                 logits = segmenter(batch.images).logits
@@ -158,8 +160,8 @@ class Exemplars(Replay):
             yield from (contains(image, known) for image in labels.byte().cpu().numpy())
 
 
-def _annotated(task: Task, chosen: StepList, known: int) -> Iterator[Bool[np.ndarray, " c"]]:
-    table, dataset = chosen.label_table(), task.dataset
+def _annotated(task: Task, image_list: StepList, known: int) -> Iterator[Bool[np.ndarray, " c"]]:
+    table, dataset = image_list.label_table(), task.dataset
     with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
-        rows = pool.map(lambda name: contains(table[dataset.label(name)], known), chosen.names)
-        yield from task.progress(rows, len(chosen.names))
+        rows = pool.map(lambda name: contains(table[dataset.label(name)], known), image_list.names)
+        yield from task.progress(rows, len(image_list.names))

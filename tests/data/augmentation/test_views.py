@@ -9,13 +9,13 @@ from PIL.Image import Resampling
 
 from cssegcore.models import checkpoint
 from cssegcore.evaluation import examples as panels
-from cssegcore.data.augmentation import Augmentation, Views
+from cssegcore.data.augmentation import Augmentation, Crops
 from cssegcore.data.augmentation.random_resized_crop import RandomResizedCrop
 from cssegcore.data.augmentation.scale_and_crop import ScaleAndCrop
 from cssegcore.data.batches import Images, Replayed
 from cssegcore.data.center_crop import CentralCrops, central_crop
 from cssegcore.data.dataset import open_dataset
-from cssegcore.data.crop_and_resize import MEAN, STD, cut
+from cssegcore.data.crop_and_resize import MEAN, STD, crop_and_resize
 from cssegcore.training.setup import Sources, padding, prepare
 from cssegcore.method.method import Method, Recipe
 from cssegcore.scenario.scenario import StepList
@@ -148,7 +148,7 @@ class TestPixels:
         labels = rng.integers(1, 6, (4, 25, 27, 2), np.uint8)
         added = torch.tensor([0, 1, 0, 9])
         given = (torch.from_numpy(x) for x in (photographs, labels, np.array(sizes)))
-        seen, maps = cut(*given, views, 24, added)
+        seen, maps = crop_and_resize(*given, views, 24, added)
         found = set()
         for at, (height, width) in enumerate(sizes):
             scaled = int(width * scale), int(height * scale)
@@ -186,8 +186,8 @@ class TestPixels:
     def test_without_a_label_for_it_what_is_added_is_ignored(self):
         photograph = torch.full((1, 4, 4, 3), 200, dtype=torch.uint8)
         labels = torch.ones(1, 4, 4, 1, dtype=torch.uint8)
-        views = Views(np.array([[-2.0, -2, 8, 8]]), np.array([False]))
-        seen, (near,) = cut(photograph, labels, torch.tensor([[4, 4]]), views, 8)
+        views = Crops(np.array([[-2.0, -2, 8, 8]]), np.array([False]))
+        seen, (near,) = crop_and_resize(photograph, labels, torch.tensor([[4, 4]]), views, 8)
         assert np.abs(bytes_of(seen[0]) - 200).max() < 1e-3  # goes on as it ends
         assert near[0, 2:6, 2:6].eq(1).all()
         assert near.eq(255).sum() == 64 - 16
@@ -291,7 +291,7 @@ class TestPadding:
 
             def draw(self, sizes, rng):
                 boxes = np.tile([[-8.0, -8, 40, 40]], (len(sizes), 1))
-                return Views(boxes, np.zeros(len(sizes), bool))
+                return Crops(boxes, np.zeros(len(sizes), bool))
 
         (batch,) = list(
             Images(lists.dataset, lists.of("step0"), None, 5).epoch(
@@ -377,8 +377,8 @@ class TestCrops:
                 dataset.label_path(name)
             )
         classes, raw = [["background", "red", "green"], ["blue"]], [[0, 1, 2], [3]]
-        chosen = StepList("step1", 1, classes, raw, [3], [["t0", ""], ["t1", ""], ["t2", ""]])
-        images = Images(CentralCrops.of(dataset, 16), chosen)
+        image_list = StepList("step1", 1, classes, raw, [3], [["t0", ""], ["t1", ""], ["t2", ""]])
+        images = Images(CentralCrops.of(dataset, 16), image_list)
         for name, photograph, labels in images.decoded():
             with Image.open(dataset.photograph_path(name)) as image:
                 seen = np.asarray(image)
@@ -396,17 +396,17 @@ class TestCrops:
 
 class TestVoid:
     def test_it_is_ignored_or_background(self, lists):
-        chosen = lists.of("step0")
+        image_list = lists.of("step0")
         read = {
             void: {
                 name: labels
                 for name, _, labels in Images(
-                    lists.dataset, dataclasses.replace(chosen, void=void)
+                    lists.dataset, dataclasses.replace(image_list, void=void)
                 ).decoded()
             }
             for void in ("ignore", "background")
         }
-        for name in chosen.names:
+        for name in image_list.names:
             raw = lists.dataset.label(name)
             expected = np.where(np.isin(raw, [1, 2]), raw, 0)
             assert (raw == 255).any()
@@ -414,9 +414,9 @@ class TestVoid:
             assert np.array_equal(read["ignore"][name], np.where(raw == 255, 255, expected))
 
     def test_a_list_s_file_does_not_say(self, lists, tmp_path):
-        chosen = lists.of("step1", "test")
-        dataclasses.replace(chosen, void="background").write(tmp_path / "list.json")
-        assert StepList.read(tmp_path / "list.json") == chosen
+        image_list = lists.of("step1", "test")
+        dataclasses.replace(image_list, void="background").write(tmp_path / "list.json")
+        assert StepList.read(tmp_path / "list.json") == image_list
         assert "void" not in (tmp_path / "list.json").read_text()
 
     def test_a_job_s_exemplars_read_it_as_its_images_do(self, tmp_path, lists):
@@ -426,9 +426,9 @@ class TestVoid:
         checkpoint.save(tmp_path / "model", job.segmenter, job.model, {})
         lists.of("step0").write(tmp_path / "memory" / "list.json")
         for void, held in (("ignore", True), ("background", False)):
-            chosen = dataclasses.replace(lists.of("step1"), void=void)
+            image_list = dataclasses.replace(lists.of("step1"), void=void)
             sources = Sources(memory=tmp_path / "memory")
-            task = prepare(how, lists.dataset, chosen, tmp_path / "model", CPU, sources).task
+            task = prepare(how, lists.dataset, image_list, tmp_path / "model", CPU, sources).task
             for images in (task.images, task.replayed.images):
                 assert {255 in labels for _, _, labels in images.decoded()} == {held}
 

@@ -94,19 +94,19 @@ class TestChoose:
     @pytest.mark.parametrize("seed", range(5))
     def test_classes_are_balanced_and_nothing_is_taken_twice(self, seed):
         shown = scarce(seed, candidates=300)
-        chosen = choose(shown, 30, *orders(*shown.shape, seed))
-        taken = [at for group in chosen.values() for at in group]
+        image_list = choose(shown, 30, *orders(*shown.shape, seed))
+        taken = [at for group in image_list.values() for at in group]
         assert len(taken) == len(set(taken)) == 30
-        assert all(shown[at, c] for c, group in chosen.items() for at in group)
-        most = max(map(len, chosen.values()))
-        for c, group in chosen.items():
+        assert all(shown[at, c] for c, group in image_list.items() for at in group)
+        most = max(map(len, image_list.values()))
+        for c, group in image_list.items():
             left = set(np.flatnonzero(shown[:, c])) - set(taken)
             assert len(group) >= most - 1 or not left
 
     def test_when_candidates_run_out_it_keeps_what_there_is(self):
         shown = scarce(0)
-        chosen = choose(shown, 1000, *orders(*shown.shape, 0))
-        taken = {at for group in chosen.values() for at in group}
+        image_list = choose(shown, 1000, *orders(*shown.shape, 0))
+        taken = {at for group in image_list.values() for at in group}
         assert taken == set(np.flatnonzero(shown.any(1)))
         assert 3 not in taken
 
