@@ -27,7 +27,7 @@ from cssegcore.core.types import BACKGROUND, IGNORE
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import Batch, Images, Labels
 from cssegcore.data.dataset import open_dataset, read_labels
-from cssegcore.method.pseudo_labels import Task
+from cssegcore.method.pseudo_labels import LabelRequest
 from cssegcore.method.pseudo_labels.entropy import (
     BINS,
     Entropy,
@@ -116,7 +116,7 @@ def measure(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         dataset = open_dataset(setup.params.dataset)
-        task = Task(dataset, {"train": setup.train}, setup.model, lambda items, _: items)
+        task = LabelRequest(dataset, {"train": setup.train}, setup.model, lambda items, _: items)
         rule.write(folder, task)
         rows = read_manifest(folder)["classes"]
         thresholds = torch.tensor([row["threshold"] for row in rows], device=device)

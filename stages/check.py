@@ -14,7 +14,7 @@ from stages.common.params import Params, read_params
 
 if TYPE_CHECKING:
     from cssegcore.data.dataset import Dataset
-    from cssegcore.method.compatibility import Whole
+    from cssegcore.method.compatibility import AssembledRecipe
 
 STAGES = (
     "index",
@@ -57,7 +57,7 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     from cssegcore.data.augmentation import Augmentation
     from cssegcore.data.dataset import LAYOUTS
     from cssegcore.inversion.feature_statistics import batch_norms
-    from cssegcore.method.compatibility import Whole, check_recipe
+    from cssegcore.method.compatibility import AssembledRecipe, check_recipe
     from cssegcore.method.method import SLOTS, Method, Recipe, base_modules, recipe_modules
     from cssegcore.method.pseudo_labels import PseudoLabels
     from cssegcore.models._base import Architecture
@@ -69,12 +69,12 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     recipe = Recipe.of(params.method)
     where = "method.pseudo_labels"
     rule = build_part(SLOTS["pseudo_labels"], PseudoLabels, recipe.pseudo_labels, where)
-    whole = Whole(recipe, Method.of_base(recipe.base), Method.of(recipe), rule)
-    check_recipe(whole)
-    _check_room(params, whole, dataset)
+    assembled = AssembledRecipe(recipe, Method.of_base(recipe.base), Method.of(recipe), rule)
+    check_recipe(assembled)
+    _check_room(params, assembled, dataset)
     parse(Optimizer, params.optimizer, "optimizer")
     size = build_part(AUGMENTATIONS, Augmentation, params.augmentation, "augmentation").size
-    whole.increment.replay.check_size(size)
+    assembled.increment.replay.check_size(size)
     architecture = build_part(NETWORKS, Architecture, params.model, "model")
     architecture.check()
 
@@ -96,15 +96,15 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     }
     if not rule.scores:
         extra["pseudo_label"] = [guess, layout]
-    if not whole.increment.replay.remembers:
+    if not assembled.increment.replay.selects_exemplars:
         extra["memory"] = [replay, layout]
-    if not whole.increment.replay.synthesizes:
+    if not assembled.increment.replay.generates:
         extra["synthesize"] = [replay, layout]
     else:
         extra["synthesize"] += [views]
         batch_norms(architecture.trunk())  # refuses what has no statistics to draw from
     tables = {name: closure([f"stages.{name}", *extra.get(name, [])]) for name in STAGES}
-    making = whole.increment.replay.making(recipe.replay)
+    making = assembled.increment.replay.stage_parameters(recipe.replay)
     for stage in ("memory", "synthesize"):  # what only a training reads does not run them again
         tables[stage]["method.replay"] = json.dumps(making, sort_keys=True)
     tables["method.base"] = closure(["stages.train", views, *model, *base_modules(recipe.base)])
@@ -112,18 +112,18 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     return tables
 
 
-def _check_room(params: Params, whole: "Whole", dataset: "Dataset") -> None:
+def _check_room(params: Params, assembled: "AssembledRecipe", dataset: "Dataset") -> None:
     """Refuses what does not fit dataset, batch or scenario."""
     from cssegcore.core.errors import InputError
     from cssegcore.method.compatibility import check_without_new_classes
 
-    size, photographs = whole.increment.replay.size, len(dataset.names("train"))
+    size, photographs = assembled.increment.replay.size, len(dataset.names("train"))
     if size > photographs:
         raise InputError(
             f"`method.replay.size` is {size}, but the dataset has {photographs} training"
             f" photographs in all: keep at most as many, such as {max(1, photographs // 10)}."
         )
-    share, batch = whole.increment.replay.share, params.optimizer["batch_size"]
+    share, batch = assembled.increment.replay.share, params.optimizer["batch_size"]
     if size and int(batch * share) < 1:
         raise InputError(
             f"`method.replay.share` of {share} leaves no place in a batch of {batch}: set"
@@ -137,13 +137,13 @@ def _check_room(params: Params, whole: "Whole", dataset: "Dataset") -> None:
                 " alike."
             )
     if params.scenario_of(dataset.classes).by_domain:
-        check_without_new_classes(whole)
+        check_without_new_classes(assembled)
     if params.labels.void == "background" and params.dataset.get("background") == "none":
         raise InputError(
             "`labels.void` is 'background', and the dataset has none: its label 0 is the class"
             f" {dataset.classes[0]!r}. Set it to ignore."
         )
-    if whole.increment.unknown.present and len(dataset.classes) > IGNORE - 1:
+    if assembled.increment.unknown.present and len(dataset.classes) > IGNORE - 1:
         raise InputError(
             f"`method.base.unknown` adds an output to {len(dataset.classes)} classes, and label"
             f" images name at most {IGNORE}: set it to none or merge two classes."

@@ -20,12 +20,12 @@ def main(
     """Choose the training images of earlier steps to see again, as `method.replay` says."""
     from cssegcore.core.registry import build_part
     from cssegcore.data.dataset import open_dataset
-    from cssegcore.method.replay import Replay, Task
+    from cssegcore.method.replay import ExemplarRequest, Replay
     from cssegcore.scenario.scenario import StepList
 
     params = read_params()
     way = build_part("cssegcore.method.replay", Replay, params.method["replay"], "method.replay")
-    task = Task(
+    task = ExemplarRequest(
         dataset=open_dataset(params.dataset),
         current=StepList.read(images),
         finished=StepList.read(finished),
@@ -34,7 +34,7 @@ def main(
         seed=params.seed,
         progress=bar("images", f"exemplars {step}"),
     )
-    way.remember(out, task)
+    way.select_exemplars(out, task)
 
 
 if __name__ == "__main__":

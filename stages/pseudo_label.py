@@ -20,7 +20,7 @@ def main(
     """Label the step's photographs with the previous model, as `method.pseudo_labels` says."""
     from cssegcore.core.registry import build_part
     from cssegcore.data.dataset import open_dataset
-    from cssegcore.method.pseudo_labels import PseudoLabels, Task
+    from cssegcore.method.pseudo_labels import LabelRequest, PseudoLabels
     from cssegcore.scenario.scenario import StepList
 
     params = read_params()
@@ -33,7 +33,7 @@ def main(
         lists["memory"] = StepList.read(kept)
     lists = {k: dataclasses.replace(v, void=params.labels.void) for k, v in lists.items()}
     dataset, progress = open_dataset(params.dataset), bar("images", f"label {step}")
-    rule.write(out, Task(dataset, lists, previous, progress))
+    rule.write(out, LabelRequest(dataset, lists, previous, progress))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Guesses:
+class PseudoLabelStats:
     """What the previous model's pseudo-labels were in a step.
 
     Attributes:
@@ -38,7 +38,7 @@ class Guesses:
 
 
 @dataclass(frozen=True)
-class Synthesised:
+class SynthesisStats:
     """What the images made before a step are like.
 
     Attributes:
@@ -68,8 +68,8 @@ class Evaluation:
     records: list[Evaluated]
     epochs: list[dict[str, str]]
     panels: list[Panel]
-    guesses: list[Guesses]
-    made: list[Synthesised]
+    guesses: list[PseudoLabelStats]
+    made: list[SynthesisStats]
 
 
 def read_evaluation(folder: Path) -> Evaluation:
@@ -120,21 +120,21 @@ def _optional(path: Path) -> dict[str, Any]:
     return json.loads(path.read_bytes()) if path.is_file() else {}
 
 
-def _read_guesses(folders: list[Path]) -> list[Guesses]:
+def _read_guesses(folders: list[Path]) -> list[PseudoLabelStats]:
     found = []
     for folder in folders:
         content = _optional(folder / "pseudo_labels.json")
         if content.get("classes"):
-            found.append(Guesses(folder.name, content["background"], content["classes"]))
+            found.append(PseudoLabelStats(folder.name, content["background"], content["classes"]))
     return found
 
 
-def _read_made(folders: list[Path]) -> list[Synthesised]:
+def _read_made(folders: list[Path]) -> list[SynthesisStats]:
     found = []
     for folder in folders:
         content = _optional(folder / "synthesis.json")
         if content.get("classes"):
-            found.append(Synthesised(folder.name, content, folder / "sheet.png"))
+            found.append(SynthesisStats(folder.name, content, folder / "sheet.png"))
     return found
 
 

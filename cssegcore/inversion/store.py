@@ -52,13 +52,13 @@ class Opened:
     Attributes:
         dataset: Its photographs and labels.
         image_list: The list of all of them.
-        makers: Files of the models that made them, oldest first.
+        teachers: Files of the models that made them, oldest first.
         sources: Which of these made each image of the list.
     """
 
     dataset: Dataset
     image_list: StepList
-    makers: list[Path]
+    teachers: list[Path]
     sources: Int[np.ndarray, " n"]
 
 
@@ -100,12 +100,12 @@ def opened(folder: Path) -> Opened | None:
     return Opened(
         dataset=Dataset("made images", folder, _Files(), classes),
         image_list=image_list,
-        makers=[maker(folder, step["step"]) for step in steps],
+        teachers=[teacher(folder, step["step"]) for step in steps],
         sources=np.array([by_name[name] for name in image_list.names]),
     )
 
 
-def maker(folder: Path, step: str) -> Path:
+def teacher(folder: Path, step: str) -> Path:
     """Returns where the model that made images lies: beside them, as it was."""
     return folder / "models" / f"{step}.safetensors"
 

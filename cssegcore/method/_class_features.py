@@ -21,7 +21,9 @@ Gather = Literal["intended", "released"]
 """Which numbers count as a pixel's feature vector: its channels, or what `released_gather` says."""
 
 
-def nearest(maps: Shaped[Tensor, "*n h w"], size: tuple[int, int]) -> Shaped[Tensor, "*n hs ws"]:
+def nearest_labels(
+    maps: Shaped[Tensor, "*n h w"], size: tuple[int, int]
+) -> Shaped[Tensor, "*n hs ws"]:
     """Takes the pixels floor(i · in / out) of both axes, in whole numbers.
 
     Of labels it gives labels; and the arg-max of sampled logits is the sampled arg-max.

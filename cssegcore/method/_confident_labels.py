@@ -51,7 +51,7 @@ def confident_labels(
     return torch.where((labels < first_class) & believed, predicted, labels)
 
 
-def completed(
+def complete_labels(
     old_logits: Float[Tensor, "b k h w"],
     labels: Int[Tensor, "b h w"],
     threshold: float,

@@ -9,7 +9,7 @@ from cssegcore.method.pseudo_labels import PseudoLabels
 
 
 @dataclass(frozen=True)
-class Whole:
+class AssembledRecipe:
     """A recipe with all its parts built."""
 
     recipe: Recipe
@@ -28,24 +28,24 @@ class Whole:
         yield "method", self.increment
 
 
-def check_recipe(whole: Whole) -> None:
+def check_recipe(assembled: AssembledRecipe) -> None:
     """Refuses a recipe that makes no sense.
 
     Raises:
         InputError: What does not go together, why, and the nearest sensible choice.
     """
     for rule in RULES:
-        for refusal in rule(whole):
+        for refusal in rule(assembled):
             raise InputError(refusal)
 
 
-def check_without_new_classes(whole: Whole) -> None:
+def check_without_new_classes(assembled: AssembledRecipe) -> None:
     """Refuses what makes no sense in steps that bring domains and no class.
 
     Raises:
         InputError: Which part needs new classes, or a background, and what to take instead.
     """
-    recipe = whole.recipe
+    recipe = assembled.recipe
     parts = {
         "method.classifier_init": recipe.classifier_init,
         "method.freeze": recipe.freeze,
@@ -59,7 +59,7 @@ def check_without_new_classes(whole: Whole) -> None:
                 f"`{where}` is {part['part']!r}, and the scenario's steps bring domains and no"
                 " class: set it to none."
             )
-    for name, term in whole.increment.terms.items():
+    for name, term in assembled.increment.terms.items():
         if term.needs_new_classes:
             raise InputError(
                 f"`method.losses.{name}` sets new classes apart from old ones, and the scenario's"
@@ -67,8 +67,8 @@ def check_without_new_classes(whole: Whole) -> None:
             )
 
 
-def _terms_compare_with_a_previous_model(whole: Whole) -> Iterator[str]:
-    for where, method in whole.phases():
+def _terms_compare_with_a_previous_model(assembled: AssembledRecipe) -> Iterator[str]:
+    for where, method in assembled.phases():
         for name, term in method.terms.items():
             if term.needs_old and method.from_scratch:
                 yield (
@@ -81,8 +81,8 @@ def _terms_compare_with_a_previous_model(whole: Whole) -> Iterator[str]:
                 )
 
 
-def _terms_read_scores_alike(whole: Whole) -> Iterator[str]:
-    for where, method in whole.phases():
+def _terms_read_scores_alike(assembled: AssembledRecipe) -> Iterator[str]:
+    for where, method in assembled.phases():
         readings = {n: t.scores for n, t in method.losses.items() if t.scores}
         for name, scores in readings.items():
             first = next(iter(readings))
@@ -92,8 +92,8 @@ def _terms_read_scores_alike(whole: Whole) -> Iterator[str]:
                     f" {scores}, so each undoes what the other learns: take terms of one kind,"
                     " such as `bce` with `bce_kd`, or `unbiased_ce` with `unbiased_kd`."
                 )
-    base, later = whole.base.scores, whole.increment.scores
-    if not whole.increment.from_scratch and base and later and base != later:
+    base, later = assembled.base.scores, assembled.increment.scores
+    if not assembled.increment.from_scratch and base and later and base != later:
         yield (
             f"`method.base.losses` read logits as {base}, `method.losses` as {later}: a model"
             " trained for one is no start for the other; give the base step the loss of its kind"
@@ -101,17 +101,17 @@ def _terms_read_scores_alike(whole: Whole) -> Iterator[str]:
         )
 
 
-def _something_is_learned(whole: Whole) -> Iterator[str]:
-    for where, method in whole.phases():
-        if not any(t.reads_labels for t in method.losses.values()):
+def _something_is_learned(assembled: AssembledRecipe) -> Iterator[str]:
+    for where, method in assembled.phases():
+        if not any(t.is_supervised for t in method.losses.values()):
             yield (
                 f"`{where}.losses` has no term that reads the labels: add one, such as"
                 " `ce: {part: ce}`."
             )
 
 
-def _statistics_are_gathered(whole: Whole) -> Iterator[str]:
-    for where, method in whole.phases():
+def _statistics_are_gathered(assembled: AssembledRecipe) -> Iterator[str]:
+    for where, method in assembled.phases():
         for name, term in method.terms.items():
             if term.statistic and term.statistic not in method.statistics:
                 yield (
@@ -119,20 +119,20 @@ def _statistics_are_gathered(whole: Whole) -> Iterator[str]:
                     f" gathered: add `{term.statistic}: {{part: {term.statistic}}}` to"
                     f" `{where}.statistics`."
                 )
-    if whole.recipe.statistics.keys() - whole.recipe.base.statistics.keys():
-        name = min(whole.recipe.statistics.keys() - whole.recipe.base.statistics.keys())
+    if assembled.recipe.statistics.keys() - assembled.recipe.base.statistics.keys():
+        name = min(assembled.recipe.statistics.keys() - assembled.recipe.base.statistics.keys())
         yield (
             f"`method.statistics.{name}` starts from what the step before gathered, and the base"
             f" step does not gather it: add it to `method.base.statistics`."
         )
 
 
-def _unknown_is_where_it_is_expected(whole: Whole) -> Iterator[str]:
-    method = whole.increment
+def _unknown_is_where_it_is_expected(assembled: AssembledRecipe) -> Iterator[str]:
+    method = assembled.increment
     present = method.unknown.present
     for slot in ("classifier_init", "freeze"):
         if getattr(method, slot).needs_unknown and not present:
-            part = getattr(whole.recipe, slot)["part"]
+            part = getattr(assembled.recipe, slot)["part"]
             yield (
                 f"`method.{slot}: {part}` works on the unknown class, and `method.base.unknown` is"
                 " none: set `method.base.unknown` to `salient` (or `everything`), or"
@@ -140,61 +140,61 @@ def _unknown_is_where_it_is_expected(whole: Whole) -> Iterator[str]:
             )
     if not present:
         return
-    for where, phase in whole.phases():
+    for where, phase in assembled.phases():
         for name, term in phase.losses.items():
-            if term.background_first:
+            if term.expects_background_at_0:
                 yield (
                     f"`{where}.losses.{name}` takes output 0 for the background, where a model with"
-                    f" `method.base.unknown: {whole.recipe.base.unknown['part']}` has the unknown"
+                    f" `method.base.unknown: {assembled.recipe.base.unknown['part']}` has the unknown"
                     " class: set `method.base.unknown` to none, or take `bce` instead."
                 )
-    if method.classifier_init.background_first:
+    if method.classifier_init.expects_background_at_0:
         yield (
-            f"`method.classifier_init: {whole.recipe.classifier_init['part']}` splits the"
+            f"`method.classifier_init: {assembled.recipe.classifier_init['part']}` splits the"
             " background, but with an unknown class new classes come out of that: set"
             " `method.classifier_init` to unknown."
         )
 
 
-def _frozen_features_are_not_moved(whole: Whole) -> Iterator[str]:
-    if not whole.increment.freeze.holds_trunk:
+def _frozen_features_are_not_moved(assembled: AssembledRecipe) -> Iterator[str]:
+    if not assembled.increment.freeze.holds_trunk:
         return
-    for name, term in whole.increment.losses.items():
-        if term.features_only:
+    for name, term in assembled.increment.losses.items():
+        if term.acts_on_features:
             yield (
                 f"`method.losses.{name}` moves features, which `method.freeze:"
-                f" {whole.recipe.freeze['part']}` holds: drop the term or set `method.freeze` to"
+                f" {assembled.recipe.freeze['part']}` holds: drop the term or set `method.freeze` to"
                 " none."
             )
-    if whole.increment.penalties:
-        name = next(iter(whole.increment.penalties))
+    if assembled.increment.penalties:
+        name = next(iter(assembled.increment.penalties))
         yield (
             f"`method.losses.{name}` ties weights to old ones, and `method.freeze:"
-            f" {whole.recipe.freeze['part']}` does not let them move: drop one of the two."
+            f" {assembled.recipe.freeze['part']}` does not let them move: drop one of the two."
         )
 
 
-def _pseudo_labels_fit(whole: Whole) -> Iterator[str]:
-    scores, model = whole.pseudo_labels.scores, whole.increment.scores
-    part = whole.recipe.pseudo_labels["part"]
+def _pseudo_labels_fit(assembled: AssembledRecipe) -> Iterator[str]:
+    scores, model = assembled.pseudo_labels.scores, assembled.increment.scores
+    part = assembled.recipe.pseudo_labels["part"]
     if scores and model and scores != model:
         yield (
             f"`method.pseudo_labels: {part}` reads the previous model's logits as {scores}, but"
             f" its losses made them {model}: set `method.pseudo_labels` to"
             f" {'sigmoid' if model == 'sigmoid' else 'entropy'} or none."
         )
-    if scores and whole.recipe.images == "seen":
+    if scores and assembled.recipe.images == "seen":
         yield (
             f"`method.pseudo_labels: {part}` guesses classes that `method.images: seen` has"
             " annotated: set `method.pseudo_labels` to none."
         )
-    if whole.pseudo_labels.background_first and whole.increment.unknown.present:
+    if assembled.pseudo_labels.expects_background_at_0 and assembled.increment.unknown.present:
         yield (
             f"`method.pseudo_labels: {part}` takes output 0 for the background, where the model has"
             " the unknown class: set `method.pseudo_labels` to none."
         )
-    if whole.labels_nothing:
-        for name, term in whole.increment.losses.items():
+    if assembled.labels_nothing:
+        for name, term in assembled.increment.losses.items():
             if term.needs_pseudo_labels:
                 yield (
                     f"`method.losses.{name}` weighs images by their pseudo-labels, and"
@@ -203,38 +203,38 @@ def _pseudo_labels_fit(whole: Whole) -> Iterator[str]:
                 )
 
 
-def _fresh_weights_are_not_taken_for_old(whole: Whole) -> Iterator[str]:
-    if not whole.increment.from_scratch:
+def _fresh_weights_are_not_taken_for_old(assembled: AssembledRecipe) -> Iterator[str]:
+    if not assembled.increment.from_scratch:
         return
-    if whole.increment.freeze.holds_trunk:
+    if assembled.increment.freeze.holds_trunk:
         yield (
-            f"`method.freeze: {whole.recipe.freeze['part']}` would hold fresh features, which"
+            f"`method.freeze: {assembled.recipe.freeze['part']}` would hold fresh features, which"
             " `method.start: scratch` gives: set `method.start: previous`."
         )
-    init = whole.increment.classifier_init
-    if init.needs_unknown or init.background_first:
+    init = assembled.increment.classifier_init
+    if init.needs_unknown or init.expects_background_at_0:
         yield (
-            f"`method.classifier_init: {whole.recipe.classifier_init['part']}` starts a head from"
+            f"`method.classifier_init: {assembled.recipe.classifier_init['part']}` starts a head from"
             " trained ones, which `method.start: scratch` leaves out: set `method.start: previous`"
             " or `method.classifier_init` to none."
         )
 
 
-def _annotated_classes_are_learned(whole: Whole) -> Iterator[str]:
-    if whole.recipe.images != "seen":
+def _annotated_classes_are_learned(assembled: AssembledRecipe) -> Iterator[str]:
+    if assembled.recipe.images != "seen":
         return
-    for name, term in whole.increment.losses.items():
-        if term.reads_labels and term.background_first:
+    for name, term in assembled.increment.losses.items():
+        if term.is_supervised and term.expects_background_at_0:
             yield (
                 f"`method.losses.{name}` takes old classes for background, which `method.images:"
                 " seen` has annotated: set `method.images: train`, or take `ce`."
             )
 
 
-def _makers_are_there(whole: Whole) -> Iterator[str]:
-    for where, method in whole.phases():
+def _teachers_are_there(assembled: AssembledRecipe) -> Iterator[str]:
+    for where, method in assembled.phases():
         for name, term in method.losses.items():
-            if term.needs_makers:
+            if term.needs_teachers:
                 yield (
                     f"`{where}.losses.{name}` asks models about the images that they made, and a"
                     " step's own photographs have no such model: drop the term; `method.replay:"
@@ -242,8 +242,8 @@ def _makers_are_there(whole: Whole) -> Iterator[str]:
                 )
 
 
-def _features_are_gathered_alike(whole: Whole) -> Iterator[str]:
-    for where, method in whole.phases():
+def _features_are_gathered_alike(assembled: AssembledRecipe) -> Iterator[str]:
+    for where, method in assembled.phases():
         parts = {**method.statistics, **method.losses}
         ways = {n: way for n, p in parts.items() if (way := getattr(p, "gather", None))}
         for name, way in ways.items():
@@ -255,28 +255,28 @@ def _features_are_gathered_alike(whole: Whole) -> Iterator[str]:
                 )
 
 
-def _replay_brings_something(whole: Whole) -> Iterator[str]:
-    replay = whole.increment.replay
-    if not (replay.remembers or replay.synthesizes):
+def _replay_brings_something(assembled: AssembledRecipe) -> Iterator[str]:
+    replay = assembled.increment.replay
+    if not (replay.selects_exemplars or replay.generates):
         return
-    part = whole.recipe.replay["part"]
-    if whole.recipe.images == "seen":
+    part = assembled.recipe.replay["part"]
+    if assembled.recipe.images == "seen":
         yield (
             f"`method.replay: {part}` brings back what `method.images: seen` trains on already: set"
             " `method.replay` to none."
         )
-    if replay.synthesizes and whole.increment.unknown.present:
+    if replay.generates and assembled.increment.unknown.present:
         yield (
             f"`method.replay: {part}` draws classes out of a model, and `method.base.unknown:"
-            f" {whole.recipe.base.unknown['part']}` is none that a layout can show: set"
+            f" {assembled.recipe.base.unknown['part']}` is none that a layout can show: set"
             " `method.base.unknown` to none, or `method.replay` to exemplars."
         )
-    if replay.synthesizes and whole.increment.freeze.holds_trunk:
+    if replay.generates and assembled.increment.freeze.holds_trunk:
         yield (
             f"`method.replay: {part}` rehearses old classes, which `method.freeze:"
-            f" {whole.recipe.freeze['part']}` holds anyway: set one of the two to none."
+            f" {assembled.recipe.freeze['part']}` holds anyway: set one of the two to none."
         )
-    scores, model = replay.scores, whole.increment.scores
+    scores, model = replay.scores, assembled.increment.scores
     if scores and model and scores != model:
         yield (
             f"`method.replay: {part}` reads the previous model's logits as {scores}, but its losses"
@@ -284,7 +284,7 @@ def _replay_brings_something(whole: Whole) -> Iterator[str]:
         )
 
 
-Rule = Callable[[Whole], Iterator[str]]
+Rule = Callable[[AssembledRecipe], Iterator[str]]
 
 RULES: tuple[Rule, ...] = (
     _terms_compare_with_a_previous_model,
@@ -298,6 +298,6 @@ RULES: tuple[Rule, ...] = (
     _annotated_classes_are_learned,
     _features_are_gathered_alike,
     _replay_brings_something,
-    _makers_are_there,
+    _teachers_are_there,
 )
 """Each yields what it refuses, one line each."""

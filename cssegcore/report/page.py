@@ -7,7 +7,7 @@ from typing import Any
 
 from cssegcore.core.palette import palette
 from cssegcore.core.types import IGNORE, Background
-from cssegcore.evaluation.folder import Evaluation, Synthesised
+from cssegcore.evaluation.folder import Evaluation, SynthesisStats
 from cssegcore.metrics.confusion import Future
 from cssegcore.metrics.continual import (
     COUNTING,
@@ -180,7 +180,7 @@ def _guesses(evaluation: Evaluation) -> list[dict[str, Any]]:
     ]
 
 
-def _made(step: Synthesised) -> dict[str, Any]:
+def _made(step: SynthesisStats) -> dict[str, Any]:
     """Returns the step, the sheet, how many images were kept, and agreements in percent."""
     numbers = step.statistics
     return {

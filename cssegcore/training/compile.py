@@ -49,22 +49,22 @@ def lacks() -> str | None:
 
 
 def compile_trunks(
-    segmenter: Segmenter, old: Segmenter | None, makers: Sequence[Segmenter], device: torch.device
+    segmenter: Segmenter, old: Segmenter | None, teachers: Sequence[Segmenter], device: torch.device
 ) -> None:
     """Has trunks compiled when they first run.
 
     Args:
         segmenter: The network in training, whose trunk may stand still.
         old: The model of the step before, which stands still.
-        makers: Models that made images, which stand still, too.
+        teachers: Models that made images, which stand still, too.
         device: Where they run.
     """
     if device.type != "cpu":
-        for network in filter(None, (segmenter, old, *makers)):
+        for network in filter(None, (segmenter, old, *teachers)):
             network.compile_trunk()
         return
     if segmenter.trunk_is_folded:
         segmenter.compile_trunk(constant=True)
     if old is not None:
         old.compile_trunk(constant=True)
-    # makers are left out: other constants are another graph, and so is another number of images
+    # teachers are left out: other constants are another graph, and so is another number of images

@@ -52,7 +52,7 @@ def _factors(losses: Mapping[str, Loss], pieces: Sequence[Int[Tensor, "_ h w"]])
     if size == 1 and len(pieces) == 1:
         return [{name: loss.weight for name, loss in losses.items()}]
     counts = torch.stack(
-        [torch.stack([loss.divisor(labels) for loss in losses.values()]) for labels in pieces]
+        [torch.stack([loss.normalizer(labels) for loss in losses.values()]) for labels in pieces]
     )
     shares = size * counts / all_reduce_sum(counts.sum(0)).clamp(min=1)
     return [

@@ -139,7 +139,7 @@ def prepare(
         optimizer=optimizer,
         augmentation=views,
         device=device,
-        makers=_makers(method, made, device),
+        teachers=_teachers(method, made, device),
     )
     if optimizer.compile:
         job.compile()
@@ -200,14 +200,14 @@ def _replayed(
 ) -> Replayed | None:
     """Reads the samples of earlier steps, if the recipe replays any and the step has some.
 
-    What is void in made images is what their makers were not sure of, and always ignored.
+    What is void in made images is what their teachers were not sure of, and always ignored.
     """
     share, separate_batches = method.replay.share, bool(method.replayed)
     if made:
         return Replayed(
             Images(made.dataset, made.image_list), share, separate_batches, made.sources
         )
-    if sources.memory is None or not method.replay.remembers:
+    if sources.memory is None or not method.replay.selects_exemplars:
         return None
     path = sources.memory / "list.json"
     kept = StepList.read(path) if path.exists() else None
@@ -218,16 +218,16 @@ def _replayed(
 
 
 def _made(method: Method, sources: Sources) -> store.Opened | None:
-    if sources.synthesis is None or not method.replay.synthesizes:
+    if sources.synthesis is None or not method.replay.generates:
         return None
     return store.opened(sources.synthesis)
 
 
-def _makers(method: Method, made: store.Opened | None, device: torch.device) -> list[Segmenter]:
+def _teachers(method: Method, made: store.Opened | None, device: torch.device) -> list[Segmenter]:
     """Loads the models that made images, if the recipe asks what they say of them."""
-    if not made or not any(term.needs_makers for term in method.replayed.values()):
+    if not made or not any(term.needs_teachers for term in method.replayed.values()):
         return []
-    loaded = [folded(checkpoint.load(path, device).segmenter) for path in made.makers]
+    loaded = [folded(checkpoint.load(path, device).segmenter) for path in made.teachers]
     return [m.to(memory_format=torch.channels_last) for m in loaded]
 
 
@@ -255,7 +255,7 @@ def reader(dataset: Dataset, method: Method, sources: Sources, kind: str) -> Rev
 
     def revise(name: str, annotated: Labels) -> tuple[Labels, Labels]:
         labels = read_labels(labelled[name], annotated.shape) if name in labelled else annotated
-        if kind == "memory" and not method.replay.shifted:
+        if kind == "memory" and not method.replay.uses_unknown_class:
             # as released: annotations stay below the unknown class, guesses are network outputs
             guessed = (annotated == BACKGROUND) & (labels != BACKGROUND) & (labels != IGNORE)
             return np.where(guessed, labels + unknown.present, annotated), annotated
@@ -272,7 +272,7 @@ def padding(method: Method, kind: str) -> int:
     saliency with 0. So it is unknown where all background is, and in exemplars that stay unshifted.
     """
     nothing = np.zeros((1, 1), np.uint8)
-    if kind == "memory" and not method.replay.shifted:
+    if kind == "memory" and not method.replay.uses_unknown_class:
         return BACKGROUND
     return int(method.unknown.relabel(nothing, nothing > 0).item())
 

@@ -21,9 +21,9 @@ from cssegcore.core.errors import InputError
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import Batch, Images, Replayed
 from cssegcore.data.prefetch import prefetch
-from cssegcore.method.losses import Loss, Pass, Weights
+from cssegcore.method.losses import Loss, LossInputs, PenaltyInputs
 from cssegcore.method.method import AUXILIARY, Method
-from cssegcore.method.statistics import Gathering, Scene
+from cssegcore.method.statistics import Accumulator, StatisticContext
 from cssegcore.models.checkpoint import Model, Statistics
 from cssegcore.models.inference import observed
 from cssegcore.models.outputs import Outputs
@@ -115,7 +115,7 @@ class Job:
         optimizer: How weights move.
         augmentation: How images are seen.
         device: Where it runs.
-        makers: The models that made the replayed images, if terms ask what they say of them.
+        teachers: The models that made the replayed images, if terms ask what they say of them.
     """
 
     segmenter: Segmenter
@@ -128,11 +128,11 @@ class Job:
     optimizer: Optimizer
     augmentation: Augmentation
     device: torch.device
-    makers: Sequence[Segmenter] = ()
+    teachers: Sequence[Segmenter] = ()
 
     def compile(self) -> None:
         """Has the trunks of its networks compiled; see `compiling`."""
-        compile_trunks(self.segmenter, self.old, self.makers, self.device)
+        compile_trunks(self.segmenter, self.old, self.teachers, self.device)
 
     def train(self, resume: ResumeFile, hooks: Hooks) -> Trained:
         """Trains `segmenter` in place, together with the processes that
@@ -163,7 +163,7 @@ class Job:
                     state = {**running.state, "model": self.segmenter.state_dict()}
                     resume.save({**state, "rows": rows})
                 hooks.epoch(row)
-        statistics = {name: g.result() for name, g in running.gatherings.items()}
+        statistics = {name: g.result() for name, g in running.accumulators.items()}
         return Trained(rows, statistics, max(all_gather(peak_memory(self.device))))
 
     def _begin(self) -> "_Running":
@@ -176,9 +176,9 @@ class Job:
             groups.setdefault(factor, []).append(weight)
         how = self.optimizer
         sgd = Sgd(groups, momentum=how.momentum, weight_decay=how.weight_decay)
-        gatherings = {
-            name: statistic.begin(
-                Scene(
+        accumulators = {
+            name: statistic.start(
+                StatisticContext(
                     index=self.task.index,
                     weights=weights,
                     outputs=self.segmenter.outputs,
@@ -191,10 +191,12 @@ class Job:
         }
         old = dict(self.old.named_parameters()) if self.old else {}
         held = {
-            name: Weights(weights, old, term.importance(self.gathered.get(term.statistic, {})))
+            name: PenaltyInputs(
+                weights, old, term.importance(self.gathered.get(term.statistic, {}))
+            )
             for name, term in self.method.penalties.items()
         }
-        return _Running(sgd, gatherings, held)
+        return _Running(sgd, accumulators, held)
 
     def _restore(self, running: "_Running", resume: ResumeFile) -> list[Row]:
         state: Mapping[str, Any] | None = resume.load(self.device)
@@ -253,8 +255,8 @@ class Job:
         ]
         terms = {n: sum((more[n] for more in each[1:]), first) for n, first in each[0].items()}
         average_gradients(self.segmenter.parameters())
-        for gathering in running.gatherings.values():
-            gathering.see_gradients()
+        for accumulator in running.accumulators.values():
+            accumulator.update_gradients()
         pulls = {name: p.weight * p(running.held[name]) for name, p in penalties.items()}
         if pulls:
             torch.stack(list(pulls.values())).sum().backward()
@@ -262,18 +264,20 @@ class Job:
 
     def _piece(self, running: "_Running", batch: Batch, counts: Factors) -> dict[str, Tensor]:
         """Adds the gradients of a batch, or of a piece of one, and returns its terms, detached."""
-        method, gatherings = self.method, running.gatherings
+        method, accumulators = self.method, running.accumulators
         new, old = self._forward(batch, method.losses)
-        for gathering in gatherings.values():
-            gathering.see_batch(new, batch.annotated)
-        statistics = {s: gatherings[s].state for t in method.losses.values() if (s := t.statistic)}
-        seen = Pass(new, old, batch.labels, batch.annotated, self.task.num_old, statistics)
+        for accumulator in accumulators.values():
+            accumulator.update_batch(new, batch.annotated)
+        statistics = {
+            s: accumulators[s].state for t in method.losses.values() if (s := t.statistic)
+        }
+        seen = LossInputs(new, old, batch.labels, batch.annotated, self.task.num_old, statistics)
         terms = {name: counts[name] * loss(seen) for name, loss in method.losses.items()}
         terms |= self._auxiliary(seen, counts) | self._replayed(batch, counts)
         torch.stack(list(terms.values())).sum().backward()
         return {name: value.detach() for name, value in terms.items()}
 
-    def _auxiliary(self, seen: Pass, counts: Factors) -> dict[str, Tensor]:
+    def _auxiliary(self, seen: LossInputs, counts: Factors) -> dict[str, Tensor]:
         """Teaches the annotated classes to auxiliary classifiers as to the main one."""
         weight = self.segmenter.trunk.auxiliary_weight
         passes = [
@@ -283,7 +287,7 @@ class Job:
         ]
         if not passes:
             return {}
-        losses = [(n, loss) for n, loss in self.method.losses.items() if loss.reads_labels]
+        losses = [(n, loss) for n, loss in self.method.losses.items() if loss.is_supervised]
         terms = [weight * counts[name] * loss(at) for name, loss in losses for at in passes]
         return {AUXILIARY: torch.stack(terms).sum()}
 
@@ -295,25 +299,25 @@ class Job:
         moves = self.method.replay.moves_statistics
         with contextlib.nullcontext() if moves else undisturbed(self.segmenter):
             new, _ = self._forward(replayed, {})
-        taught = self._taught(replayed) if self.makers else None
+        teacher_scores = self._teacher_scores(replayed) if self.teachers else None
         labels, num_old = replayed.labels, self.task.num_old
-        seen = Pass(new, None, labels, labels, num_old, taught=taught)
+        seen = LossInputs(new, None, labels, labels, num_old, teacher_scores=teacher_scores)
         return {name: counts[name] * loss(seen) for name, loss in losses.items()}
 
-    def _taught(self, replayed: Batch) -> Float[Tensor, "b k h w"]:
-        """Has each image's maker score it; classes that it does not know score -inf."""
+    def _teacher_scores(self, replayed: Batch) -> Float[Tensor, "b k h w"]:
+        """Has each image's teacher score it; classes that it does not know score -inf."""
         images = replayed.images
-        known = max(maker.outputs for maker in self.makers)
+        known = max(teacher.outputs for teacher in self.teachers)
         size = (len(images), known, *images.shape[-2:])
-        taught = torch.full(size, -math.inf, device=self.device)
+        teacher_scores = torch.full(size, -math.inf, device=self.device)
         assert replayed.sources is not None
-        for at, maker in enumerate(self.makers):
+        for at, teacher in enumerate(self.teachers):
             mine = to_device(np.flatnonzero(replayed.sources == at), self.device)
             if len(mine):
                 with self._precision():
-                    scores = observed(maker, images[mine]).logits
-                taught[mine, : scores.shape[1]] = scores
-        return taught
+                    scores = observed(teacher, images[mine]).logits
+                teacher_scores[mine, : scores.shape[1]] = scores
+        return teacher_scores
 
     def _precision(self) -> torch.autocast:
         kind = self.device.type
@@ -333,15 +337,15 @@ class _Running:
     """What changes during a training beside the network."""
 
     sgd: Sgd
-    gatherings: Mapping[str, Gathering]
-    held: Mapping[str, Weights]
+    accumulators: Mapping[str, Accumulator]
+    held: Mapping[str, PenaltyInputs]
 
     @property
     def state(self) -> dict[str, Any]:
-        all_gather = {name: gathering.state for name, gathering in self.gatherings.items()}
+        all_gather = {name: accumulator.state for name, accumulator in self.accumulators.items()}
         return {"velocities": self.sgd.state, "gathered": all_gather}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.sgd.state = state["velocities"]
-        for name, gathering in self.gatherings.items():
-            gathering.state = state["gathered"][name]
+        for name, accumulator in self.accumulators.items():
+            accumulator.state = state["gathered"][name]

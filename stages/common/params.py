@@ -69,8 +69,8 @@ class EvaluationParams:
     Attributes:
         batch_size: Photographs at a time.
         future: What pixels of classes to come count as.
-        view: Whole photographs at their own size, or a `crop`: the shorter side resized to `size`,
-            then the central square.
+        view: AssembledRecipe photographs at their own size, or a `crop`: the shorter side resized
+            to `size`, then the central square.
         size: Of a crop, in pixels.
         panels: Number of photographs shown.
     """

@@ -78,15 +78,15 @@ class Sender:
         return len(events)
 
     def _deliver(self, delivery: Delivery, events: list[Event]) -> None:
-        remembers = self._server is not None
+        selects_exemplars = self._server is not None
         try:
             with said_plainly():
                 delivery.send(events, self._connected())
         except DeliveryError as error:
             self._server = None
-            if not (remembers and isinstance(error, RefusedError)):
+            if not (selects_exemplars and isinstance(error, RefusedError)):
                 raise
-            # What it remembers may be outdated: somebody deleted the run in the UI.
+            # What it selects_exemplars may be outdated: somebody deleted the run in the UI.
             self._deliver(delivery, events)
 
     def _connected(self) -> "Server":

@@ -19,7 +19,7 @@ from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.index import build_index
 from cssegcore.inversion.weights import Weights
-from cssegcore.method.compatibility import Whole, check_recipe
+from cssegcore.method.compatibility import AssembledRecipe, check_recipe
 from cssegcore.method.method import SLOTS, Method, Recipe
 from cssegcore.method.pseudo_labels import PseudoLabels
 from cssegcore.method.replay.deepinversion import DeepInversion
@@ -105,7 +105,7 @@ DEEPINVERSION = dataclasses.replace(
     made={
         "per_class": 32,
         "beside": 15,
-        "terms": {"replayed": {"part": "maker_mse", "weight": 1}},
+        "terms": {"replayed": {"part": "teacher_mse", "weight": 1}},
         "least": (0, 0),
         "extra": 0,
         "target": "presence",
@@ -215,13 +215,13 @@ def composed(pair: str, *overrides: str, folder: Path = CONF) -> dict[str, Any]:
     return copy.deepcopy(_composed(folder, *chosen))
 
 
-def checked(values: dict[str, Any]) -> tuple[Params, Whole]:
+def checked(values: dict[str, Any]) -> tuple[Params, AssembledRecipe]:
     """Builds everything that `stages.check` builds without the dataset and pretrained weights."""
     params = parse(Params, values, "params.yaml")
     params.check_chain()
     recipe = Recipe.of(params.method)
     labels = build_part(SLOTS["pseudo_labels"], PseudoLabels, recipe.pseudo_labels, "method.x")
-    whole = Whole(recipe, Method.of_base(recipe.base), Method.of(recipe), labels)
+    whole = AssembledRecipe(recipe, Method.of_base(recipe.base), Method.of(recipe), labels)
     check_recipe(whole)
     parse(Optimizer, params.optimizer, "optimizer")
     build_part(AUGMENTATIONS, Augmentation, params.augmentation, "augmentation")
@@ -229,7 +229,7 @@ def checked(values: dict[str, Any]) -> tuple[Params, Whole]:
     return params, whole
 
 
-def settings_of(params: Params, whole: Whole) -> Settings:
+def settings_of(params: Params, whole: AssembledRecipe) -> Settings:
     """Reads what a run would be trained with, off the steps and the built parts."""
     first, *later = params.steps.values()
     assert len({(step.epochs, step.lr) for step in later}) == 1
@@ -252,7 +252,7 @@ def settings_of(params: Params, whole: Whole) -> Settings:
         unknown=whole.recipe.base.unknown["part"],  # type: ignore[arg-type]
         memory=method.replay.size,
         weight_decay=optimizer.weight_decay,
-        made=made_of(method.replay, optimizer.batch_size) if method.replay.synthesizes else {},
+        made=made_of(method.replay, optimizer.batch_size) if method.replay.generates else {},
     )
 
 

@@ -24,7 +24,7 @@ from cssegcore.method.losses.unbiased_kd import unbiased_distillation
 from cssegcore.models.heads import Head
 from cssegcore.models.heads.linear import Linear
 from tests.conformance.vectors import Arrays, Checked, cases, compare
-from tests.helpers.loss_inputs import make_pass
+from tests.helpers.loss_inputs import make_inputs
 from tests.helpers.tiny_dataset import composed
 
 PRESETS = {
@@ -159,7 +159,7 @@ def check_mib_method_totals(arrays: Arrays) -> Checked:
             old, labels, body, old_body = (
                 torch.from_numpy(given[k]) for k in ("logits_old", "labels", "body_new", "body_old")
             )
-            batch = make_pass(logits, labels, old, body=body, old_body=old_body)
+            batch = make_inputs(logits, labels, old, body=body, old_body=old_body)
             assert losses[preset].keys() == places.keys()
             terms = torch.zeros(5)
             for name, loss in losses[preset].items():

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cssegcore.method._class_features import class_distances, nearest
+from cssegcore.method._class_features import class_distances, nearest_labels
 from cssegcore.method.losses.attraction import attraction
 from cssegcore.method.losses.prototype_matching import old_classes, prototype_matching
 from cssegcore.method.losses.repulsion import repulsion
 from cssegcore.method.losses.sparsification import sparsification
-from cssegcore.method.statistics import Scene
+from cssegcore.method.statistics import StatisticContext
 from cssegcore.method.statistics.prototypes import Prototypes, Setting
 from cssegcore.models.outputs import Features, Outputs
 from tests.conformance.vectors import Arrays, Checked, cases, compare
@@ -28,8 +28,8 @@ def check_sdr_prototypes(arrays: Arrays) -> Checked:
         wanted = {prefix for prefix in GATHERS if f"{prefix}_prototypes0" in expected}
         got = {}
         for prefix in wanted:
-            gathering = Prototypes(GATHERS[prefix], _setting(given)).begin(_scene(given))
-            gathering.state = {
+            accumulator = Prototypes(GATHERS[prefix], _setting(given)).start(_scene(given))
+            accumulator.state = {
                 "means": torch.from_numpy(given["prototypes"]),
                 "counts": torch.from_numpy(given["counts"]),
             }
@@ -38,10 +38,10 @@ def check_sdr_prototypes(arrays: Arrays) -> Checked:
                 features, labels = (
                     torch.from_numpy(given[f"{name}{batch}"]) for name in ("features", "labels")
                 )
-                gathering.see_batch(_outputs(features), labels)
-                got[f"labels_down{batch}"] = nearest(labels, features.shape[2:])
-                got[f"{prefix}_prototypes{batch}"] = gathering.state["means"]
-                got[f"{prefix}_counts{batch}"] = gathering.state["counts"]
+                accumulator.update_batch(_outputs(features), labels)
+                got[f"labels_down{batch}"] = nearest_labels(labels, features.shape[2:])
+                got[f"{prefix}_prototypes{batch}"] = accumulator.state["means"]
+                got[f"{prefix}_counts{batch}"] = accumulator.state["counts"]
         worst = max(worst, compare(got, expected, f"sdr_prototypes, case {at}"))
     return Checked(int(arrays["n_cases"]), worst)
 
@@ -79,7 +79,7 @@ def check_sdr_contrastive(arrays: Arrays) -> Checked:
     worst, recipe = 0.0, method_section("sdr")
     for at, given, expected in cases(arrays):
         features, prototypes = (torch.from_numpy(given[n]) for n in ("features", "prototypes"))
-        labels = nearest(torch.from_numpy(given["labels"]), features.shape[2:])
+        labels = nearest_labels(torch.from_numpy(given["labels"]), features.shape[2:])
         active = (recipe if given["step"] > 0 else recipe["base"])["losses"]
         features.requires_grad_()
         got, want = {}, dict(expected)
@@ -108,7 +108,7 @@ def check_sdr_sparsification(arrays: Arrays) -> Checked:
     worst = 0.0
     for at, given, expected in cases(arrays):
         features = torch.from_numpy(given["features"])
-        labels = nearest(torch.from_numpy(given["labels"]), features.shape[2:])
+        labels = nearest_labels(torch.from_numpy(given["labels"]), features.shape[2:])
         loss = sparsification(features.requires_grad_(), labels)
         got = {
             "labels_down": labels,
@@ -126,10 +126,10 @@ def _setting(given: Arrays) -> Setting:
     return "sequential" if given["sequential"] else "disjoint"
 
 
-def _scene(given: Arrays) -> Scene:
+def _scene(given: Arrays) -> StatisticContext:
     """A training whose state is set afterwards; it asks nothing of a step before."""
     outputs, depth = given["prototypes"].shape
-    return Scene(int(given["step"]), {}, outputs, num_old=1, depth=depth, before=None)
+    return StatisticContext(int(given["step"]), {}, outputs, num_old=1, depth=depth, before=None)
 
 
 def _outputs(features: Tensor) -> Outputs:

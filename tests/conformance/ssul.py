@@ -47,7 +47,7 @@ def check_ssul_labels(arrays: Arrays) -> Checked:
         raw = given["raw"]
         if image_set == "test":  # our readers refuse ids beyond the class table
             raw = np.where(np.isin(raw, order), raw, IGNORE)
-        shifted = {"train": True, "memory": Exemplars(labels="released").shifted}
+        shifted = {"train": True, "memory": Exemplars(labels="released").uses_unknown_class}
         rule = RULES[str(given["dataset"])] if shifted.get(image_set) else NoUnknown()
         pairs = list(zip(table[raw], given["saliency"] > 0, strict=True))
         got = {

@@ -50,7 +50,7 @@ def on_gpu(job: Job) -> Iterator[Job]:
         for name, function in replaced.items():
             stack.enter_context(patch(name, function))
         stack.enter_context(MODE)
-        for network in filter(None, (segmenter, job.old, *job.makers)):
+        for network in filter(None, (segmenter, job.old, *job.teachers)):
             move(network)
             for still in network._still:
                 move(still)
@@ -67,7 +67,7 @@ def iterations(job: Job, count: int) -> list[Tensor]:
     for batch in itertools.islice(batches, count):
         given += tensors(batch)
         given += job._backward(running, batch).values()
-    return given + [t for g in running.gatherings.values() for t in g.result().values()]
+    return given + [t for g in running.accumulators.values() for t in g.result().values()]
 
 
 def tensors(batch: Batch) -> list[Tensor]:

@@ -4,14 +4,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cssegcore.method.losses import Pass
+from cssegcore.method.losses import LossInputs
 from cssegcore.models.outputs import Features, Outputs
 
 OLD, ALL = 3, 6
 """Outputs of the old model and of the new one in `random_batch`."""
 
 
-def make_pass(
+def make_inputs(
     logits: Tensor,
     labels: Tensor,
     old_logits: Tensor | None = None,
@@ -19,9 +19,9 @@ def make_pass(
     body: Tensor | None = None,
     old_body: Tensor | None = None,
     annotated: Tensor | None = None,
-) -> Pass:
+) -> LossInputs:
     """Returns a batch; without `annotated`, nothing was added to what is annotated."""
-    return Pass(
+    return LossInputs(
         make_outputs(logits, body),
         None if old_logits is None else make_outputs(old_logits, old_body),
         labels,

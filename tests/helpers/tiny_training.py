@@ -13,10 +13,8 @@ from cssegcore.core.types import Scores
 from cssegcore.data.dataset import Dataset, open_dataset
 from cssegcore.data.index import build_index
 from cssegcore.method.method import SLOTS
-from cssegcore.method.pseudo_labels import PseudoLabels
-from cssegcore.method.pseudo_labels import Task as Labelling
-from cssegcore.method.replay import Replay, Synthesis
-from cssegcore.method.replay import Task as Remembering
+from cssegcore.method.pseudo_labels import LabelRequest, PseudoLabels
+from cssegcore.method.replay import ExemplarRequest, Replay, Synthesis
 from cssegcore.method.unknown_class import Unknown
 from cssegcore.models import checkpoint
 from cssegcore.models._base import Architecture
@@ -115,7 +113,7 @@ class Lists:
         before = list(STEPS)[list(STEPS).index(step) - 1]
         kept = folder / before / "memory" / "list.json"
         memory, pseudo_labels = (folder / step / kind for kind in ("memory", "pseudo_labels"))
-        task = Remembering(
+        task = ExemplarRequest(
             dataset=self.dataset,
             current=self.of(step),
             finished=self.of(before),
@@ -125,7 +123,7 @@ class Lists:
             progress=whole,
         )
         replay = build_part(SLOTS["replay"], Replay, how.method["replay"], "method.replay")
-        replay.remember(memory, task)
+        replay.select_exemplars(memory, task)
         synthesis = folder / step / "synthesis"
         replay.synthesize(synthesis, self.synthesis(how, step, previous, folder))
         lists = {"train": self.of(step)}
@@ -133,7 +131,7 @@ class Lists:
             lists["memory"] = StepList.read(memory / "list.json")
         rule, where = how.method["pseudo_labels"], "method.pseudo_labels"
         build_part(SLOTS["pseudo_labels"], PseudoLabels, rule, where).write(
-            pseudo_labels, Labelling(self.dataset, lists, previous, whole)
+            pseudo_labels, LabelRequest(self.dataset, lists, previous, whole)
         )
         return Sources(pseudo_labels, memory, saliency, synthesis)
 

@@ -452,7 +452,7 @@ class TestStore:
         write_json(tmp_path / "manifest.json", {"steps": steps})
         opened = store.opened(tmp_path)
         assert opened.sources.tolist() == [1, 0, 1]
-        assert opened.makers == [tmp_path / "models" / f"{n}.safetensors" for n in "ab"]
+        assert opened.teachers == [tmp_path / "models" / f"{n}.safetensors" for n in "ab"]
         dataset, image_list = opened.dataset, opened.image_list
         assert image_list.classes == current.classes
         assert image_list.images == rows
@@ -556,7 +556,7 @@ class TestSynthesize:
         assert early["steps"] == late["steps"][:1]
         assert [s["images"] for s in late["steps"]] == [own, listed.names[4:]]
         for step in ("step0", "step1"):
-            assert store.maker(second, step).read_bytes() == models[step].read_bytes()
+            assert store.teacher(second, step).read_bytes() == models[step].read_bytes()
         assert [[row["class"] for row in s["classes"]] for s in late["steps"]] == [
             ["red", "green"],
             ["blue"],
@@ -798,15 +798,15 @@ class TestPart:
 
     def test_images_are_made_and_no_photograph_is_kept(self):
         made = part()
-        assert (made.remembers, made.synthesizes, made.scores) == (False, True, "softmax")
+        assert (made.selects_exemplars, made.generates, made.scores) == (False, True, "softmax")
         assert made.size == 0
 
     @pytest.mark.parametrize(
         ("labels", "recipe"),
         [
             ("hard", {"part": "ce", "average": "labelled"}),
-            ("soft", {"part": "maker_kd"}),
-            ("logits", {"part": "maker_mse"}),
+            ("soft", {"part": "teacher_kd"}),
+            ("logits", {"part": "teacher_mse"}),
         ],
     )
     def test_terms(self, labels, recipe):

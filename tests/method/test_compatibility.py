@@ -5,7 +5,7 @@ import pytest
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
-from cssegcore.method.compatibility import Whole, check_recipe
+from cssegcore.method.compatibility import AssembledRecipe, check_recipe
 from cssegcore.method.method import SLOTS, Method, Recipe
 from cssegcore.method.method import compatibility as sense
 from cssegcore.method.pseudo_labels import PseudoLabels
@@ -16,7 +16,7 @@ FISHER = {"fisher": {"part": "fisher"}}
 MADE = {"part": "deepinversion"}
 
 
-def whole(method, changed):
+def assembled(method, changed):
     """Builds a recipe of conf/ with sections replaced, named with dots."""
     section = copy.deepcopy(method_section(method))
     for key, value in changed.items():
@@ -28,12 +28,12 @@ def whole(method, changed):
     recipe = Recipe.of(section)
     where = "method.pseudo_labels"
     rule = build_part(SLOTS["pseudo_labels"], PseudoLabels, recipe.pseudo_labels, where)
-    return Whole(recipe, Method.of_base(recipe.base), Method.of(recipe), rule)
+    return AssembledRecipe(recipe, Method.of_base(recipe.base), Method.of(recipe), rule)
 
 
 def refusal(method, changed):
     with pytest.raises(InputError) as refused:
-        check_recipe(whole(method, changed))
+        check_recipe(assembled(method, changed))
     message = str(refused.value)
     assert "\n" not in message
     assert "  " not in message
@@ -232,16 +232,16 @@ REFUSED = {
             " instead.",
         ),
     ],
-    "_makers_are_there": [
+    "_teachers_are_there": [
         (
             "ft",
-            {"losses.made": {"part": "maker_kd"}},
+            {"losses.made": {"part": "teacher_kd"}},
             "`method.losses.made` asks models about the images that they made, and a step's own"
             " photographs have no such model: drop the term; `method.replay: deepinversion` brings",
         ),
         (
             "joint",
-            {"base.losses.made": {"part": "maker_mse"}},
+            {"base.losses.made": {"part": "teacher_mse"}},
             "`method.base.losses.made` asks models about the images that they made",
         ),
     ],
@@ -286,13 +286,13 @@ def test_what_does_not_go_together_is_refused_with_the_way_out(rule, method, cha
     pattern = ".*".join(map(re.escape, words.split("*")))
     assert re.match(pattern, refusal(method, changed)), refusal(method, changed)
     # by the rule it is told of, and by none before
-    refusing = [r.__name__ for r in sense.RULES if list(r(whole(method, changed)))]
+    refusing = [r.__name__ for r in sense.RULES if list(r(assembled(method, changed)))]
     assert refusing[0] == rule
 
 
 def test_images_of_what_is_frozen_are_refused():
     """Told after what else is wrong: so far, only what has an unknown class freezes a trunk."""
-    (_, frozen, _) = sense._replay_brings_something(whole("ssul", {"replay": MADE}))
+    (_, frozen, _) = sense._replay_brings_something(assembled("ssul", {"replay": MADE}))
     assert frozen == (
         "`method.replay: deepinversion` rehearses old classes, which `method.freeze:"
         " all_but_newest` holds anyway: set one of the two to none."
@@ -305,7 +305,7 @@ def test_every_rule_is_told_of():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_recipe_makes_sense(method):
-    check_recipe(whole(method, {}))
+    check_recipe(assembled(method, {}))
 
 
 @pytest.mark.parametrize(
@@ -325,13 +325,13 @@ def test_every_recipe_makes_sense(method):
     ],
 )
 def test_other_combinations_are_left_alone(method, changed):
-    check_recipe(whole(method, changed))
+    check_recipe(assembled(method, changed))
 
 
 @pytest.mark.parametrize("slot", ["replay", "pseudo_labels", "classifier_init", "freeze"])
 def test_the_base_step_has_nothing_to_look_back_on(slot):
     with pytest.raises(InputError) as refused:
-        whole("ssul_m", {f"base.{slot}": method_section("ssul_m")[slot]})
+        assembled("ssul_m", {f"base.{slot}": method_section("ssul_m")[slot]})
     assert str(refused.value) == (
         f"`method.base.{slot}`: the base step has no step before it, so it has nothing for"
         f" '{slot}' to work on: set `method.{slot}`, which acts in the steps that follow."

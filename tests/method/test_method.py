@@ -10,8 +10,8 @@ from cssegcore.method.freeze.all_but_newest import AllButNewest
 from cssegcore.method.freeze.none import Nothing as NothingFrozen
 from cssegcore.method.losses.ce import CrossEntropy
 from cssegcore.method.losses.ewc import ElasticWeights
-from cssegcore.method.losses.maker_kd import MakerDistillation
-from cssegcore.method.losses.maker_mse import MakerMse
+from cssegcore.method.losses.teacher_kd import TeacherDistillation
+from cssegcore.method.losses.teacher_mse import TeacherMse
 from cssegcore.method.losses.unbiased_ce import UnbiasedCrossEntropy
 from cssegcore.method.losses.unbiased_kd import UnbiasedDistillation
 from cssegcore.method.method import SLOTS, Method, Recipe, base_modules, recipe_modules
@@ -75,7 +75,7 @@ class TestRecipe:
     def test_terms_over_replayed_samples_are_kept_apart(self):
         method = Method.of(named("deepinversion"))
         assert isinstance(method.replay, DeepInversion)
-        assert method.replayed == {"replayed": MakerMse(weight=1.0)}
+        assert method.replayed == {"replayed": TeacherMse(weight=1.0)}
         assert list(method.terms) == ["unbiased_ce", "unbiased_kd"]
         assert Method.of_base(named("deepinversion").base).replayed == {}
         replay = {"part": "deepinversion", "labels": "hard", "weight": 2}
@@ -84,7 +84,7 @@ class TestRecipe:
         }
         replay = {"part": "deepinversion", "labels": "soft", "weight": 10}
         assert Method.of(recipe(replay=replay)).replayed == {
-            "replayed": MakerDistillation(weight=10.0)
+            "replayed": TeacherDistillation(weight=10.0)
         }
         assert Method.of(named("ssul_m")).replayed == {}
 
@@ -150,7 +150,7 @@ class TestRecipe:
             "cssegcore.method.classifier_init.background",
             "cssegcore.method.freeze.none",
             "cssegcore.models.heads.linear",
-            "cssegcore.method.losses.maker_mse",
+            "cssegcore.method.losses.teacher_mse",
             "cssegcore.method.losses.unbiased_ce",
             "cssegcore.method.losses.unbiased_kd",
             "cssegcore.method.replay.deepinversion",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cssegcore.method.losses import Pass
+from cssegcore.method.losses import LossInputs
 from cssegcore.models import checkpoint
 from cssegcore.runtime.resume import ResumeFile
 from cssegcore.training.setup import Plan, Sources
@@ -83,8 +83,8 @@ def distance(job):
     """Returns what the terms that read labels make of the step's images, all in one batch."""
     network = copy.deepcopy(job.segmenter).train()
     ((_, batch),) = job.task.images.whole(len(job.task.images), CPU)
-    seen = Pass(network(batch.images), None, batch.labels, batch.annotated, job.task.num_old)
-    return sum(float(t(seen)) for t in job.method.losses.values() if t.reads_labels)
+    seen = LossInputs(network(batch.images), None, batch.labels, batch.annotated, job.task.num_old)
+    return sum(float(t(seen)) for t in job.method.losses.values() if t.is_supervised)
 
 
 @pytest.mark.parametrize("step", STEPS)

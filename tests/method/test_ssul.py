@@ -10,11 +10,11 @@ from torch import nn
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
-from cssegcore.method._confident_labels import completed, confident_labels
+from cssegcore.method._confident_labels import complete_labels, confident_labels
 from cssegcore.method.classifier_init import ClassifierInit
 from cssegcore.method.freeze import Freeze
 from cssegcore.method.losses.bce import binary_cross_entropy
-from cssegcore.method.pseudo_labels import PseudoLabels, Task
+from cssegcore.method.pseudo_labels import LabelRequest, PseudoLabels
 from cssegcore.method.unknown_class import Unknown
 from cssegcore.models import checkpoint
 from cssegcore.models._base import Trunk
@@ -356,7 +356,9 @@ class TestConfidentLabels:
         labels[labels == 1] = 0  # of this step: background, new classes, void
         outputs = np.where(labels == 255, 255, labels + background)
         sure = plain_labels(logits, outputs, 0.7, 1 + background, "sigmoid")
-        got = completed(torch.tensor(logits), torch.tensor(labels), 0.7, background, "sigmoid")
+        got = complete_labels(
+            torch.tensor(logits), torch.tensor(labels), 0.7, background, "sigmoid"
+        )
         assert np.array_equal(got.numpy(), np.where(sure == 255, 255, sure - background))
         assert (got.numpy() != labels).any()
 
@@ -383,7 +385,7 @@ class TestSigmoid:
     @staticmethod
     def task(lists, path):
         chosen = {"train": lists.of("step1"), "memory": lists.of("step1", "seen")}
-        return Task(lists.dataset, chosen, path, lambda batches, _: batches)
+        return LabelRequest(lists.dataset, chosen, path, lambda batches, _: batches)
 
     @pytest.mark.parametrize("unknown", ["sigmoid", None])
     def test_images_and_counts_are_those_of_a_plain_loop(

@@ -23,7 +23,7 @@ from cssegcore.core.files import write_json
 from cssegcore.core.registry import build_part
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.inversion import store
-from cssegcore.method.losses import Loss, Pass
+from cssegcore.method.losses import Loss, LossInputs
 from cssegcore.models import checkpoint
 from cssegcore.models.outputs import Features, Outputs
 from cssegcore.runtime.device import choose_device
@@ -85,8 +85,8 @@ def make_images(lists, previous, folder):
     store.listed(lists.of("step1"), 3, images).write(folder / store.LIST)
     steps = [{"step": "step0", "images": [name for name, _ in images]}]
     write_json(folder / "manifest.json", {"images": [], "steps": steps})
-    store.maker(folder, "step0").parent.mkdir()
-    shutil.copy(previous, store.maker(folder, "step0"))
+    store.teacher(folder, "step0").parent.mkdir()
+    shutil.copy(previous, store.teacher(folder, "step0"))
     return folder
 
 
@@ -207,20 +207,20 @@ class TestDivisors:
 
         labels = rng.integers(0, c, (5, 8, 8))
         labels[rng.random(labels.shape) < np.linspace(0.1, 0.9, 5)[:, None, None]] = 255
-        taught = rng.normal(0, 2, (5, k, 8, 8))
-        taught[3:, k - 1] = -np.inf
+        teacher_scores = rng.normal(0, 2, (5, k, 8, 8))
+        teacher_scores[3:, k - 1] = -np.inf
         labels = torch.tensor(labels)[images]
         means = {"prototypes": {"means": torch.tensor(rng.normal(0, 1, (c, 6)))}}
         annotated = torch.where(labels < k, 0, labels)
-        taught = torch.tensor(taught)[images]
-        return Pass(outputs(c), outputs(k), labels, annotated, k, means, taught)
+        teacher_scores = torch.tensor(teacher_scores)[images]
+        return LossInputs(outputs(c), outputs(k), labels, annotated, k, means, teacher_scores)
 
     @pytest.mark.parametrize("name", every_loss())
     def test_pieces_weighed_by_them_make_the_whole_batch(self, name):
         loss = every_loss()[name]
         wanted = loss(self.batch(slice(0, 5)))
         parts = [self.batch(slice(0, 1)), self.batch(slice(1, 5))]
-        shares = torch.stack([loss.divisor(part.labels) for part in parts])
+        shares = torch.stack([loss.normalizer(part.labels) for part in parts])
         got = sum(n * loss(part) for n, part in zip(shares, parts, strict=True)) / shares.sum()
         assert torch.allclose(got, wanted, rtol=1e-9) != loss.whole_batch
 

@@ -15,7 +15,7 @@ from cssegcore.data.batches import Images
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.index import Entry, build_index, read_index, write_index
 from cssegcore.evaluation import evaluate
-from cssegcore.method.compatibility import Whole, check_without_new_classes
+from cssegcore.method.compatibility import AssembledRecipe, check_without_new_classes
 from cssegcore.method.method import SLOTS, Method, Recipe
 from cssegcore.method.pseudo_labels import PseudoLabels
 from cssegcore.metrics.continual import step_metrics
@@ -59,7 +59,7 @@ def whole_of(section):
     """A recipe with its parts built."""
     recipe = Recipe.of(section)
     rule = build_part(SLOTS["pseudo_labels"], PseudoLabels, recipe.pseudo_labels, "x")
-    return Whole(recipe, Method.of_base(recipe.base), Method.of(recipe), rule)
+    return AssembledRecipe(recipe, Method.of_base(recipe.base), Method.of(recipe), rule)
 
 
 def names(entries):

@@ -224,7 +224,7 @@ class TestMadeImages:
         steps = [{"step": "step0", "images": ["m0", "m1", "m2"]}]
         write_json(tmp_path / "manifest.json", {"steps": steps})
         (tmp_path / "models").mkdir()
-        shutil.copy(base, store.maker(tmp_path, "step0"))
+        shutil.copy(base, store.teacher(tmp_path, "step0"))
         return tmp_path, images
 
     def prepared(self, lists, base, folder, step="step1", **replay):
@@ -247,19 +247,19 @@ class TestMadeImages:
             assert labels[::2, 0].tolist() == [0, 0, 1, 1, 2, *[VOID] * 3]
 
     @pytest.mark.parametrize(("labels", "asked"), [("hard", 0), ("soft", 1), ("logits", 1)])
-    def test_makers_are_there_for_terms_that_ask_them(self, lists, base, made, labels, asked):
+    def test_teachers_are_there_for_terms_that_ask_them(self, lists, base, made, labels, asked):
         folder, images = made
         store.listed(lists.of("step1"), 3, images).write(folder / "list.json")
         how = plan("ft")
         how.method["replay"] = {"part": "deepinversion", "labels": labels}
         job = lists.prepare(how, "step1", base, Sources(synthesis=folder))
-        assert (len(job.makers), job.old) == (asked, None)
+        assert (len(job.teachers), job.old) == (asked, None)
         assert job.task.replayed.sources.tolist() == [0, 0, 0]
-        for maker in job.makers:
+        for teacher in job.teachers:
             told, stored = torch.rand(2, 3, 16, 16), checkpoint.load(base, CPU).segmenter
-            assert torch.allclose(maker(told).logits, stored(told).logits, atol=1e-5)
-            assert not any(weight.requires_grad for weight in maker.parameters())
-            assert not maker.training
+            assert torch.allclose(teacher(told).logits, stored(told).logits, atol=1e-5)
+            assert not any(weight.requires_grad for weight in teacher.parameters())
+            assert not teacher.training
 
     def test_what_is_not_there_is_not_replayed(self, lists, base, made):
         folder, images = made  # images without a list

@@ -18,7 +18,7 @@ from cssegcore.inversion import store
 from cssegcore.method.losses import Loss, Penalty
 from cssegcore.method.losses.ce import CrossEntropy, cross_entropy
 from cssegcore.method.losses.unbiased_ce import unbiased_cross_entropy
-from cssegcore.method.statistics import Gathering, Statistic
+from cssegcore.method.statistics import Accumulator, Statistic
 from cssegcore.models import checkpoint
 from cssegcore.models._base import Trunk
 from cssegcore.models.heads.linear import Linear
@@ -148,17 +148,17 @@ class Watched(Statistic):
         return Watching(scene)
 
 
-class Watching(Gathering):
+class Watching(Accumulator):
     def __init__(self, scene):
         self.scene, self.before = scene, scene.before or {}
         self.labels, self.gradients, self.batches = [], [], torch.zeros(1)
 
-    def see_batch(self, outputs, labels):
+    def update_batch(self, outputs, labels):
         assert outputs.logits.shape[1] == self.scene.outputs
         self.labels.append(labels)
         self.batches = self.batches + 1
 
-    def see_gradients(self):
+    def update_gradients(self):
         self.gradients.append({n: w.grad.clone() for n, w in self.scene.weights.items()})
 
     @property
@@ -339,8 +339,8 @@ def made(lists, base, tmp_path_factory):
     store.listed(lists.of("step1"), 3, images).write(folder / store.LIST)
     steps = [{"step": "step0", "images": [name for name, _ in images]}]
     write_json(folder / "manifest.json", {"images": [], "steps": steps})
-    store.maker(folder, "step0").parent.mkdir()
-    shutil.copy(base, store.maker(folder, "step0"))
+    store.teacher(folder, "step0").parent.mkdir()
+    shutil.copy(base, store.teacher(folder, "step0"))
     return folder
 
 
@@ -426,14 +426,14 @@ class TestReplayedBatches:
             for name in ("running_mean", "running_var"):
                 assert torch.allclose(getattr(mine, name), getattr(wanted, name), atol=1e-5)
 
-    def test_every_image_is_shown_to_its_own_maker(self, lists, base, made, tmp_path):
+    def test_every_image_is_shown_to_its_own_teacher(self, lists, base, made, tmp_path):
         told = []
 
         class Asking(Loss):
-            needs_makers = True
+            needs_teachers = True
 
             def __call__(self, batch):
-                told.append(batch.taught)
+                told.append(batch.teacher_scores)
                 return batch.logits.mean()
 
         later = lists.prepare(plan("ft"), "step1", base)
@@ -444,24 +444,24 @@ class TestReplayedBatches:
         names = [["m0", "m3"], ["m1", "m2", "m4"]]
         steps = [{"step": f"step{i}", "images": mine} for i, mine in enumerate(names)]
         write_json(folder / "manifest.json", {"images": [], "steps": steps})
-        shutil.copy(model, store.maker(folder, "step1"))
+        shutil.copy(model, store.teacher(folder, "step1"))
         how = plan("ft", 1)
         how.method["replay"] = {"part": "deepinversion", "share": 0.6, "labels": "soft"}
         job = lists.prepare(how, "step2", model, Sources(synthesis=folder))
         job = dataclasses.replace(
             job, method=dataclasses.replace(job.method, replayed={"replayed": Asking()})
         )
-        makers = [checkpoint.load(path, CPU).segmenter for path in (base, model)]
+        teachers = [checkpoint.load(path, CPU).segmenter for path in (base, model)]
         rng = np.random.default_rng([1, 2, 0])
         batches = list(job.task.images.epoch(views(), 2, rng, CPU, job.task.replayed))
         run(job, tmp_path / "r")
         assert len(told) == len(batches)
-        for taught, batch in zip(told, batches, strict=True):
+        for teacher_scores, batch in zip(told, batches, strict=True):
             images, sources = batch.replayed.images, batch.replayed.sources
-            assert taught.shape[:2] == (3, 4)
-            for one, image, source in zip(taught, images, sources, strict=True):
+            assert teacher_scores.shape[:2] == (3, 4)
+            for one, image, source in zip(teacher_scores, images, sources, strict=True):
                 with torch.no_grad():
-                    said = makers[source](image[None]).logits[0]
+                    said = teachers[source](image[None]).logits[0]
                 assert torch.allclose(one[: len(said)], said, atol=1e-5)
                 assert (one[len(said) :] == -math.inf).all()
                 assert len(said) == (3, 4)[source]

@@ -12,11 +12,12 @@ class ClassifierInit(abc.ABC):
 
     Attributes:
         needs_unknown: Whether it expects the groups [unknown, background, classes...].
-        background_first: Whether it takes the first output of the first head for the background.
+        expects_background_at_0: Whether it takes the first output of the first head for the
+            background.
     """
 
     needs_unknown: ClassVar[bool] = False
-    background_first: ClassVar[bool] = False
+    expects_background_at_0: ClassVar[bool] = False
 
     @abc.abstractmethod
     def __call__(self, heads: Sequence[Head]) -> None:

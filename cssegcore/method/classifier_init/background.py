@@ -25,7 +25,7 @@ class Background(ClassifierInit):
     likewise, so that the log-sum-exp of background and new classes is the old background's score.
     """
 
-    background_first: ClassVar[bool] = True
+    expects_background_at_0: ClassVar[bool] = True
 
     @torch.no_grad()
     def __call__(self, heads: Sequence[Head]) -> None:

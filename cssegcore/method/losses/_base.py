@@ -20,7 +20,7 @@ Tensors = Mapping[str, Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
-class Pass:
+class LossInputs:
     """One batch after its forward passes.
 
     Attributes:
@@ -33,8 +33,8 @@ class Pass:
             turns every unbiased loss into its plain form.
         statistics: What the slot `statistics` has gathered so far, this batch included, by part;
             those that a loss reads.
-        taught: Of made images, what the model that made each says of it: full-size scores of the
-            old outputs, -inf for those it does not know.
+        teacher_scores: Of made images, what the model that made each says of it: full-size scores
+            of the old outputs, -inf for those it does not know.
     """
 
     new: Outputs
@@ -43,7 +43,7 @@ class Pass:
     annotated: Int[Tensor, "b h w"]
     num_old: int
     statistics: Mapping[str, Tensors] = dataclasses.field(default_factory=dict)
-    taught: Float[Tensor, "b k h w"] | None = None
+    teacher_scores: Float[Tensor, "b k h w"] | None = None
 
     @property
     def logits(self) -> Float[Tensor, "b c h w"]:
@@ -57,14 +57,16 @@ class Pass:
         return self.old
 
     @property
-    def makers_scores(self) -> Float[Tensor, "b k h w"]:
-        """What makers say, for terms with `needs_makers`."""
-        assert self.taught is not None, "the engine runs the makers for terms that need them"
-        return self.taught
+    def teacher_logits(self) -> Float[Tensor, "b k h w"]:
+        """What teachers say, for terms with `needs_teachers`."""
+        assert self.teacher_scores is not None, (
+            "the engine runs the teachers for terms that need them"
+        )
+        return self.teacher_scores
 
 
 @dataclasses.dataclass(frozen=True)
-class Weights:
+class PenaltyInputs:
     """What a penalty on weights sees.
 
     Attributes:
@@ -85,12 +87,13 @@ class Term:
     Class attributes say what a term needs, so that a senseless recipe is refused at once:
 
     needs_old: the old model's forward pass (of a penalty: its weights).
-    needs_makers: what the models that made the images say of them.
+    needs_teachers: what the models that made the images say of them.
     statistic: the part of the slot `statistics` that it reads, "" for none.
     scores: how it reads logits; None if it does not.
-    reads_labels: whether it teaches the classes that are annotated.
-    background_first: whether output 0 must mean "no class seen so far", not the unknown class.
-    features_only: whether it moves features and no classifier.
+    is_supervised: whether it teaches the classes that are annotated.
+    expects_background_at_0: whether output 0 must mean "no class seen so far", not the unknown
+        class.
+    acts_on_features: whether it moves features and no classifier.
     needs_pseudo_labels: whether it is another, simpler term where there are none.
     needs_new_classes: whether it makes no sense in a step that adds no class.
     whole_batch: whether it is a figure of the batch as a whole, such as a distance of class means,
@@ -101,12 +104,12 @@ class Term:
     weight: float = dataclasses.field(default=1.0, kw_only=True)
 
     needs_old: ClassVar[bool] = False
-    needs_makers: ClassVar[bool] = False
+    needs_teachers: ClassVar[bool] = False
     statistic: ClassVar[str] = ""
     scores: ClassVar[Scores | None] = None
-    reads_labels: ClassVar[bool] = False
-    background_first: ClassVar[bool] = False
-    features_only: ClassVar[bool] = False
+    is_supervised: ClassVar[bool] = False
+    expects_background_at_0: ClassVar[bool] = False
+    acts_on_features: ClassVar[bool] = False
     needs_pseudo_labels: ClassVar[bool] = False
     needs_new_classes: ClassVar[bool] = False
     whole_batch: ClassVar[bool] = False
@@ -120,10 +123,10 @@ class Loss(Term, abc.ABC):
     """A term over a batch."""
 
     @abc.abstractmethod
-    def __call__(self, batch: Pass) -> Float[Tensor, ""]:
+    def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         """Computes the unweighted term."""
 
-    def divisor(self, labels: Int[Tensor, "b h w"]) -> Float[Tensor, ""]:
+    def normalizer(self, labels: Int[Tensor, "b h w"]) -> Float[Tensor, ""]:
         """Returns what the term's mean divides by, which a batch in pieces is put together by.
 
         By default all pixels, which is as good as any count of images.
@@ -137,9 +140,9 @@ class Averaged(Loss):
 
     average: Average = "all"
 
-    def divisor(self, labels: Int[Tensor, "b h w"]) -> Float[Tensor, ""]:
+    def normalizer(self, labels: Int[Tensor, "b h w"]) -> Float[Tensor, ""]:
         if self.average == "all":
-            return super().divisor(labels)
+            return super().normalizer(labels)
         return (labels != IGNORE).sum(dtype=torch.float64)
 
 
@@ -149,7 +152,8 @@ class Penalty(Term, abc.ABC):
     needs_old: ClassVar[bool] = True
 
     def importance(self, saved: Tensors) -> Tensors:
-        """Computes, once per training, what `Weights.importance` holds; by default it is `saved`.
+        """Computes, once per training, what `PenaltyInputs.importance` holds; by default it is
+        `saved`.
 
         Args:
             saved: What `statistic` had gathered when the step before ended; empty without one.
@@ -157,5 +161,5 @@ class Penalty(Term, abc.ABC):
         return saved
 
     @abc.abstractmethod
-    def __call__(self, weights: Weights) -> Float[Tensor, ""]:
+    def __call__(self, weights: PenaltyInputs) -> Float[Tensor, ""]:
         """Computes the unweighted term."""

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cssegcore.core.errors import InputError
-from cssegcore.method.losses._base import Penalty, Tensors, Weights
+from cssegcore.method.losses._base import Penalty, PenaltyInputs, Tensors
 
 EPS = 1e-8
 
@@ -57,5 +57,5 @@ class Pull(Penalty):
     def importance(self, saved: Tensors) -> Tensors:
         return normalised(saved) if self.normalise else saved
 
-    def __call__(self, weights: Weights) -> Float[Tensor, ""]:
+    def __call__(self, weights: PenaltyInputs) -> Float[Tensor, ""]:
         return pull(weights.now, weights.old, weights.importance)

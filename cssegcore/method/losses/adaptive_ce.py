@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cssegcore.core.precision import at_least_float32
 from cssegcore.core.types import IGNORE, Scores
-from cssegcore.method.losses._base import Loss, Pass
+from cssegcore.method.losses._base import Loss, LossInputs
 
 
 def accepted_share(
@@ -62,8 +62,8 @@ class AdaptiveCrossEntropy(Loss):
     min_factor: float = 0.0
 
     scores: ClassVar[Scores | None] = "softmax"
-    reads_labels: ClassVar[bool] = True
-    background_first: ClassVar[bool] = True
+    is_supervised: ClassVar[bool] = True
+    expects_background_at_0: ClassVar[bool] = True
     needs_pseudo_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -71,7 +71,7 @@ class AdaptiveCrossEntropy(Loss):
         if not 0 <= self.min_factor <= 1:
             raise ValueError(f"`min_factor` must lie in [0, 1], got {self.min_factor}")
 
-    def __call__(self, batch: Pass) -> Float[Tensor, ""]:
+    def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         return adaptive_cross_entropy(
             batch.logits, batch.labels, batch.annotated, batch.num_old, self.min_factor
         )

@@ -11,8 +11,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cssegcore.method._class_features import Gather, class_distances, nearest, released_gather
-from cssegcore.method.losses._base import Loss, Pass
+from cssegcore.method._class_features import (
+    Gather,
+    class_distances,
+    nearest_labels,
+    released_gather,
+)
+from cssegcore.method.losses._base import Loss, LossInputs
 
 Average = Literal["mean", "nested"]
 
@@ -73,11 +78,11 @@ class Attraction(Loss):
     average: Average = "mean"
 
     statistic: ClassVar[str] = "prototypes"
-    features_only: ClassVar[bool] = True
+    acts_on_features: ClassVar[bool] = True
     whole_batch: ClassVar[bool] = True
 
-    def __call__(self, batch: Pass) -> Float[Tensor, ""]:
+    def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         body = batch.new.features.body
-        labels = nearest(batch.annotated, (body.shape[2], body.shape[3]))
+        labels = nearest_labels(batch.annotated, (body.shape[2], body.shape[3]))
         prototypes = batch.statistics[self.statistic]["means"]
         return attraction(body, labels, prototypes, self.average, self.gather)

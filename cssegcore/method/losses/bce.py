@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cssegcore.core.precision import at_least_float32
 from cssegcore.core.types import IGNORE, Scores
-from cssegcore.method.losses._base import Average, Averaged, Pass
+from cssegcore.method.losses._base import Average, Averaged, LossInputs
 
 
 def yes_or_no(
@@ -79,7 +79,7 @@ class BinaryCrossEntropy(Averaged):
     average: Average = "labelled"
 
     scores: ClassVar[Scores | None] = "sigmoid"
-    reads_labels: ClassVar[bool] = True
+    is_supervised: ClassVar[bool] = True
 
-    def __call__(self, batch: Pass) -> Float[Tensor, ""]:
+    def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         return binary_cross_entropy(batch.logits, batch.labels, self.average)

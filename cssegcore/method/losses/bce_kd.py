@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cssegcore.core.precision import at_least_float32
 from cssegcore.core.types import Scores
-from cssegcore.method.losses._base import Loss, Pass
+from cssegcore.method.losses._base import Loss, LossInputs
 
 
 def binary_distillation(
@@ -40,5 +40,5 @@ class BinaryDistillation(Loss):
     needs_old: ClassVar[bool] = True
     scores: ClassVar[Scores | None] = "sigmoid"
 
-    def __call__(self, batch: Pass) -> Float[Tensor, ""]:
+    def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         return binary_distillation(batch.logits, batch.old_outputs.logits)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cssegcore.core.precision import at_least_float32
 from cssegcore.core.types import BACKGROUND, IGNORE, Scores
-from cssegcore.method.losses._base import Loss, Pass
+from cssegcore.method.losses._base import Loss, LossInputs
 from cssegcore.method.losses.bce import yes_or_no
 
 Answers = Literal["old", "annotated"]
@@ -65,8 +65,8 @@ class MixedCrossEntropy(Loss):
 
     needs_old: ClassVar[bool] = True
     scores: ClassVar[Scores | None] = "sigmoid"
-    reads_labels: ClassVar[bool] = True
+    is_supervised: ClassVar[bool] = True
 
-    def __call__(self, batch: Pass) -> Float[Tensor, ""]:
+    def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         old = batch.old_outputs.logits
         return mixed_cross_entropy(batch.logits, old, batch.labels, self.background)

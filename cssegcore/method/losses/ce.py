@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cssegcore.core.types import IGNORE, Scores
-from cssegcore.method.losses._base import Average, Averaged, Pass
+from cssegcore.method.losses._base import Average, Averaged, LossInputs
 
 
 def cross_entropy(
@@ -31,7 +31,7 @@ class CrossEntropy(Averaged):
     """`cross_entropy` as a term."""
 
     scores: ClassVar[Scores | None] = "softmax"
-    reads_labels: ClassVar[bool] = True
+    is_supervised: ClassVar[bool] = True
 
-    def __call__(self, batch: Pass) -> Float[Tensor, ""]:
+    def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         return cross_entropy(batch.logits, batch.labels, self.average)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cssegcore.core.precision import at_least_float32
-from cssegcore.method.losses._base import Loss, Pass
+from cssegcore.method.losses._base import Loss, LossInputs
 
 
 def feature_mse(
@@ -28,7 +28,7 @@ class FeatureMSE(Loss):
     """`feature_mse` of the backbone's last stage, after its activation. Published weight: 100."""
 
     needs_old: ClassVar[bool] = True
-    features_only: ClassVar[bool] = True
+    acts_on_features: ClassVar[bool] = True
 
-    def __call__(self, batch: Pass) -> Float[Tensor, ""]:
+    def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         return feature_mse(batch.new.features.body, batch.old_outputs.features.body)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cssegcore.core.precision import at_least_float32
 from cssegcore.core.types import Scores
-from cssegcore.method.losses._base import Loss, Pass
+from cssegcore.method.losses._base import Loss, LossInputs
 
 
 def distillation(
@@ -51,5 +51,5 @@ class Distillation(Loss):
         if not 0 < self.alpha < float("inf"):
             raise ValueError(f"`alpha` must be a finite number > 0, got {self.alpha}")
 
-    def __call__(self, batch: Pass) -> Float[Tensor, ""]:
+    def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         return distillation(batch.logits, batch.old_outputs.logits, self.alpha)

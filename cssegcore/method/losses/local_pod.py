@@ -17,7 +17,7 @@ from torch import Tensor
 from cssegcore.core.errors import InputError
 from cssegcore.core.precision import at_least_float32
 from cssegcore.core.types import BACKGROUND
-from cssegcore.method.losses._base import Loss, Pass
+from cssegcore.method.losses._base import Loss, LossInputs
 
 Merge = Literal["sum", "trim"]
 """What becomes of new classes' scores: added to the background's, or left out."""
@@ -153,7 +153,7 @@ class LocalPod(Loss):
     scales: tuple[int, ...] = (1, 2, 4)
 
     needs_old: ClassVar[bool] = True
-    background_first: ClassVar[bool] = True
+    expects_background_at_0: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -165,7 +165,7 @@ class LocalPod(Loss):
         if min(self.scales, default=0) < 1:
             raise ValueError(f"`scales` must be one or more numbers >= 1, got {self.scales}")
 
-    def __call__(self, batch: Pass) -> Float[Tensor, ""]:
+    def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         old, new = (
             (*outputs.features.taps, outputs.features.top, outputs.small)
             for outputs in (batch.old_outputs, batch.new)

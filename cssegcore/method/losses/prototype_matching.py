@@ -16,10 +16,10 @@ from cssegcore.method._class_features import (
     Gather,
     class_distances,
     class_means,
-    nearest,
+    nearest_labels,
     released_gather,
 )
-from cssegcore.method.losses._base import Loss, Pass
+from cssegcore.method.losses._base import Loss, LossInputs
 
 Average = Literal["classes", "pixels"]
 
@@ -35,10 +35,10 @@ def old_classes(
     Where the annotation says background it is the old model's best, without any threshold.
     Sequential labels say it themselves.
     """
-    labels, k = nearest(annotated, size), old_logits.shape[1]
+    labels, k = nearest_labels(annotated, size), old_logits.shape[1]
     if sequential:
         return torch.where(labels < k, labels, BACKGROUND)
-    return torch.where(labels == BACKGROUND, nearest(old_logits, size).argmax(1), BACKGROUND)
+    return torch.where(labels == BACKGROUND, nearest_labels(old_logits, size).argmax(1), BACKGROUND)
 
 
 def prototype_matching(
@@ -92,12 +92,12 @@ class PrototypeMatching(Loss):
 
     needs_old: ClassVar[bool] = True
     statistic: ClassVar[str] = "prototypes"
-    background_first: ClassVar[bool] = True
+    expects_background_at_0: ClassVar[bool] = True
     needs_new_classes: ClassVar[bool] = True
-    features_only: ClassVar[bool] = True
+    acts_on_features: ClassVar[bool] = True
     whole_batch: ClassVar[bool] = True
 
-    def __call__(self, batch: Pass) -> Float[Tensor, ""]:
+    def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         body, old = batch.new.features.body, batch.old_outputs.logits
         size = body.shape[2], body.shape[3]
         labels = old_classes(batch.annotated, old, size, self.setting == "sequential")

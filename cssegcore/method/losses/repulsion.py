@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cssegcore.method._class_features import Gather, class_means, nearest, released_gather
-from cssegcore.method.losses._base import Loss, Pass
+from cssegcore.method._class_features import Gather, class_means, nearest_labels, released_gather
+from cssegcore.method.losses._base import Loss, LossInputs
 
 RESOLUTION = 8
 """Two means closer than this many rounding errors of theirs are one point."""
@@ -68,10 +68,10 @@ class Repulsion(Loss):
 
     gather: Gather = "intended"
 
-    features_only: ClassVar[bool] = True
+    acts_on_features: ClassVar[bool] = True
     whole_batch: ClassVar[bool] = True
 
-    def __call__(self, batch: Pass) -> Float[Tensor, ""]:
+    def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         body = batch.new.features.body
-        labels = nearest(batch.annotated, (body.shape[2], body.shape[3]))
+        labels = nearest_labels(batch.annotated, (body.shape[2], body.shape[3]))
         return repulsion(body, labels, batch.logits.shape[1], self.gather)

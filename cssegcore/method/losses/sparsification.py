@@ -13,8 +13,8 @@ from torch import Tensor
 
 from cssegcore.core.precision import at_least_float32
 from cssegcore.core.types import BACKGROUND, IGNORE
-from cssegcore.method._class_features import nearest
-from cssegcore.method.losses._base import Loss, Pass
+from cssegcore.method._class_features import nearest_labels
+from cssegcore.method.losses._base import Loss, LossInputs
 
 EPSILON = 1e-15
 """What the released code adds to its denominators."""
@@ -62,10 +62,10 @@ def _class_maxima(
 class Sparsification(Loss):
     """`sparsification` as a term. The published weight is 1e-3."""
 
-    features_only: ClassVar[bool] = True
+    acts_on_features: ClassVar[bool] = True
     whole_batch: ClassVar[bool] = True
 
-    def __call__(self, batch: Pass) -> Float[Tensor, ""]:
+    def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         body = batch.new.features.body
-        labels = nearest(batch.annotated, (body.shape[2], body.shape[3]))
+        labels = nearest_labels(batch.annotated, (body.shape[2], body.shape[3]))
         return sparsification(body, labels)

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cssegcore.core.types import BACKGROUND, IGNORE, Scores
-from cssegcore.method.losses._base import Average, Averaged, Pass
+from cssegcore.method.losses._base import Average, Averaged, LossInputs
 from cssegcore.method.losses.ce import cross_entropy
 
 
@@ -50,9 +50,9 @@ class UnbiasedCrossEntropy(Averaged):
     """`unbiased_cross_entropy` as a term."""
 
     scores: ClassVar[Scores | None] = "softmax"
-    reads_labels: ClassVar[bool] = True
-    background_first: ClassVar[bool] = True
+    is_supervised: ClassVar[bool] = True
+    expects_background_at_0: ClassVar[bool] = True
     needs_new_classes: ClassVar[bool] = True
 
-    def __call__(self, batch: Pass) -> Float[Tensor, ""]:
+    def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         return unbiased_cross_entropy(batch.logits, batch.labels, batch.num_old, self.average)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cssegcore.core.types import Scores
-from cssegcore.method.losses._base import Loss, Pass
+from cssegcore.method.losses._base import Loss, LossInputs
 
 
 def unbiased_distillation(
@@ -51,7 +51,7 @@ class UnbiasedDistillation(Loss):
 
     needs_old: ClassVar[bool] = True
     scores: ClassVar[Scores | None] = "softmax"
-    background_first: ClassVar[bool] = True
+    expects_background_at_0: ClassVar[bool] = True
     needs_new_classes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -59,5 +59,5 @@ class UnbiasedDistillation(Loss):
         if not 0 < self.alpha < float("inf"):
             raise ValueError(f"`alpha` must be a finite number > 0, got {self.alpha}")
 
-    def __call__(self, batch: Pass) -> Float[Tensor, ""]:
+    def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         return unbiased_distillation(batch.logits, batch.old_outputs.logits, self.alpha)

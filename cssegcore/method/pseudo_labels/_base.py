@@ -12,7 +12,7 @@ from cssegcore.scenario.scenario import StepList
 
 
 @dataclass(frozen=True)
-class Task:
+class LabelRequest:
     """What to label.
 
     Attributes:
@@ -34,14 +34,15 @@ class PseudoLabels(abc.ABC):
 
     Attributes:
         scores: How it reads the previous model's logits; None if it reads none.
-        background_first: Whether it takes output 0 for the background, not the unknown class.
+        expects_background_at_0: Whether it takes output 0 for the background, not the unknown
+            class.
     """
 
     scores: ClassVar[Scores | None] = None
-    background_first: ClassVar[bool] = False
+    expects_background_at_0: ClassVar[bool] = False
 
     @abc.abstractmethod
-    def write(self, out: Path, task: Task) -> None:
+    def write(self, out: Path, request: LabelRequest) -> None:
         """Writes `LIST/NAME.png` and `manifest.json` below `out`.
 
         A label image holds what the step trains on, at the photograph's size: 0 background, 1.. the

@@ -13,7 +13,7 @@ from cssegcore.core.files import replacing, write_json
 from cssegcore.core.palette import save_labels
 from cssegcore.core.types import BACKGROUND
 from cssegcore.data.batches import Images
-from cssegcore.method.pseudo_labels._base import Task
+from cssegcore.method.pseudo_labels._base import LabelRequest
 from cssegcore.models.checkpoint import load
 from cssegcore.runtime.device import choose_device
 
@@ -48,24 +48,26 @@ class Writer:
         total: Number of classes, those of this step included.
     """
 
-    def __init__(self, out: Path, task: Task, batch_size: int) -> None:
+    def __init__(self, out: Path, request: LabelRequest, batch_size: int) -> None:
         """Loads the previous model and the photographs of all lists.
 
         Args:
             out: Folder of the label images and the manifest.
-            task: What to label.
+            request: What to label.
             batch_size: Photographs at a time; only those of one size share a batch.
 
         Raises:
             InputError: The model or a photograph cannot be read.
         """
-        classes = task.lists["train"].classes
+        classes = request.lists["train"].classes
         self.known = [name for step in classes[:-1] for name in step]
         self.total = len(self.known) + len(classes[-1])
-        self._out, self._task, self._batch_size = out, task, batch_size
+        self._out, self._task, self._batch_size = out, request, batch_size
         self._device = choose_device()
-        self._segmenter = load(task.model, self._device).segmenter
-        self._images = {key: Images(task.dataset, chosen) for key, chosen in task.lists.items()}
+        self._segmenter = load(request.model, self._device).segmenter
+        self._images = {
+            key: Images(request.dataset, chosen) for key, chosen in request.lists.items()
+        }
 
     def predictions(
         self, which: str

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cssegcore.core.precision import at_least_float32
 from cssegcore.core.types import BACKGROUND, IGNORE, Scores
-from cssegcore.method.pseudo_labels._base import PseudoLabels, Task
+from cssegcore.method.pseudo_labels._base import LabelRequest, PseudoLabels
 from cssegcore.method.pseudo_labels._writing import Ruling, Writer
 
 Rule = Literal["released", "median"]
@@ -63,7 +63,7 @@ def histogram(
     """Counts the pixels `counted` by predicted class and by score, in equal bins of [0, 1]."""
     classes, bins = shape
     of = (bins * uncertainty).long().clamp(0, bins - 1)
-    # the others get a cell of their own, as gathering those counted would cost more
+    # the others get a cell of their own, as accumulator those counted would cost more
     cells = torch.where(counted, predicted * bins + of, classes * bins)
     return torch.bincount(cells.flatten(), minlength=classes * bins + 1)[:-1].reshape(classes, bins)
 
@@ -157,7 +157,7 @@ class Entropy(PseudoLabels):
     batch_size: int = 4
 
     scores: ClassVar[Scores | None] = "softmax"
-    background_first: ClassVar[bool] = True
+    expects_background_at_0: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold < float("inf"):
@@ -165,8 +165,8 @@ class Entropy(PseudoLabels):
         if self.batch_size < 1:
             raise ValueError(f"`batch_size` must be >= 1, got {self.batch_size}")
 
-    def write(self, out: Path, task: Task) -> None:
-        writer = Writer(out, task, self.batch_size)
+    def write(self, out: Path, request: LabelRequest) -> None:
+        writer = Writer(out, request, self.batch_size)
         unit = entropy_unit(len(writer.known), writer.total, self.rule)
         thresholds = self.thresholds(writer, unit)
 

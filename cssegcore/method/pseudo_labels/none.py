@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import final
 
 from cssegcore.core.files import write_json
-from cssegcore.method.pseudo_labels._base import PseudoLabels, Task
+from cssegcore.method.pseudo_labels._base import LabelRequest, PseudoLabels
 
 
 @final
@@ -13,6 +13,6 @@ from cssegcore.method.pseudo_labels._base import PseudoLabels, Task
 class AsAnnotated(PseudoLabels):
     """Labels nothing."""
 
-    def write(self, out: Path, task: Task) -> None:
-        del task
+    def write(self, out: Path, request: LabelRequest) -> None:
+        del request
         write_json(out / "manifest.json", {"images": {}})

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cssegcore.core.types import Scores
-from cssegcore.method._confident_labels import check_threshold, completed
-from cssegcore.method.pseudo_labels._base import PseudoLabels, Task
+from cssegcore.method._confident_labels import check_threshold, complete_labels
+from cssegcore.method.pseudo_labels._base import LabelRequest, PseudoLabels
 from cssegcore.method.pseudo_labels._writing import Ruling, Writer
 
 
@@ -37,13 +37,13 @@ class Sigmoid(PseudoLabels):
         if self.batch_size < 1:
             raise ValueError(f"`batch_size` must be >= 1, got {self.batch_size}")
 
-    def write(self, out: Path, task: Task) -> None:
-        writer = Writer(out, task, self.batch_size)
+    def write(self, out: Path, request: LabelRequest) -> None:
+        writer = Writer(out, request, self.batch_size)
         known = len(writer.known)
 
         def rule(old_logits: Float[Tensor, "b k h w"], labels: Int[Tensor, "b h w"]) -> Ruling:
             background = old_logits.shape[1] - known  # 1 if the unknown class is before it
-            sure = completed(old_logits, labels, self.threshold, background, "sigmoid")
+            sure = complete_labels(old_logits, labels, self.threshold, background, "sigmoid")
             return Ruling(sure, old_logits.argmax(1) - background, sure != labels)
 
         writer.write(rule, [None] + [self.threshold] * (known - 1))

@@ -15,7 +15,7 @@ Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
 
 @dataclass(frozen=True)
-class Task:
+class ExemplarRequest:
     """The moment before a step, when exemplars are chosen.
 
     Attributes:
@@ -72,26 +72,28 @@ class Replay:
     of their own, and those terms are all that is asked of them.
 
     Attributes:
-        remembers: Whether it keeps photographs of the dataset.
-        synthesizes: Whether it makes images.
+        selects_exemplars: Whether it keeps photographs of the dataset.
+        generates: Whether it makes images.
         scores: How it reads the previous model's logits; None if it reads none.
         share: Share of the images of an iteration that are replayed.
         size: Number of the dataset's photographs it keeps.
         moves_statistics: Whether replayed batches of their own move the running statistics that
             photographs meet in the test.
-        shifted: Whether replayed labels go through the rule for the unknown class like all others.
-        rehearsal: Numbers that a training reads and neither `remember` nor `synthesize`.
+        uses_unknown_class: Whether replayed labels go through the rule for the unknown class like
+            all others.
+        training_only: Numbers that a training reads and neither `select_exemplars` nor
+            `synthesize`.
         terms: Recipes of losses over batches of replayed samples, by name.
     """
 
-    remembers: ClassVar[bool] = False
-    synthesizes: ClassVar[bool] = False
+    selects_exemplars: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
     scores: ClassVar[Scores | None] = None
-    rehearsal: ClassVar[tuple[str, ...]] = ()
+    training_only: ClassVar[tuple[str, ...]] = ()
     share: float = 0.0
     size: int = 0
     moves_statistics: bool = True
-    shifted: bool = True
+    uses_unknown_class: bool = True
 
     @property
     def terms(self) -> Mapping[str, dict[str, object]]:
@@ -106,25 +108,25 @@ class Replay:
         """
         return
 
-    def making(self, recipe: Mapping[str, object]) -> dict[str, object]:
+    def stage_parameters(self, recipe: Mapping[str, object]) -> dict[str, object]:
         """Returns what of the part's recipe determines what its stages leave.
 
         Raises:
             InputError: It names a file that cannot be read.
         """
-        return {key: value for key, value in recipe.items() if key not in self.rehearsal}
+        return {key: value for key, value in recipe.items() if key not in self.training_only}
 
-    def remember(self, out: Path, task: Task) -> None:
+    def select_exemplars(self, out: Path, request: ExemplarRequest) -> None:
         """Writes `manifest.json` below `out` and, if it keeps photographs, `list.json`.
 
         `list.json` is a `StepList` for the step to come: its `classes` and `raw`, and every class
         seen so far, the new ones included, in `visible`. The manifest has the names (`images`) and,
         if any are kept, how many were chosen for each class (`classes`).
         """
-        del task
+        del request
         write_json(out / "manifest.json", {"images": []})
 
-    def synthesize(self, out: Path, task: Synthesis) -> None:
+    def synthesize(self, out: Path, request: Synthesis) -> None:
         """Writes `manifest.json` below `out` and, if it makes images, those and `list.json`."""
-        del task
+        del request
         write_json(out / "manifest.json", {"images": []})

@@ -34,7 +34,7 @@ LEAST_OBJECT = 64
 """Pixels of the smallest object that is transplanted."""
 
 
-def synthesize(out: Path, how: "DeepInversion", task: Synthesis) -> None:
+def synthesize(out: Path, how: "DeepInversion", request: Synthesis) -> None:
     """Writes the images of all classes that the previous model knows; see `store` for the files.
 
     Those of earlier steps are taken over as they are; those of the classes that the previous model
@@ -44,20 +44,20 @@ def synthesize(out: Path, how: "DeepInversion", task: Synthesis) -> None:
     Raises:
         InputError: The model cannot be inverted, or student or verifier know other classes.
     """
-    session = _Session(how, task)
+    session = _Session(how, request)
     made = session.run()
-    shutil.copytree(task.kept, out, dirs_exist_ok=True)
-    before = read_manifest(task.kept)
-    had = store.opened(task.kept)
+    shutil.copytree(request.kept, out, dirs_exist_ok=True)
+    before = read_manifest(request.kept)
+    had = store.opened(request.kept)
     images = [
         *(had.image_list.images if had else []),
         *(store.write(out, one) for one in made.images),
     ]
-    model = store.maker(out, session.step)
+    model = store.teacher(out, session.step)
     model.parent.mkdir(exist_ok=True)
-    shutil.copy(task.model, model)  # DVC's cache holds it once
+    shutil.copy(request.model, model)  # DVC's cache holds it once
     known = session.segmenter.outputs
-    store.listed(task.current, known, images).write(out / store.LIST)
+    store.listed(request.current, known, images).write(out / store.LIST)
     write_rows(out / "curves" / f"{session.step}.csv", made.rows)
     sheet.save(out / "sheets" / f"{session.step}.png", made.by_class)
     steps = [*before.get("steps", []), made.statistics]
@@ -85,9 +85,9 @@ class _Batch:
 class _Session:
     """One model's inversion."""
 
-    def __init__(self, how: "DeepInversion", task: Synthesis) -> None:
-        self._how, self._task, self._device = how, task, choose_device()
-        loaded = load(task.model, self._device)
+    def __init__(self, how: "DeepInversion", request: Synthesis) -> None:
+        self._how, self._task, self._device = how, request, choose_device()
+        loaded = load(request.model, self._device)
         self.segmenter, self.step = loaded.segmenter, loaded.model.step
         self.segmenter.to(memory_format=torch.channels_last)
         self._names = [name for names in loaded.model.classes for name in names]
@@ -97,7 +97,7 @@ class _Session:
         self._student = self._other(how.student, "student")
         self._verifier = self._other(how.verifier, "verifier")
         views = build_part(
-            "cssegcore.data.augmentation", Augmentation, task.augmentation, "augmentation"
+            "cssegcore.data.augmentation", Augmentation, request.augmentation, "augmentation"
         )
         self._views, self._size = views, views.size
         how.check_size(self._size)
@@ -239,19 +239,19 @@ class _Session:
     def _outlines(self) -> layouts.Shapes:
         if self._how.inversion.layouts == "procedural":
             return layouts.procedural
-        task = self._task
-        rng = np.random.default_rng([task.seed, task.current.index])
+        request = self._task
+        rng = np.random.default_rng([request.seed, request.current.index])
         image_list = self._some(200, rng)
         table, first = image_list.label_table(), sum(map(len, image_list.classes[:-1]))
         new = range(first, first + len(image_list.classes[-1]))
         masks = [
             mask
             for name in image_list.names
-            for mask in layouts.components(table[task.dataset.label(name)], new, LEAST_OBJECT)
+            for mask in layouts.components(table[request.dataset.label(name)], new, LEAST_OBJECT)
         ]
         if not masks:
             raise InputError(
-                f"no object of {LEAST_OBJECT} pixels or more is annotated for {task.current.step},"
+                f"no object of {LEAST_OBJECT} pixels or more is annotated for {request.current.step},"
                 " so there is none to transplant: set `method.replay.inversion.layouts` to"
                 " procedural."
             )

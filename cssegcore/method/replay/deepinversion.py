@@ -59,8 +59,8 @@ class DeepInversion(Replay):
     verifier: str = ""
     inversion: Settings = dataclasses.field(default_factory=Settings)
 
-    synthesizes: ClassVar[bool] = True
-    rehearsal: ClassVar[tuple[str, ...]] = ("share", "labels", "weight", "moves_statistics")
+    generates: ClassVar[bool] = True
+    training_only: ClassVar[tuple[str, ...]] = ("share", "labels", "weight", "moves_statistics")
     scores: ClassVar[Scores | None] = "softmax"
 
     def __post_init__(self) -> None:
@@ -86,8 +86,8 @@ class DeepInversion(Replay):
     def terms(self) -> Mapping[str, dict[str, object]]:
         recipes: dict[str, dict[str, object]] = {
             "hard": {"part": "ce", "average": "labelled"},
-            "soft": {"part": "maker_kd"},
-            "logits": {"part": "maker_mse"},
+            "soft": {"part": "teacher_kd"},
+            "logits": {"part": "teacher_mse"},
         }
         return {"replayed": recipes[self.labels] | {"weight": self.weight}}
 
@@ -99,15 +99,15 @@ class DeepInversion(Replay):
                 " smallest that `method.replay.inversion` can draw: set it to that or more."
             )
 
-    def making(self, recipe: Mapping[str, object]) -> dict[str, object]:
+    def stage_parameters(self, recipe: Mapping[str, object]) -> dict[str, object]:
         files = {f"method.replay.{role}": getattr(self, role) for role in ("student", "verifier")}
         found = {key: _digest(key, Path(name)) for key, name in files.items() if name}
-        return super().making(recipe) | found
+        return super().stage_parameters(recipe) | found
 
-    def synthesize(self, out: Path, task: Synthesis) -> None:
+    def synthesize(self, out: Path, request: Synthesis) -> None:
         from cssegcore.method.replay._synthesis import synthesize  # slow: torch
 
-        synthesize(out, self, task)
+        synthesize(out, self, request)
 
 
 def _digest(key: str, path: Path) -> str:

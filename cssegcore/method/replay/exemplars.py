@@ -16,7 +16,7 @@ from jaxtyping import Bool, Int, UInt8
 
 from cssegcore.core.files import write_json
 from cssegcore.core.types import BACKGROUND, Scores
-from cssegcore.method.replay._base import Replay, Task
+from cssegcore.method.replay._base import ExemplarRequest, Replay
 from cssegcore.scenario.scenario import StepList
 
 
@@ -98,10 +98,10 @@ class Exemplars(Replay):
     threshold: float = 0.7
     batch_size: int = 4
     labels: Literal["shifted", "released"] = "shifted"
-    shifted: bool = dataclasses.field(init=False)
+    uses_unknown_class: bool = dataclasses.field(init=False)
 
-    remembers: ClassVar[bool] = True
-    rehearsal: ClassVar[tuple[str, ...]] = ("share", "labels")
+    selects_exemplars: ClassVar[bool] = True
+    training_only: ClassVar[tuple[str, ...]] = ("share", "labels")
     scores: ClassVar[Scores | None] = "sigmoid"
 
     def __post_init__(self) -> None:
@@ -112,24 +112,24 @@ class Exemplars(Replay):
             raise ValueError(f"`share` must lie in (0, 1), got {self.share}")
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"`threshold` must lie in [0, 1], got {self.threshold}")
-        object.__setattr__(self, "shifted", self.labels == "shifted")
+        object.__setattr__(self, "uses_unknown_class", self.labels == "shifted")
 
-    def remember(self, out: Path, task: Task) -> None:
-        kept = task.kept or dataclasses.replace(task.finished, images=[])
+    def select_exemplars(self, out: Path, request: ExemplarRequest) -> None:
+        kept = request.kept or dataclasses.replace(request.finished, images=[])
         there = set(kept.names)
-        new = [image for image in task.finished.images if image[0] not in there]
-        finished = dataclasses.replace(task.finished, images=new)
+        new = [image for image in request.finished.images if image[0] not in there]
+        finished = dataclasses.replace(request.finished, images=new)
         classes = [name for step in finished.classes for name in step]
 
         look = self._completed if finished.index else _annotated
-        rows = [*_annotated(task, kept, len(classes)), *look(task, finished, len(classes))]
+        rows = [*_annotated(request, kept, len(classes)), *look(request, finished, len(classes))]
         shown, candidates = np.stack(rows), kept.images + new
-        image_list = choose(shown, self.size, *orders(len(candidates), len(classes), task.seed))
+        image_list = choose(shown, self.size, *orders(len(candidates), len(classes), request.seed))
         images = [
             candidates[at] for at in sorted(at for group in image_list.values() for at in group)
         ]
-        seen = [raw for step in task.current.raw for raw in step if raw != BACKGROUND]
-        memory = dataclasses.replace(task.current, visible=sorted(seen), images=images)
+        seen = [raw for step in request.current.raw for raw in step if raw != BACKGROUND]
+        memory = dataclasses.replace(request.current, visible=sorted(seen), images=images)
         memory.write(out / "list.json")
         counts = [
             {"class": classes[c], "chosen": len(group), "candidates": int(shown[:, c].sum())}
@@ -139,29 +139,33 @@ class Exemplars(Replay):
         write_json(out / "manifest.json", manifest)
 
     def _completed(
-        self, task: Task, image_list: StepList, known: int
+        self, request: ExemplarRequest, image_list: StepList, known: int
     ) -> Iterator[Bool[np.ndarray, " c"]]:
         # here, not above: all else reads no model and pays for no torch
         import torch
 
         from cssegcore.data.batches import Images
-        from cssegcore.method._confident_labels import completed
+        from cssegcore.method._confident_labels import complete_labels
         from cssegcore.models.checkpoint import load
         from cssegcore.runtime.device import choose_device
 
         device = choose_device()
-        segmenter = load(task.model, device).segmenter
+        segmenter = load(request.model, device).segmenter
         background = 0 if segmenter.unknown is None else 1
-        images = Images(task.dataset, image_list)
-        for _, batch in task.progress(images.whole(self.batch_size, device), len(images)):
+        images = Images(request.dataset, image_list)
+        for _, batch in request.progress(images.whole(self.batch_size, device), len(images)):
             with torch.inference_mode():
                 logits = segmenter(batch.images).logits
-                labels = completed(logits, batch.labels, self.threshold, background, "sigmoid")
+                labels = complete_labels(
+                    logits, batch.labels, self.threshold, background, "sigmoid"
+                )
             yield from (contains(image, known) for image in labels.byte().cpu().numpy())
 
 
-def _annotated(task: Task, image_list: StepList, known: int) -> Iterator[Bool[np.ndarray, " c"]]:
-    table, dataset = image_list.label_table(), task.dataset
+def _annotated(
+    request: ExemplarRequest, image_list: StepList, known: int
+) -> Iterator[Bool[np.ndarray, " c"]]:
+    table, dataset = image_list.label_table(), request.dataset
     with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
         rows = pool.map(lambda name: contains(table[dataset.label(name)], known), image_list.names)
-        yield from task.progress(rows, len(image_list.names))
+        yield from request.progress(rows, len(image_list.names))

@@ -1,4 +1,4 @@
-"""A statistic (the part) and its gathering (what runs during one training)."""
+"""A statistic (the part) and its accumulator (what runs during one training)."""
 
 import abc
 import dataclasses
@@ -14,8 +14,8 @@ Tensors = Mapping[str, Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
-class Scene:
-    """The training that a gathering is for.
+class StatisticContext:
+    """The training that a accumulator is for.
 
     Attributes:
         index: Place of the step, 0 the base.
@@ -23,7 +23,7 @@ class Scene:
         outputs: Outputs c of the network.
         num_old: Outputs k of the old model; 1 without one.
         depth: Channels n of `Features.body`.
-        before: What the step before saved (`Gathering.result`), on the training's device; none in
+        before: What the step before saved (`Accumulator.result`), on the training's device; none in
             a step that starts afresh.
     """
 
@@ -35,7 +35,7 @@ class Scene:
     before: Tensors | None
 
 
-class Gathering(abc.ABC):
+class Accumulator(abc.ABC):
     """Sees every iteration of one training. Its tensors carry no gradient.
 
     Attributes:
@@ -44,7 +44,7 @@ class Gathering(abc.ABC):
 
     before: Tensors
 
-    def see_batch(self, outputs: Outputs, labels: Int[Tensor, "b h w"]) -> None:
+    def update_batch(self, outputs: Outputs, labels: Int[Tensor, "b h w"]) -> None:
         """Called after the forward pass, before the losses of that batch; by default does nothing.
 
         Args:
@@ -53,7 +53,7 @@ class Gathering(abc.ABC):
         """
         return
 
-    def see_gradients(self) -> None:
+    def update_gradients(self) -> None:
         """Called when the weights hold the gradients of all losses but the penalties, unclipped."""
         return
 
@@ -75,9 +75,9 @@ class Statistic(abc.ABC):
     """The numbers of a statistic; the dataclass of a part."""
 
     @abc.abstractmethod
-    def begin(self, scene: Scene) -> Gathering:
+    def start(self, context: StatisticContext) -> Accumulator:
         """Starts to gather.
 
         Raises:
-            InputError: `scene.before` does not fit the network.
+            InputError: `context.before` does not fit the network.
         """

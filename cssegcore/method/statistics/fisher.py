@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from cssegcore.method.statistics._base import Gathering, Scene, Statistic, Tensors
+from cssegcore.method.statistics._base import Accumulator, Statistic, StatisticContext, Tensors
 from cssegcore.method.statistics._weights import carried, gradients, restore
 
 FRESH = 1.0
@@ -49,18 +49,18 @@ class Fisher(Statistic):
         if not 0 < self.decay <= 1:
             raise ValueError(f"`decay` must lie in (0, 1], got {self.decay}")
 
-    def begin(self, scene: Scene) -> Gathering:
-        return _Gathering(scene, self.decay)
+    def start(self, context: StatisticContext) -> Accumulator:
+        return _Accumulator(context, self.decay)
 
 
-class _Gathering(Gathering):
-    def __init__(self, scene: Scene, decay: float) -> None:
-        self.before = scene.before or {}
-        self._weights = scene.weights
+class _Accumulator(Accumulator):
+    def __init__(self, context: StatisticContext, decay: float) -> None:
+        self.before = context.before or {}
+        self._weights = context.weights
         self._decay = decay
-        self._fisher = carried(scene.weights, self.before, FRESH)
+        self._fisher = carried(context.weights, self.before, FRESH)
 
-    def see_gradients(self) -> None:
+    def update_gradients(self) -> None:
         update_fisher(self._fisher, self._weights, self._decay)
 
     @property

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cssegcore.method.statistics._base import Gathering, Scene, Statistic, Tensors
+from cssegcore.method.statistics._base import Accumulator, Statistic, StatisticContext, Tensors
 from cssegcore.method.statistics._weights import carried, copies, gradients, named, restore
 
 EPS = 1e-20
@@ -37,21 +37,21 @@ class Path(Statistic):
     paper has the gradient at its start. Its damping ξ is 1e-20 here.
     """
 
-    def begin(self, scene: Scene) -> Gathering:
-        return _Gathering(scene)
+    def start(self, context: StatisticContext) -> Accumulator:
+        return _Accumulator(context)
 
 
-class _Gathering(Gathering):
-    def __init__(self, scene: Scene) -> None:
-        self.before = scene.before or {}
-        self._weights = scene.weights
-        self._earlier = carried(scene.weights, self.before, 0.0)
-        self._start = copies(scene.weights)
-        self._last = copies(scene.weights)
-        self._lowered = carried(scene.weights, {}, 0.0)
+class _Accumulator(Accumulator):
+    def __init__(self, context: StatisticContext) -> None:
+        self.before = context.before or {}
+        self._weights = context.weights
+        self._earlier = carried(context.weights, self.before, 0.0)
+        self._start = copies(context.weights)
+        self._last = copies(context.weights)
+        self._lowered = carried(context.weights, {}, 0.0)
 
     @torch.no_grad()
-    def see_gradients(self) -> None:
+    def update_gradients(self) -> None:
         for name, gradient in gradients(self._weights).items():
             weight, last = self._weights[name], self._last[name]
             self._lowered[name].addcmul_(gradient, last - weight)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.types import BACKGROUND, IGNORE
-from cssegcore.method._class_features import Gather, class_sums, nearest, released_gather
-from cssegcore.method.statistics._base import Gathering, Scene, Statistic, Tensors
+from cssegcore.method._class_features import Gather, class_sums, nearest_labels, released_gather
+from cssegcore.method.statistics._base import Accumulator, Statistic, StatisticContext, Tensors
 from cssegcore.models.outputs import Outputs
 
 Setting = Literal["overlapped", "disjoint", "sequential", "partitioned"]
@@ -78,25 +78,25 @@ class Prototypes(Statistic):
     gather: Gather = "intended"
     setting: Setting = "overlapped"
 
-    def begin(self, scene: Scene) -> Gathering:
-        return _Running(self, scene)
+    def start(self, context: StatisticContext) -> Accumulator:
+        return _Running(self, context)
 
 
-class _Running(Gathering):
-    def __init__(self, part: Prototypes, scene: Scene) -> None:
-        self._part, self._index = part, scene.index
-        self.before = scene.before or {}
-        device = next((w.device for w in scene.weights.values()), None)
-        self._means = torch.zeros(scene.outputs, scene.depth, device=device)
-        self._counts = torch.zeros(scene.outputs, dtype=torch.int64, device=device)
-        if scene.num_old > 1:
-            means, counts = _old_rows(self.before, scene)
-            self._means[: scene.num_old], self._counts[: scene.num_old] = means, counts
+class _Running(Accumulator):
+    def __init__(self, part: Prototypes, context: StatisticContext) -> None:
+        self._part, self._index = part, context.index
+        self.before = context.before or {}
+        device = next((w.device for w in context.weights.values()), None)
+        self._means = torch.zeros(context.outputs, context.depth, device=device)
+        self._counts = torch.zeros(context.outputs, dtype=torch.int64, device=device)
+        if context.num_old > 1:
+            means, counts = _old_rows(self.before, context)
+            self._means[: context.num_old], self._counts[: context.num_old] = means, counts
 
     @torch.no_grad()
-    def see_batch(self, outputs: Outputs, labels: Int[Tensor, "b h w"]) -> None:
+    def update_batch(self, outputs: Outputs, labels: Int[Tensor, "b h w"]) -> None:
         body = outputs.features.body
-        small = nearest(labels, (body.shape[2], body.shape[3]))
+        small = nearest_labels(labels, (body.shape[2], body.shape[3]))
         small = without_background(small, self._part.setting, self._index, self._part.gather)
         self._means, self._counts = update_prototypes(
             self._means, self._counts, body, small, self._part.gather
@@ -114,18 +114,18 @@ class _Running(Gathering):
         return self.state
 
 
-def _old_rows(before: Tensors, scene: Scene) -> tuple[Tensor, Tensor]:
+def _old_rows(before: Tensors, context: StatisticContext) -> tuple[Tensor, Tensor]:
     """Returns the means and counts of the old classes, or says why they do not fit."""
-    wanted = {"means": (scene.num_old, scene.depth), "counts": (scene.num_old,)}
+    wanted = {"means": (context.num_old, context.depth), "counts": (context.num_old,)}
     for name, shape in wanted.items():
         if name not in before:
             raise InputError(
-                f"Step {scene.index} needs the prototypes of {scene.num_old} old outputs, and the"
+                f"Step {context.index} needs the prototypes of {context.num_old} old outputs, and the"
                 f" step before saved none: list the part `prototypes` in `method.base.statistics`."
             )
         if before[name].shape != shape:
             raise InputError(
-                f"Step {scene.index} needs `{name}` of the old prototypes of shape {shape}, and the"
+                f"Step {context.index} needs `{name}` of the old prototypes of shape {shape}, and the"
                 f" step before saved {tuple(before[name].shape)}: train that step again."
             )
     return before["means"], before["counts"]

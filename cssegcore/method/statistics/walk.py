@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cssegcore.method.statistics._base import Gathering, Scene, Statistic, Tensors
+from cssegcore.method.statistics._base import Accumulator, Statistic, StatisticContext, Tensors
 from cssegcore.method.statistics._weights import carried, copies, gradients, named, restore
 from cssegcore.method.statistics.fisher import FRESH, update_fisher
 
@@ -49,21 +49,21 @@ class Walk(Statistic):
         if self.every < 1:
             raise ValueError(f"`every` must be at least 1, got {self.every}")
 
-    def begin(self, scene: Scene) -> Gathering:
-        return _Gathering(scene, self)
+    def start(self, context: StatisticContext) -> Accumulator:
+        return _Accumulator(context, self)
 
 
-class _Gathering(Gathering):
-    def __init__(self, scene: Scene, how: Walk) -> None:
-        self.before = scene.before or {}
-        self._weights = scene.weights
+class _Accumulator(Accumulator):
+    def __init__(self, context: StatisticContext, how: Walk) -> None:
+        self.before = context.before or {}
+        self._weights = context.weights
         self._how = how
-        self._fisher = carried(scene.weights, self.before, FRESH, "fisher/")
-        self._path = carried(scene.weights, {}, 0.0)
-        self._last = copies(scene.weights)
+        self._fisher = carried(context.weights, self.before, FRESH, "fisher/")
+        self._path = carried(context.weights, {}, 0.0)
+        self._last = copies(context.weights)
         self._seen = 0  # iterations; on the host, so that counting waits for no device
 
-    def see_gradients(self) -> None:
+    def update_gradients(self) -> None:
         if self._seen % self._how.every == 0:
             self._look()
         self._seen += 1

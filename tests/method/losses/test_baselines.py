@@ -11,7 +11,7 @@ from cssegcore.method.losses.bce_kd import BinaryDistillation, binary_distillati
 from cssegcore.method.losses.bce_mixed import MixedCrossEntropy, mixed_cross_entropy
 from cssegcore.method.losses.feature_mse import FeatureMSE, feature_mse
 from cssegcore.method.losses.kd import Distillation, distillation
-from tests.helpers.loss_inputs import ALL, OLD, make_pass, random_batch
+from tests.helpers.loss_inputs import ALL, OLD, make_inputs, random_batch
 
 HALVES = {
     "kd": Distillation(),
@@ -225,7 +225,7 @@ class TestFeatures:
         rng = torch.Generator().manual_seed(0)
         body, old_body = torch.randn(2, 2, 4, 3, 5, generator=rng).double()
         body.requires_grad_()
-        value = FeatureMSE()(make_pass(logits, labels, old, body=body, old_body=old_body))
+        value = FeatureMSE()(make_inputs(logits, labels, old, body=body, old_body=old_body))
         assert torch.equal(value, feature_mse(body, old_body))
         assert torch.autograd.grad(value, logits, allow_unused=True, retain_graph=True) == (None,)
         (grad,) = torch.autograd.grad(value, body)
@@ -253,7 +253,7 @@ def test_halves_are_widened_before_anything_is_computed(name):
     logits, old, labels = (t.detach() for t in random_batch(8))
     halves = [t.bfloat16() for t in (logits, old)]
     value, wide = (
-        HALVES[name](make_pass(z, labels, t)) for z, t in (halves, [h.double() for h in halves])
+        HALVES[name](make_inputs(z, labels, t)) for z, t in (halves, [h.double() for h in halves])
     )
     assert value.dtype == torch.float32
     assert value.item() == pytest.approx(wide.item(), rel=1e-6)
@@ -269,4 +269,4 @@ def test_mixed_targets_need_a_new_output():
 def test_what_compares_with_the_old_model_says_so(part):
     term = build_part("cssegcore.method.losses", Loss, {"part": part}, "x")
     assert term.needs_old
-    assert not term.background_first
+    assert not term.expects_background_at_0

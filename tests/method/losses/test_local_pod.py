@@ -6,7 +6,7 @@ import torch
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
-from cssegcore.method.losses import Loss, Pass
+from cssegcore.method.losses import Loss, LossInputs
 from cssegcore.method.losses.adaptive_ce import (
     AdaptiveCrossEntropy,
     accepted_share,
@@ -59,7 +59,7 @@ def batch_of(new_maps, old_maps, labels=None):
     new, old = outputs
     if labels is None:
         labels = torch.zeros(len(new.logits), *new.logits.shape[-2:], dtype=torch.int64)
-    return Pass(new, old, labels, labels, old.small.shape[1])
+    return LossInputs(new, old, labels, labels, old.small.shape[1])
 
 
 def layers(seed, b=2, h=8, w=8, k=OLD, c=ALL):
@@ -301,7 +301,7 @@ class TestAdaptiveCrossEntropy:
     def test_part_reads_both_kinds_of_labels(self):
         logits, annotated, labels = labelled(32)
         outputs = Outputs(logits, logits, Features((), logits, logits))
-        batch = Pass(outputs, None, labels, annotated, OLD)
+        batch = LossInputs(outputs, None, labels, annotated, OLD)
         expected = adaptive_cross_entropy(logits, labels, annotated, OLD, 0.9)
         assert torch.equal(AdaptiveCrossEntropy(min_factor=0.9)(batch), expected)
         assert not torch.equal(AdaptiveCrossEntropy()(batch), expected)

@@ -15,7 +15,7 @@ from cssegcore.method.losses.ce import CrossEntropy, cross_entropy
 from cssegcore.method.losses.kd import Distillation
 from cssegcore.method.losses.unbiased_ce import UnbiasedCrossEntropy, unbiased_cross_entropy
 from cssegcore.method.losses.unbiased_kd import UnbiasedDistillation, unbiased_distillation
-from tests.helpers.loss_inputs import ALL, OLD, make_pass, random_batch
+from tests.helpers.loss_inputs import ALL, OLD, make_inputs, random_batch
 
 
 def pixels(*shape):
@@ -146,7 +146,7 @@ class TestIdentities:
         term = UnbiasedDistillation()
         ignored = torch.full_like(labels, 255)
         assert torch.equal(
-            term(make_pass(logits, labels, old)), term(make_pass(logits, ignored, old))
+            term(make_inputs(logits, labels, old)), term(make_inputs(logits, ignored, old))
         )
 
     def test_a_constant_added_to_all_scores_changes_nothing(self):
@@ -181,9 +181,9 @@ def test_what_stands_in_ignored_pixels_does_not_matter(name, average):
     poisoned = logits.detach().clone()
     poisoned[(labels == 255)[:, None].expand_as(logits)] = 1e4
     poisoned.requires_grad_()
-    clean = term(make_pass(logits, labels, old))
-    assert torch.equal(term(make_pass(poisoned, labels, old)), clean)
-    (grad,) = torch.autograd.grad(term(make_pass(poisoned, labels, old)), poisoned)
+    clean = term(make_inputs(logits, labels, old))
+    assert torch.equal(term(make_inputs(poisoned, labels, old)), clean)
+    (grad,) = torch.autograd.grad(term(make_inputs(poisoned, labels, old)), poisoned)
     assert (grad[(labels == 255)[:, None].expand_as(grad)] == 0).all()
     assert (grad[(labels != 255)[:, None].expand_as(grad)] != 0).any()
 
@@ -192,7 +192,7 @@ def test_what_stands_in_ignored_pixels_does_not_matter(name, average):
 def test_gradients_fit_the_values(name):
     logits, old, labels = random_batch(9, h=2, w=2)
     assert torch.autograd.gradcheck(
-        lambda z: TERMS[name](make_pass(z, labels, old)), logits, raise_exception=True
+        lambda z: TERMS[name](make_inputs(z, labels, old)), logits, raise_exception=True
     )
 
 
@@ -217,7 +217,7 @@ class TestEdges:
         labels = torch.full((b, 3, 4), label)
         logits.requires_grad_()
         with torch.autocast("cpu", torch.bfloat16, enabled=amp):
-            value = TERMS[name](make_pass(logits, labels, old))
+            value = TERMS[name](make_inputs(logits, labels, old))
         (grad,) = torch.autograd.grad(value, logits)
         assert value.dtype == torch.float32
         assert value.isfinite()
@@ -227,7 +227,7 @@ class TestEdges:
     @pytest.mark.parametrize("name", TERMS)
     def test_autocast_costs_no_digits(self, name):
         logits, old, labels = (t.float() if t.is_floating_point() else t for t in random_batch(10))
-        seen = make_pass(logits, labels, old)
+        seen = make_inputs(logits, labels, old)
         with torch.autocast("cpu", torch.bfloat16):
             reduced = TERMS[name](seen)
         assert reduced.item() == pytest.approx(TERMS[name](seen).item(), rel=1e-6)
@@ -237,7 +237,7 @@ class TestEdges:
     def test_nothing_labelled_is_nothing_to_learn(self, name, average):
         logits, old, _ = random_batch(11)
         labels = torch.full((2, 4, 5), 255)
-        value = type(TERMS[name])(average=average)(make_pass(logits, labels, old))
+        value = type(TERMS[name])(average=average)(make_inputs(logits, labels, old))
         (grad,) = torch.autograd.grad(value, logits)
         assert value == 0
         assert (grad == 0).all()

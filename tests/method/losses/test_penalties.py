@@ -7,7 +7,7 @@ from torch.nn import Parameter
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
-from cssegcore.method.losses import Loss, Penalty, Weights
+from cssegcore.method.losses import Loss, Penalty, PenaltyInputs
 from cssegcore.method.losses._penalty import normalised
 
 SHAPES = {"a": (3, 2), "b": (4,), "still": (2,)}
@@ -21,7 +21,7 @@ def penalty(part, **numbers):
 
 def held(term, now, old, saved):
     """What a penalty says, as the engine asks it."""
-    return term(Weights(now, old, term.importance(saved)))
+    return term(PenaltyInputs(now, old, term.importance(saved)))
 
 
 def make_weights(shapes, seed=0):

@@ -6,8 +6,8 @@ import torch
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
-from cssegcore.method._class_features import class_distances, nearest, released_gather
-from cssegcore.method.losses import Loss, Pass
+from cssegcore.method._class_features import class_distances, nearest_labels, released_gather
+from cssegcore.method.losses import Loss, LossInputs
 from cssegcore.method.losses.attraction import Attraction, attraction
 from cssegcore.method.losses.prototype_matching import (
     PrototypeMatching,
@@ -166,7 +166,7 @@ class TestGoldenValues:
     LABELS = torch.tensor([0, 0, 0, 0, 4, 4, 4, 5, 5, 5, 0])[7 * torch.arange(32) % 11].reshape(
         2, 4, 4
     )
-    SMALL = nearest(LABELS, (2, 2))
+    SMALL = nearest_labels(LABELS, (2, 2))
 
     def test_labels(self):
         assert self.SMALL.tolist() == [[[0, 0], [0, 4]], [[0, 4], [0, 4]]]
@@ -237,8 +237,8 @@ class TestByHand:
 
     def test_nearest_takes_the_first_pixel_of_each_cell(self):
         labels = torch.arange(35).reshape(1, 5, 7)
-        assert nearest(labels, (2, 3)).tolist() == [[[0, 2, 4], [14, 16, 18]]]
-        assert torch.equal(nearest(labels, (5, 7)), labels)
+        assert nearest_labels(labels, (2, 3)).tolist() == [[[0, 2, 4], [14, 16, 18]]]
+        assert torch.equal(nearest_labels(labels, (5, 7)), labels)
 
 
 class TestOldClasses:
@@ -256,7 +256,7 @@ class TestOldClasses:
     def test_on_the_samples_of_the_arg_max(self):
         logits = torch.randn(2, 4, 9, 7, generator=torch.Generator().manual_seed(0))
         labels = torch.zeros(2, 9, 7, dtype=torch.int64)
-        expected = nearest(logits.argmax(1), (4, 3))
+        expected = nearest_labels(logits.argmax(1), (4, 3))
         assert torch.equal(old_classes(labels, logits, (4, 3)), expected)
 
 
@@ -359,7 +359,7 @@ def passed(body, labels, prototypes, old=OLD, seed=0):
     )
     none = torch.full_like(full, 255)  # pseudo-labels are none of these terms' business
     gathered = {"prototypes": {"means": prototypes}}
-    return Pass(
+    return LossInputs(
         outputs(body, logits), outputs(body.detach(), old_logits), none, full, old, gathered
     )
 

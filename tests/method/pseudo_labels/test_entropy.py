@@ -8,7 +8,7 @@ from PIL import Image
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import read_manifest
 from cssegcore.core.registry import build_part
-from cssegcore.method.pseudo_labels import PseudoLabels, Task
+from cssegcore.method.pseudo_labels import LabelRequest, PseudoLabels
 from cssegcore.method.pseudo_labels.entropy import (
     BINS,
     THRESHOLDS,
@@ -215,7 +215,7 @@ def previous(lists, tmp_path_factory):
 
 
 def write(lists, model, out, rule, step_lists):
-    task = Task(lists.dataset, step_lists, model, lambda batches, _: batches)
+    task = LabelRequest(lists.dataset, step_lists, model, lambda batches, _: batches)
     Entropy(rule=rule, batch_size=3).write(out, task)
     return read_manifest(out)
 

@@ -9,7 +9,7 @@ import torch
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
 from cssegcore.data.batches import Images
-from cssegcore.method.replay import Replay, Task
+from cssegcore.method.replay import ExemplarRequest, Replay
 from cssegcore.method.replay.exemplars import choose, contains, orders
 from cssegcore.models import checkpoint
 from cssegcore.scenario.scenario import StepList
@@ -127,7 +127,7 @@ def on_cpu(monkeypatch):
 
 def task(lists, to, kept=None, model=None, seed=1, seen=None):
     before = {"step1": "step0", "step2": "step1"}[to]
-    return Task(
+    return ExemplarRequest(
         dataset=lists.dataset,
         current=lists.of(to),
         finished=lists.of(before),
@@ -143,7 +143,7 @@ def remembered(out):
 
 
 def first_memory(tmp_path, lists):
-    part(size=3).remember(tmp_path / "first", task(lists, "step1"))
+    part(size=3).select_exemplars(tmp_path / "first", task(lists, "step1"))
     return remembered(tmp_path / "first")[0]
 
 
@@ -160,7 +160,7 @@ def annotated(name, visible):
 class TestAfterTheBaseStep:
     def test_the_annotation_alone_is_read(self, tmp_path, lists):
         seen = []
-        part(size=3).remember(tmp_path, task(lists, "step1", seen=seen))
+        part(size=3).select_exemplars(tmp_path, task(lists, "step1", seen=seen))
         memory, manifest = remembered(tmp_path)
         finished = lists.of("step0")
         shown = [annotated(name, [1, 2]) for name in finished.names]
@@ -189,14 +189,14 @@ class TestAfterTheBaseStep:
         for seed in range(6):
             for again in range(2):
                 out = tmp_path / f"{seed}-{again}"
-                part(size=2).remember(out, task(lists, "step1", seed=seed))
+                part(size=2).select_exemplars(out, task(lists, "step1", seed=seed))
             texts = {(tmp_path / f"{seed}-{a}" / "list.json").read_text() for a in range(2)}
             assert len(texts) == 1
             found |= texts
         assert len(found) > 1
 
     def test_a_memory_larger_than_the_dataset_keeps_all_and_says_so(self, tmp_path, lists):
-        part(size=50).remember(tmp_path, task(lists, "step1"))
+        part(size=50).select_exemplars(tmp_path, task(lists, "step1"))
         memory, manifest = remembered(tmp_path)
         assert memory.names == lists.of("step0").names == ["t0", "t1", "t4", "t5", "t7"]
         assert (manifest["wanted"], len(manifest["images"])) == (50, 5)
@@ -244,7 +244,7 @@ class TestAfterALaterStep:
         kept = first_memory(tmp_path, lists)
         shared = set(kept.names) & set(lists.of("step1").names)
         assert shared  # photographs of both lists
-        part(size=4, threshold=threshold).remember(
+        part(size=4, threshold=threshold).select_exemplars(
             tmp_path / "second", task(lists, "step2", kept, model)
         )
         memory, manifest = remembered(tmp_path / "second")
@@ -271,12 +271,12 @@ class TestAfterALaterStep:
         assert any(row[1] or row[2] for row in found.values())
 
     def test_without_a_memory_before(self, tmp_path, lists, model, on_cpu):
-        part(size=9).remember(tmp_path / "out", task(lists, "step2", None, model))
+        part(size=9).select_exemplars(tmp_path / "out", task(lists, "step2", None, model))
         assert remembered(tmp_path / "out")[0].names == lists.of("step1").names
 
     def test_when_all_of_the_step_is_kept_already(self, tmp_path, lists, model, on_cpu):
         kept = lists.of("step1", "seen")
-        part(size=2).remember(tmp_path / "out", task(lists, "step2", kept, model))
+        part(size=2).select_exemplars(tmp_path / "out", task(lists, "step2", kept, model))
         assert len(remembered(tmp_path / "out")[0].images) == 2
 
 
@@ -287,15 +287,15 @@ class TestPart:
 
     def test_photographs_are_kept_and_none_is_made(self):
         made = part()
-        assert (made.remembers, made.synthesizes, dict(made.terms)) == (True, False, {})
+        assert (made.selects_exemplars, made.generates, dict(made.terms)) == (True, False, {})
 
     def test_published_numbers(self):
         made = part()
         assert (made.size, made.share, made.threshold, made.scores) == (100, 0.5, 0.7, "sigmoid")
 
     def test_labels_are_shifted_but_for_the_released_defect(self):
-        assert part().shifted
-        assert not part(labels="released").shifted
+        assert part().uses_unknown_class
+        assert not part(labels="released").uses_unknown_class
 
     @pytest.mark.parametrize(
         ("key", "number"),
@@ -315,5 +315,5 @@ class TestPart:
     def test_keys(self):
         with pytest.raises(InputError, match=r"`x\.labels` must be one of shifted, released"):
             part(labels="fixed")
-        with pytest.raises(InputError, match=r"`x\.shifted` is not a key"):
+        with pytest.raises(InputError, match=r"`x\.uses_unknown_class` is not a key"):
             part(shifted=False)

@@ -4,7 +4,7 @@ import torch
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
-from cssegcore.method.statistics import Scene, Statistic
+from cssegcore.method.statistics import Statistic, StatisticContext
 from cssegcore.method.statistics.prototypes import Prototypes, update_prototypes, without_background
 from cssegcore.models.outputs import Features, Outputs
 
@@ -13,7 +13,7 @@ SETTINGS = ("overlapped", "disjoint", "sequential")
 
 
 def scene(index=0, outputs=4, num_old=1, before=None):
-    return Scene(index, {}, outputs, num_old, DEPTH, before)
+    return StatisticContext(index, {}, outputs, num_old, DEPTH, before)
 
 
 def batches(seed, count, classes, dtype=torch.float32):
@@ -45,10 +45,10 @@ def plain_means(seen, classes, left_out=(255,)):
     return means, counts
 
 
-def shown(gathering, seen):
+def shown(accumulator, seen):
     for outputs, labels in seen:
-        gathering.see_batch(outputs, labels)
-    return gathering
+        accumulator.update_batch(outputs, labels)
+    return accumulator
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -58,7 +58,7 @@ def test_the_mean_of_all_that_was_seen(setting, index, dtype):
     seen = list(batches(index, 5, 4, dtype))
     left_out = {"overlapped": {0}, "disjoint": {0} if index else set(), "sequential": set()}
     with torch.autocast("cpu", torch.bfloat16):
-        state = shown(Prototypes(setting=setting).begin(scene(index)), seen).state
+        state = shown(Prototypes(setting=setting).start(scene(index)), seen).state
     means, counts = plain_means(seen, 4, left_out[setting] | {255})
     assert state["means"].dtype == torch.float32
     assert state["means"].numpy() == pytest.approx(means, rel=1e-5)
@@ -68,9 +68,9 @@ def test_the_mean_of_all_that_was_seen(setting, index, dtype):
 
 
 def test_old_classes_go_on_and_new_ones_start():
-    first = shown(Prototypes(setting="sequential").begin(scene(outputs=3)), batches(0, 2, 3))
+    first = shown(Prototypes(setting="sequential").start(scene(outputs=3)), batches(0, 2, 3))
     saved = first.result()
-    second = Prototypes(setting="sequential").begin(scene(1, 5, 3, saved))
+    second = Prototypes(setting="sequential").start(scene(1, 5, 3, saved))
     assert torch.equal(second.state["means"][:3], saved["means"])
     assert (second.state["means"][3:] == 0).all()
     assert second.state["counts"].tolist() == [*saved["counts"].tolist(), 0, 0]
@@ -85,19 +85,19 @@ def test_old_classes_go_on_and_new_ones_start():
 
 def test_prototypes_stay_where_their_classes_hide():
     before = {"means": torch.rand(3, DEPTH), "counts": torch.tensor([7, 8, 9])}
-    gathering = Prototypes(setting="disjoint").begin(scene(1, 4, 3, before))
+    accumulator = Prototypes(setting="disjoint").start(scene(1, 4, 3, before))
     for outputs, labels in batches(2, 2, 4):
-        gathering.see_batch(outputs, torch.where(labels == 3, 3, 0))
-    assert torch.equal(gathering.state["means"][:3], before["means"])
-    assert gathering.state["counts"][:3].tolist() == [7, 8, 9]
-    assert gathering.state["counts"][3] > 0
+        accumulator.update_batch(outputs, torch.where(labels == 3, 3, 0))
+    assert torch.equal(accumulator.state["means"][:3], before["means"])
+    assert accumulator.state["counts"][:3].tolist() == [7, 8, 9]
+    assert accumulator.state["counts"][3] > 0
 
 
 def test_a_gathering_goes_on_where_another_stopped():
     seen = list(batches(3, 4, 4))
-    whole = shown(Prototypes().begin(scene()), seen)
-    half = {k: v.clone() for k, v in shown(Prototypes().begin(scene()), seen[:2]).state.items()}
-    resumed = Prototypes().begin(scene())
+    whole = shown(Prototypes().start(scene()), seen)
+    half = {k: v.clone() for k, v in shown(Prototypes().start(scene()), seen[:2]).state.items()}
+    resumed = Prototypes().start(scene())
     resumed.state = half
     shown(resumed, seen[2:])
     assert all(torch.equal(v, whole.state[k]) for k, v in resumed.state.items())
@@ -115,12 +115,12 @@ def test_many_pixels_cost_no_digits():
 def test_nothing_labelled_changes_nothing():
     before = {"means": torch.rand(3, DEPTH), "counts": torch.tensor([7, 8, 0])}
     for gather in ("intended", "released"):
-        gathering = Prototypes(gather).begin(scene(1, 4, 3, before))
+        accumulator = Prototypes(gather).start(scene(1, 4, 3, before))
         for label in (255, 0):
             for outputs, labels in batches(4, 1, 4):
-                gathering.see_batch(outputs, torch.full_like(labels, label))
-        assert torch.equal(gathering.state["means"][:3], before["means"])
-        assert gathering.state["counts"].tolist() == [7, 8, 0, 0]
+                accumulator.update_batch(outputs, torch.full_like(labels, label))
+        assert torch.equal(accumulator.state["means"][:3], before["means"])
+        assert accumulator.state["counts"].tolist() == [7, 8, 0, 0]
 
 
 class TestReleased:
@@ -182,7 +182,7 @@ class TestRefusals:
     )
     def test_what_the_step_before_saved_must_fit(self, before, message):
         with pytest.raises(InputError, match=message):
-            Prototypes().begin(scene(2, 4, 3, before))
+            Prototypes().start(scene(2, 4, 3, before))
 
     @pytest.mark.parametrize("key", ["gather", "setting"])
     def test_numbers(self, key):

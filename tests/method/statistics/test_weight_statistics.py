@@ -7,7 +7,7 @@ from torch.nn import Parameter
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
-from cssegcore.method.statistics import Scene, Statistic
+from cssegcore.method.statistics import Statistic, StatisticContext
 
 SHAPES = {"a": (3, 2), "b": (4,), "still": (2,)}
 GROWN = SHAPES | {"new": (2, 3)}
@@ -28,8 +28,8 @@ def values(tensors):
 
 
 def begin(part, weights, before=None, **numbers):
-    scene = Scene(index=0, weights=weights, outputs=3, num_old=1, depth=8, before=before)
-    return statistic(part, **numbers).begin(scene)
+    scene = StatisticContext(index=0, weights=weights, outputs=3, num_old=1, depth=8, before=before)
+    return statistic(part, **numbers).start(scene)
 
 
 def make_trace(shapes, seed, length=33):
@@ -44,11 +44,11 @@ def make_trace(shapes, seed, length=33):
         )
 
 
-def train(gathering, weights, trace):
+def train(accumulator, weights, trace):
     for gradients, updates in trace:
         for name, weight in weights.items():
             weight.grad = torch.tensor(gradients[name]) if name in gradients else None
-        gathering.see_gradients()
+        accumulator.update_gradients()
         with torch.no_grad():
             for name, update in updates.items():
                 weights[name] -= torch.tensor(update)
@@ -114,29 +114,29 @@ def close(got, expected):
 class TestStatistics:
     def test_two_steps_against_a_replay_in_numpy(self, part):
         first = make_weights(SHAPES)
-        gathering = begin(part, first)
-        assert gathering.before == {}
+        accumulator = begin(part, first)
+        assert accumulator.before == {}
         replay = Replay(first, make_trace(SHAPES, 1))
-        train(gathering, first, make_trace(SHAPES, 1))
-        saved = gathering.result()
+        train(accumulator, first, make_trace(SHAPES, 1))
+        saved = accumulator.result()
         expected = getattr(replay, part)({})
         close(saved, expected)
 
         grown = {**first, **make_weights({"new": GROWN["new"]}, 5)}
         kept = {name: tensor.clone() for name, tensor in saved.items()}
-        gathering = begin(part, grown, saved)
+        accumulator = begin(part, grown, saved)
         replay = Replay(grown, make_trace(GROWN, 2, 27))
-        train(gathering, grown, make_trace(GROWN, 2, 27))
-        close(gathering.result(), getattr(replay, part)(expected))
-        assert gathering.before is saved  # what penalties read does not move
+        train(accumulator, grown, make_trace(GROWN, 2, 27))
+        close(accumulator.result(), getattr(replay, part)(expected))
+        assert accumulator.before is saved  # what penalties read does not move
         assert all(torch.equal(saved[name], kept[name]) for name in saved)
 
     @pytest.mark.parametrize("cut", [1, 10, 13, 20])
     def test_going_on_after_a_kill_is_exact(self, part, cut):
         trace, before = list(make_trace(GROWN, 3)), make_before(part)
         whole = make_weights(GROWN)
-        gathering = begin(part, whole, before)
-        train(gathering, whole, trace)
+        accumulator = begin(part, whole, before)
+        train(accumulator, whole, trace)
 
         killed = make_weights(GROWN)
         gone = begin(part, killed, before)
@@ -157,31 +157,31 @@ class TestStatistics:
         }
         train(resumed, again, trace[cut:])
         for got, expected in (
-            (resumed.state, gathering.state),
-            (resumed.result(), gathering.result()),
+            (resumed.state, accumulator.state),
+            (resumed.result(), accumulator.result()),
         ):
             assert got.keys() == expected.keys()
             assert all(torch.equal(got[name], expected[name]) for name in got)
 
     def test_state_is_all_that_moves(self, part):
         weights = make_weights(SHAPES)
-        gathering = begin(part, weights)
-        start = {name: tensor.clone() for name, tensor in gathering.state.items()}
-        train(gathering, weights, make_trace(SHAPES, 4))
-        moved = {n for n, t in gathering.state.items() if not torch.equal(t, start[n])}
+        accumulator = begin(part, weights)
+        start = {name: tensor.clone() for name, tensor in accumulator.state.items()}
+        train(accumulator, weights, make_trace(SHAPES, 4))
+        moved = {n for n, t in accumulator.state.items() if not torch.equal(t, start[n])}
         assert {name for name in start if name.endswith("still")}.isdisjoint(moved)
         assert {name for name in start if not name.endswith("still")} == moved
 
     def test_nothing_but_frozen_weights_and_zero_gradients(self, part):
         weights = make_weights(SHAPES)
-        gathering = begin(part, weights)
-        gathering.see_gradients()
+        accumulator = begin(part, weights)
+        accumulator.update_gradients()
         for _ in range(12):
             for weight in weights.values():
                 weight.grad = torch.zeros_like(weight)
-            gathering.see_gradients()
-        assert all(t.isfinite().all() for t in gathering.result().values())
-        for name, tensor in gathering.result().items():
+            accumulator.update_gradients()
+        assert all(t.isfinite().all() for t in accumulator.result().values())
+        for name, tensor in accumulator.result().items():
             decayed = 0.1**12 if part != "path" and not name.startswith("path/") else 0.0
             assert torch.allclose(tensor, torch.full_like(tensor, decayed), rtol=1e-12, atol=0)
 
@@ -210,12 +210,12 @@ class TestByHand:
 
     def run(self, part, gradients, at, **numbers):
         weight = Parameter(torch.tensor([at[0]], dtype=torch.float64))
-        gathering = begin(part, {"w": weight}, **numbers)
+        accumulator = begin(part, {"w": weight}, **numbers)
         for gradient, now in zip(gradients, at[1:], strict=True):
             weight.grad = torch.tensor([gradient], dtype=torch.float64)
-            gathering.see_gradients()
+            accumulator.update_gradients()
             weight.data.fill_(now)
-        return {name: tensor.item() for name, tensor in gathering.result().items()}
+        return {name: tensor.item() for name, tensor in accumulator.result().items()}
 
     def test_fisher(self):
         # 0.9 * 4 + 0.1 * 1 = 3.7; 0.9 * 1 + 0.1 * 3.7 = 1.27

@@ -1,0 +1,45 @@
+"""Squared distance of scores from those of the models that made the images."""
+
+import dataclasses
+from typing import ClassVar, final
+
+from jaxtyping import Float
+from torch import Tensor
+
+from cssegcore.core.precision import at_least_float32
+from cssegcore.core.types import Scores
+from cssegcore.method.losses._base import Loss, LossInputs
+
+
+def teacher_distance(
+    logits: Float[Tensor, "b c h w"], teacher_scores: Float[Tensor, "b k h w"]
+) -> Float[Tensor, ""]:
+    """Averages the squared distance of raw scores, background's too, over what teachers know.
+
+    Outputs that an image's teacher does not know take part in nothing. As published for images made
+    by one model (see docs/methods.md): the mean over all pixels and its outputs. It has no bound.
+
+    Args:
+        logits: Scores of all c outputs.
+        teacher_scores: Those of each image's teacher for the first k <= c outputs, -inf for outputs
+            that it does not know, in every pixel alike.
+    """
+    target = at_least_float32(teacher_scores)
+    known = target.isfinite()
+    apart = (
+        at_least_float32(logits[:, : teacher_scores.shape[1]]) - target.where(known, 0)
+    ).square()
+    return apart.where(known, 0).sum() / known.sum()
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class TeacherMse(Loss):
+    """`teacher_distance` as a term. The published weight is 1."""
+
+    needs_teachers: ClassVar[bool] = True
+    scores: ClassVar[Scores | None] = "softmax"
+    whole_batch: ClassVar[bool] = True
+
+    def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
+        return teacher_distance(batch.logits, batch.teacher_logits)
