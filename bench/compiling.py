@@ -65,8 +65,8 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             jobs[kind] = prepared(given.method, overrides, folder / kind, clock.device)
         jobs["compiled"].compile()
         learning = jobs["compiled"].segmenter
-        if given.all and not learning.trunk_is_folded:
-            learning.compile_trunk()
+        if given.all and not learning.batchnorm_is_fused:
+            learning.compile_extractor()
         resume = folder / "resume.pt"
         first = {kind: timed(job, clock, 1, resume)[0] for kind, job in jobs.items()}
         seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}

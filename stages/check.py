@@ -102,7 +102,7 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
         extra["synthesize"] = [replay, layout]
     else:
         extra["synthesize"] += [views]
-        batch_norms(architecture.trunk())  # refuses what has no statistics to draw from
+        batch_norms(architecture.extractor())  # refuses what has no statistics to draw from
     tables = {name: closure([f"stages.{name}", *extra.get(name, [])]) for name in STAGES}
     making = assembled.increment.replay.stage_parameters(recipe.replay)
     for stage in ("memory", "synthesize"):  # what only a training reads does not run them again

@@ -77,7 +77,7 @@ def released_factors(network: nn.Module, first: float = FIRST_FACTOR) -> dict[st
 
 
 class FeatureStatistics:
-    """What `observed` layers met in the latest forward pass."""
+    """What `record_feature_statistics` layers met in the latest forward pass."""
 
     def __init__(self, factors: Mapping[str, float]) -> None:
         self._factors = factors
@@ -100,7 +100,9 @@ class FeatureStatistics:
 
 
 @contextmanager
-def observed(network: nn.Module, factors: Mapping[str, float]) -> Iterator[FeatureStatistics]:
+def record_feature_statistics(
+    network: nn.Module, factors: Mapping[str, float]
+) -> Iterator[FeatureStatistics]:
     """Measures every forward pass of a network, whose weights ask for no gradient meanwhile.
 
     Afterwards, also after an error, hooks and measurements are gone and weights are as they were.

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cssegcore.data.crop_and_resize import MEAN, STD
 from cssegcore.inversion.competition import competition
-from cssegcore.inversion.feature_statistics import batch_norms, observed
+from cssegcore.inversion.feature_statistics import batch_norms, record_feature_statistics
 from cssegcore.inversion.objective import Objective, objective
 from cssegcore.inversion.settings import Settings
 from cssegcore.inversion.targets import (
@@ -62,8 +62,11 @@ def factors(segmenter: Segmenter, stem_factor: float) -> dict[str, float]:
         InputError: See `batch_norms`.
     """
     names = {module: name for name, module in batch_norms(segmenter).items()}
-    stems = set(segmenter.trunk.stems())
-    return {names[m]: stem_factor if m in stems else 1.0 for m in segmenter.trunk.described()}
+    stems = set(segmenter.extractor.input_norms())
+    return {
+        names[m]: stem_factor if m in stems else 1.0
+        for m in segmenter.extractor.norms_with_image_statistics()
+    }
 
 
 def invert(
@@ -88,11 +91,11 @@ def invert(
 
     Raises:
         InputError: The network has no running statistics to draw from.
-        ValueError: See `observed`.
+        ValueError: See `record_feature_statistics`.
     """
     descent = _Descent(segmenter, student, wanted, settings, rng)
     rows: list[tuple[float, dict[str, Tensor]]] = []
-    with observed(segmenter, factors(segmenter, settings.stem_factor)) as features:
+    with record_feature_statistics(segmenter, factors(segmenter, settings.stem_factor)) as features:
         for reduction, iterations in settings.phases:
             adam = descent.adam()  # afresh: moments of another resolution mislead
             for at in progress(range(iterations), iterations):

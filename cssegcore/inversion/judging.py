@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cssegcore.core.types import BACKGROUND, IGNORE
 from cssegcore.data.crop_and_resize import normalise
-from cssegcore.inversion.feature_statistics import observed
+from cssegcore.inversion.feature_statistics import record_feature_statistics
 from cssegcore.inversion.invert import factors
 from cssegcore.metrics.confusion import confusion_matrix, iou, mean_defined
 from cssegcore.models.segmenter import Segmenter
@@ -85,6 +85,9 @@ def agreement(asked: Labels, classes: Labels, outputs: int) -> dict[str, Any]:
 
 def distance(segmenter: Segmenter, images: Float[Tensor, "b 3 h w"]) -> float:
     """Returns how far a batch's statistics are from the running ones, summed over layers."""
-    with torch.inference_mode(), observed(segmenter, factors(segmenter, 1.0)) as features:
+    with (
+        torch.inference_mode(),
+        record_feature_statistics(segmenter, factors(segmenter, 1.0)) as features,
+    ):
         segmenter(images)
         return float(features.total())

@@ -157,7 +157,7 @@ def _unknown_is_where_it_is_expected(assembled: AssembledRecipe) -> Iterator[str
 
 
 def _frozen_features_are_not_moved(assembled: AssembledRecipe) -> Iterator[str]:
-    if not assembled.increment.freeze.holds_trunk:
+    if not assembled.increment.freeze.freezes_extractor:
         return
     for name, term in assembled.increment.losses.items():
         if term.acts_on_features:
@@ -206,7 +206,7 @@ def _pseudo_labels_fit(assembled: AssembledRecipe) -> Iterator[str]:
 def _fresh_weights_are_not_taken_for_old(assembled: AssembledRecipe) -> Iterator[str]:
     if not assembled.increment.from_scratch:
         return
-    if assembled.increment.freeze.holds_trunk:
+    if assembled.increment.freeze.freezes_extractor:
         yield (
             f"`method.freeze: {assembled.recipe.freeze['part']}` would hold fresh features, which"
             " `method.start: scratch` gives: set `method.start: previous`."
@@ -271,7 +271,7 @@ def _replay_brings_something(assembled: AssembledRecipe) -> Iterator[str]:
             f" {assembled.recipe.base.unknown['part']}` is none that a layout can show: set"
             " `method.base.unknown` to none, or `method.replay` to exemplars."
         )
-    if replay.generates and assembled.increment.freeze.holds_trunk:
+    if replay.generates and assembled.increment.freeze.freezes_extractor:
         yield (
             f"`method.replay: {part}` rehearses old classes, which `method.freeze:"
             f" {assembled.recipe.freeze['part']}` holds anyway: set one of the two to none."

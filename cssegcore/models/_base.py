@@ -1,4 +1,4 @@
-"""What an architecture gives: a trunk that turns photographs into features."""
+"""What an architecture gives: a extractor that turns photographs into features."""
 
 import abc
 
@@ -8,20 +8,20 @@ from torch import Tensor, nn
 from cssegcore.models.outputs import Features
 
 
-class Trunk(nn.Module, abc.ABC):
+class FeatureExtractor(nn.Module, abc.ABC):
     """Backbone and decoder: everything below the classifiers.
 
     Attributes:
         channels: Depth d of the features that the classifiers read.
-        body_channels: Depth n of the backbone's last stage.
-        backbone: The part that pretrained weights fill; the rest of a trunk is its decoder.
+        last_stage_channels: Depth n of the backbone's last stage.
+        backbone: The part that pretrained weights fill; the rest of a extractor is its decoder.
         auxiliary_channels: Depth of each of `Features.auxiliary`, which classifiers of their own
             read in training.
         auxiliary_weight: What their losses are multiplied by.
     """
 
     channels: int
-    body_channels: int
+    last_stage_channels: int
     backbone: nn.Module
     auxiliary_channels: tuple[int, ...] = ()
     auxiliary_weight: float = 0.0
@@ -30,15 +30,15 @@ class Trunk(nn.Module, abc.ABC):
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Features:
         """Computes features; those that classifiers read have the network's output stride."""
 
-    def stems(self) -> list[nn.BatchNorm2d]:
+    def input_norms(self) -> list[nn.BatchNorm2d]:
         """Returns the normalisations that see the photograph first, one a path.
 
         Their statistics are those of colours and edges, so DeepInversion weighs them more.
         """
         return [next(m for m in self.backbone.modules() if isinstance(m, nn.BatchNorm2d))]
 
-    def described(self) -> list[nn.BatchNorm2d]:
-        """Returns the normalisations whose statistics describe photographs, stems included.
+    def norms_with_image_statistics(self) -> list[nn.BatchNorm2d]:
+        """Returns the normalisations whose statistics describe photographs, input norms included.
 
         Not those of decoders: theirs depend on which classes are shown, and where.
         """
@@ -49,7 +49,7 @@ class Architecture(abc.ABC):
     """A network's numbers, and how to build it; the dataclass of a part."""
 
     def check(self) -> None:
-        """Makes sure that what `trunk` needs is at hand; by default it needs nothing.
+        """Makes sure that what `extractor` needs is at hand; by default it needs nothing.
 
         Raises:
             InputError: Pretrained weights are asked for and cannot be had.
@@ -57,5 +57,5 @@ class Architecture(abc.ABC):
         return
 
     @abc.abstractmethod
-    def trunk(self) -> Trunk:
-        """Builds the trunk with fresh (or pretrained) weights; raises what `check` raises."""
+    def extractor(self) -> FeatureExtractor:
+        """Builds the extractor with fresh (or pretrained) weights; raises what `check` raises."""

@@ -59,7 +59,7 @@ class Model:
         architecture = build_part(NETWORKS, Architecture, self.network, "model")
         kind = build_part(HEADS, HeadKind, self.head, "method.base.head")
         outputs = [len(names) for names in self.classes if names]
-        return Segmenter(architecture.trunk(), kind, outputs, self.unknown)
+        return Segmenter(architecture.extractor(), kind, outputs, self.unknown)
 
 
 @dataclasses.dataclass(frozen=True)

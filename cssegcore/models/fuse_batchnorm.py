@@ -17,7 +17,7 @@ SIDE = 64
 """Of the photograph that shows which normalisation follows which convolution, in pixels."""
 
 
-def folded(network: Network) -> Network:
+def fuse_batchnorm(network: Network) -> Network:
     """Returns a copy for evaluation, whose weights are its own and no longer the network's.
 
     Args:

@@ -13,7 +13,7 @@ from cssegcore.models.segmenter import Segmenter
 T = TypeVar("T")
 
 
-def observed(network: Segmenter, images: Float[Tensor, "b 3 h w"]) -> Outputs:
+def infer(network: Segmenter, images: Float[Tensor, "b 3 h w"]) -> Outputs:
     """Runs a network in inference mode.
 
     Returns:

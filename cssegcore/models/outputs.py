@@ -11,16 +11,16 @@ class Features:
     """What lies below the classifiers.
 
     Attributes:
-        taps: The residual sum that ends each stage of the backbone, before its activation, shallow
-            to deep; signed.
-        body: The last stage after its activation.
-        top: What the classifiers read: after the decoder's last activation.
+        stages: The residual sum that ends each stage of the backbone, before its activation,
+            shallow to deep; signed.
+        last_stage: The last stage after its activation.
+        decoder_out: What the classifiers read: after the decoder's last activation.
         auxiliary: What the auxiliary classifiers read, in training; none in most networks.
     """
 
-    taps: tuple[Float[Tensor, "b _ _ _"], ...]
-    body: Float[Tensor, "b n hb wb"]
-    top: Float[Tensor, "b d hs ws"]
+    stages: tuple[Float[Tensor, "b _ _ _"], ...]
+    last_stage: Float[Tensor, "b n hb wb"]
+    decoder_out: Float[Tensor, "b d hs ws"]
     auxiliary: tuple[Float[Tensor, "b _ _ _"], ...] = ()
 
 
@@ -30,12 +30,13 @@ class Outputs:
 
     Attributes:
         logits: Scores at the photographs' size, float32.
-        small: Scores at the size of `features.top`, float32; `logits` is their enlargement.
+        logits_lowres: Scores at the size of `features.decoder_out`, float32; `logits` is their
+            enlargement.
         features: What they were computed from.
         auxiliary: Full-size scores of each auxiliary classifier, float32, in training only.
     """
 
     logits: Float[Tensor, "b c h w"]
-    small: Float[Tensor, "b c hs ws"]
+    logits_lowres: Float[Tensor, "b c hs ws"]
     features: Features
     auxiliary: tuple[Float[Tensor, "b c h w"], ...] = ()

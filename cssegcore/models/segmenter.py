@@ -1,4 +1,4 @@
-"""The incremental segmenter: a trunk and a head for each group of outputs, concatenated."""
+"""The incremental segmenter: a extractor and a head for each group of outputs, concatenated."""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cssegcore.core.types import Scores
-from cssegcore.models._base import Trunk
-from cssegcore.models.fuse_batchnorm import folded
+from cssegcore.models._base import FeatureExtractor
+from cssegcore.models.fuse_batchnorm import fuse_batchnorm
 from cssegcore.models.heads import Head, HeadKind
 from cssegcore.models.outputs import Outputs
 
@@ -22,44 +22,50 @@ Unknown = Scores | None
 
 @final
 class Segmenter(nn.Module):
-    """Trunk -> heads -> logits at the photograph's size.
+    """FeatureExtractor -> heads -> logits at the photograph's size.
 
     As in MiB (Cermelli et al., CVPR 2020): logits are upsampled bilinearly (corners not aligned)
     inside the network, so that every loss acts on full-size logits.
     """
 
     def __init__(
-        self, trunk: Trunk, kind: HeadKind, outputs: Sequence[int], unknown: Unknown = None
+        self,
+        extractor: FeatureExtractor,
+        kind: HeadKind,
+        outputs: Sequence[int],
+        unknown: Unknown = None,
     ) -> None:
         """Builds a head for each step.
 
         Args:
-            trunk: Backbone and decoder.
+            extractor: Backbone and decoder.
             kind: How heads are built.
             outputs: Classes of each step, the background counted in the first.
             unknown: With an unknown class, it and the background have heads of their own, the
                 first two.
         """
         super().__init__()
-        self.trunk = trunk
+        self.extractor = extractor
         self.unknown: Unknown = unknown
         self._kind = kind
         self._held: list[nn.Module] = []
-        self._still: list[Trunk] = []  # in a list, so that its weights are not the network's
+        self._still: list[
+            FeatureExtractor
+        ] = []  # in a list, so that its weights are not the network's
         self._constant = False
         first, *later = outputs
         groups = [first] if unknown is None else [1, 1, first - 1]
-        self.heads = nn.ModuleList(kind.build(trunk.channels, n) for n in [*groups, *later])
+        self.heads = nn.ModuleList(kind.build(extractor.channels, n) for n in [*groups, *later])
         self.auxiliary = nn.ModuleList(
             nn.ModuleList(kind.build(depth, n) for n in [*groups, *later])
-            for depth in trunk.auxiliary_channels
+            for depth in extractor.auxiliary_channels
         )
 
     def grow(self, outputs: int) -> None:
         """Adds the head of a new step, with fresh weights, and its auxiliary heads."""
         device = next(self.parameters()).device
-        self.heads.append(self._kind.build(self.trunk.channels, outputs).to(device))
-        for depth, heads in zip(self.trunk.auxiliary_channels, self.auxiliary, strict=True):
+        self.heads.append(self._kind.build(self.extractor.channels, outputs).to(device))
+        for depth, heads in zip(self.extractor.auxiliary_channels, self.auxiliary, strict=True):
             assert isinstance(heads, nn.ModuleList)
             heads.append(self._kind.build(depth, outputs).to(device))
 
@@ -79,31 +85,31 @@ class Segmenter(nn.Module):
         return self.outputs - (self.unknown is not None)
 
     @property
-    def trunk_is_folded(self) -> bool:
-        """Whether a copy of the trunk runs, which does not change."""
+    def batchnorm_is_fused(self) -> bool:
+        """Whether a copy of the extractor runs, which does not change."""
         return bool(self._still)
 
     @property
-    def _running(self) -> Trunk:
-        return self._still[0] if self._still else self.trunk
+    def _running(self) -> FeatureExtractor:
+        return self._still[0] if self._still else self.extractor
 
     def hold(self, modules: Iterable[nn.Module]) -> None:
         """Keeps modules in evaluation mode, also when `train()` is called later."""
         self._held += modules
         self.train(self.training)
 
-    def fold_trunk(self) -> None:
-        """Runs a quicker copy of the trunk, which must not change from now on, nor move.
+    def fuse_batchnorm(self) -> None:
+        """Runs a quicker copy of the extractor, which must not change from now on, nor move.
 
         Its normalisations are in evaluation mode; all else stays as it is in training.
         """
-        still = folded(self.trunk)
+        still = fuse_batchnorm(self.extractor)
         for module in still.modules():
             module.training = not isinstance(module, _BatchNorm)
         self._still = [still]
 
-    def compile_trunk(self, *, constant: bool = False) -> None:
-        """Has the trunk compiled when it first runs; a folded one if there is one.
+    def compile_extractor(self, *, constant: bool = False) -> None:
+        """Has the extractor compiled when it first runs; a folded one if there is one.
 
         Args:
             constant: Its weights become part of what is compiled, must not change any more, and
@@ -123,8 +129,8 @@ class Segmenter(nn.Module):
         with _constants() if self._constant else contextlib.nullcontext():
             features = self._running(images)
         size = images.shape[-2:]
-        small = _scored(self.heads, features.top)
-        auxiliary = [  # a trunk gives nothing to read in evaluation
+        small = _scored(self.heads, features.decoder_out)
+        auxiliary = [  # a extractor gives nothing to read in evaluation
             _enlarged(_scored(heads.children(), seen), size)
             for heads, seen in zip(self.auxiliary, features.auxiliary, strict=False)
         ]

@@ -1,4 +1,5 @@
-"""What `optimizer.compile` has PyTorch compile: trunks of networks, where that may gain something.
+"""What `optimizer.compile` has PyTorch compile: extractors of networks, where that may gain
+something.
 
 On a GPU all of them: normalisations and activations are bound by memory there, and become part of
 other operations. On a CPU those that stand still: their weights are taken for constants, so that
@@ -48,23 +49,23 @@ def lacks() -> str | None:
     return None
 
 
-def compile_trunks(
+def compile_extractors(
     segmenter: Segmenter, old: Segmenter | None, teachers: Sequence[Segmenter], device: torch.device
 ) -> None:
-    """Has trunks compiled when they first run.
+    """Has extractors compiled when they first run.
 
     Args:
-        segmenter: The network in training, whose trunk may stand still.
+        segmenter: The network in training, whose extractor may stand still.
         old: The model of the step before, which stands still.
         teachers: Models that made images, which stand still, too.
         device: Where they run.
     """
     if device.type != "cpu":
         for network in filter(None, (segmenter, old, *teachers)):
-            network.compile_trunk()
+            network.compile_extractor()
         return
-    if segmenter.trunk_is_folded:
-        segmenter.compile_trunk(constant=True)
+    if segmenter.batchnorm_is_fused:
+        segmenter.compile_extractor(constant=True)
     if old is not None:
-        old.compile_trunk(constant=True)
+        old.compile_extractor(constant=True)
     # teachers are left out: other constants are another graph, and so is another number of images

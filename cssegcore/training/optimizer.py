@@ -18,10 +18,10 @@ class Optimizer:
         backbone_lr: Factor of the backbone's lr (SSUL's base step: 0.1).
         clip: Largest gradient norm; 0 clips nothing.
         amp: Whether CUDA runs convolutions in bfloat16; losses stay in float32.
-        compile: Whether PyTorch compiles the networks' trunks when they first run: on a GPU all, on
-            a CPU those that stand still. That takes seconds or minutes in each step; what it gains
-            is in docs/performance.md. With several processes on GPUs it breaks off at every
-            normalisation, and gains less.
+        compile: Whether PyTorch compiles the networks' extractors when they first run: on a GPU
+            all, on a CPU those that stand still. That takes seconds or minutes in each step; what
+            it gains is in docs/performance.md. With several processes on GPUs it breaks off at
+            every normalisation, and gains less.
         accumulate: Pieces that a process cuts its share of a batch into, to run one after the other
             in less memory; normalisations see a piece at a time.
     """

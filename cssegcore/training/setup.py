@@ -20,7 +20,7 @@ from cssegcore.data.dataset import Dataset, read_labels
 from cssegcore.inversion import store
 from cssegcore.method.method import Method, Recipe
 from cssegcore.models import checkpoint
-from cssegcore.models.fuse_batchnorm import folded
+from cssegcore.models.fuse_batchnorm import fuse_batchnorm
 from cssegcore.models.segmenter import Segmenter
 from cssegcore.saliency.reading import Maps
 from cssegcore.scenario.scenario import StepList
@@ -115,8 +115,8 @@ def prepare(
         networks = _networks(model, method, previous, device)
     rates = method.freeze(networks.segmenter)
     segmenter = networks.segmenter.to(device).to(memory_format=torch.channels_last)
-    if method.freeze.holds_trunk:
-        segmenter.fold_trunk()
+    if method.freeze.freezes_extractor:
+        segmenter.fuse_batchnorm()
     made = _made(method, sources)
     task = Task(
         step=image_list.step,
@@ -175,7 +175,7 @@ def _networks(
     num_old, old = segmenter.outputs, None
     if any(term.needs_old for term in method.terms.values()):
         # penalties compare its weights with those in training, so they must be the file's
-        old = copy.deepcopy(segmenter) if method.penalties else folded(segmenter)
+        old = copy.deepcopy(segmenter) if method.penalties else fuse_batchnorm(segmenter)
         old = old.requires_grad_(False).to(memory_format=torch.channels_last)
     if added := len(model.classes[-1]):  # none in a step of new domains
         segmenter.grow(added)
@@ -227,7 +227,7 @@ def _teachers(method: Method, made: store.Opened | None, device: torch.device) -
     """Loads the models that made images, if the recipe asks what they say of them."""
     if not made or not any(term.needs_teachers for term in method.replayed.values()):
         return []
-    loaded = [folded(checkpoint.load(path, device).segmenter) for path in made.teachers]
+    loaded = [fuse_batchnorm(checkpoint.load(path, device).segmenter) for path in made.teachers]
     return [m.to(memory_format=torch.channels_last) for m in loaded]
 
 

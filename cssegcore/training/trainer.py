@@ -25,7 +25,7 @@ from cssegcore.method.losses import Loss, LossInputs, PenaltyInputs
 from cssegcore.method.method import AUXILIARY, Method
 from cssegcore.method.statistics import Accumulator, StatisticContext
 from cssegcore.models.checkpoint import Model, Statistics
-from cssegcore.models.inference import observed
+from cssegcore.models.inference import infer
 from cssegcore.models.outputs import Outputs
 from cssegcore.models.segmenter import Segmenter
 from cssegcore.runtime.device import peak_memory, to_device
@@ -38,7 +38,7 @@ from cssegcore.runtime.distributed import (
 )
 from cssegcore.runtime.resume import ResumeFile
 from cssegcore.training.batchnorm import synchronised, undisturbed
-from cssegcore.training.compile import compile_trunks
+from cssegcore.training.compile import compile_extractors
 from cssegcore.training.loss_scaling import Factors, check_pieces, factors
 from cssegcore.training.optimizer import Optimizer
 from cssegcore.training.sgd import Sgd
@@ -131,8 +131,8 @@ class Job:
     teachers: Sequence[Segmenter] = ()
 
     def compile(self) -> None:
-        """Has the trunks of its networks compiled; see `compiling`."""
-        compile_trunks(self.segmenter, self.old, self.teachers, self.device)
+        """Has the extractors of its networks compiled; see `compiling`."""
+        compile_extractors(self.segmenter, self.old, self.teachers, self.device)
 
     def train(self, resume: ResumeFile, hooks: Hooks) -> Trained:
         """Trains `segmenter` in place, together with the processes that
@@ -171,7 +171,7 @@ class Job:
         groups: dict[float, list[Parameter]] = {}
         for name, weight in weights.items():
             factor = self.rates.get(name, 1.0)
-            if name.startswith("trunk.backbone."):
+            if name.startswith("extractor.backbone."):
                 factor *= self.optimizer.backbone_lr
             groups.setdefault(factor, []).append(weight)
         how = self.optimizer
@@ -183,7 +183,7 @@ class Job:
                     weights=weights,
                     outputs=self.segmenter.outputs,
                     num_old=self.task.num_old,
-                    depth=self.segmenter.trunk.body_channels,
+                    depth=self.segmenter.extractor.last_stage_channels,
                     before=self.gathered.get(name),
                 )
             )
@@ -279,7 +279,7 @@ class Job:
 
     def _auxiliary(self, seen: LossInputs, counts: Factors) -> dict[str, Tensor]:
         """Teaches the annotated classes to auxiliary classifiers as to the main one."""
-        weight = self.segmenter.trunk.auxiliary_weight
+        weight = self.segmenter.extractor.auxiliary_weight
         passes = [
             dataclasses.replace(seen, new=dataclasses.replace(seen.new, logits=logits))
             for logits in seen.new.auxiliary
@@ -315,7 +315,7 @@ class Job:
             mine = to_device(np.flatnonzero(replayed.sources == at), self.device)
             if len(mine):
                 with self._precision():
-                    scores = observed(teacher, images[mine]).logits
+                    scores = infer(teacher, images[mine]).logits
                 teacher_scores[mine, : scores.shape[1]] = scores
         return teacher_scores
 
@@ -328,7 +328,7 @@ class Job:
         old = None
         with self._precision():
             if self.old is not None and any(t.needs_old for t in losses.values()):
-                old = observed(self.old, batch.images)
+                old = infer(self.old, batch.images)
             return self.segmenter(batch.images), old
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cssegcore.inversion.competition import competition
-from cssegcore.inversion.feature_statistics import observed, released_factors
+from cssegcore.inversion.feature_statistics import record_feature_statistics, released_factors
 from cssegcore.inversion.objective import Objective, objective
 from cssegcore.inversion.priors import image_l2, total_variation_l1, total_variation_l2
 from cssegcore.inversion.weights import Weights
@@ -45,7 +45,7 @@ def check_deepinv_bn_features(arrays: Arrays) -> Checked:
     for at, given, expected in cases(arrays):
         images, network = _variable(given["images"]), _network(given, "")
         factors = released_factors(network, float(given["first_bn_multiplier"]))
-        with observed(network, factors) as statistics:
+        with record_feature_statistics(network, factors) as statistics:
             network(images)
             total = statistics.total()
             per_layer = torch.stack(list(statistics.distances.values()))
@@ -97,7 +97,7 @@ def _objective(given: Arrays, images: Tensor) -> Objective:
     teacher, student = (_network(given, f"{name}_") for name in ("teacher", "student"))
     weights = Weights(**{ours: float(given[f"w_{name}"]) for name, ours in PUBLISHED.items()})
     factors = released_factors(teacher, float(given["first_bn_multiplier"]))
-    with observed(teacher, factors) as statistics:
+    with record_feature_statistics(teacher, factors) as statistics:
         logits = teacher(images)
         target = F.cross_entropy(logits, torch.from_numpy(given["targets"]))
         features = statistics.total()

@@ -96,18 +96,18 @@ def check_plop_total_loss(arrays: Arrays) -> Checked:
     worst, numbers = 0.0, LocalPod()
     for at, given, expected in cases(arrays):
         num_old, added = int(given["old_cl"]), int(given["nb_new"])
-        taps = [f"att{j}" for j in range(sum(k.startswith("att_new") for k in given))]
-        old = [_tensor(given[k.replace("att", "att_old")]) for k in taps]
-        new = [_tensor(given[k.replace("att", "att_new")]).requires_grad_() for k in taps]
+        stages = [f"att{j}" for j in range(sum(k.startswith("att_new") for k in given))]
+        old = [_tensor(given[k.replace("att", "att_old")]) for k in stages]
+        new = [_tensor(given[k.replace("att", "att_new")]).requires_grad_() for k in stages]
         old.append(_tensor(given["small_old"]))
         new.append(_tensor(given["small_new"]).requires_grad_())
         logits = _tensor(given["logits_new"]).requires_grad_()
         labels, final, _ = _labels(given, num_old + added)
         cls = adaptive_cross_entropy(logits, final, labels, num_old)
         growth = math.sqrt((num_old + added) / added)
-        factors = [growth * numbers.factor] * len(taps) + [growth * numbers.last_factor]
+        factors = [growth * numbers.factor] * len(stages) + [growth * numbers.last_factor]
         pod = local_pod(old, new, factors, numbers.merge, numbers.scales).sum()
-        named = dict(zip(["logits", *taps, "small"], [logits, *new], strict=True))
+        named = dict(zip(["logits", *stages, "small"], [logits, *new], strict=True))
         grads = _grads(cls + pod, {f"grad_{k}": v for k, v in named.items()})
         got = {"cls": cls, "pod": pod, "total": cls + pod, **grads}
         worst = max(worst, compare(_detached(got), expected, f"plop_total_loss, case {at}"))

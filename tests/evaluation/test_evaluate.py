@@ -14,7 +14,7 @@ from cssegcore.evaluation import evaluate
 from cssegcore.evaluation import examples as panels
 from cssegcore.evaluation.predict import label_photographs, overlay
 from cssegcore.metrics.confusion import confusion_matrix
-from cssegcore.models._base import Trunk
+from cssegcore.models._base import FeatureExtractor
 from cssegcore.models.heads.linear import Linear
 from cssegcore.models.outputs import Features
 from cssegcore.models.segmenter import Segmenter, classify
@@ -123,8 +123,8 @@ class TestConfusion:
         assert all(np.array_equal(kept[name], kept_again[name]) for name in images.names)
 
     def test_labels_are_positions_in_the_order_of_learning(self, images, labels):
-        class Constant(Trunk):
-            channels = body_channels = 1
+        class Constant(FeatureExtractor):
+            channels = last_stage_channels = 1
 
             def forward(self, photographs):
                 pooled = F.avg_pool2d(photographs[:, :1], 4)

@@ -16,7 +16,7 @@ from torch._dynamo.utils import counters
 
 from cssegcore.core.files import write_json
 from cssegcore.models import checkpoint
-from cssegcore.training.compile import compile_trunks
+from cssegcore.training.compile import compile_extractors
 from tests.helpers.tiny_training import CPU, STEPS, Lists, plan, run
 
 METHODS = ("ft", "mib", "ssul")
@@ -28,7 +28,7 @@ def trained(lists: Lists, folder: Path, method: str, kind: str) -> dict[str, Any
     """Trains three steps; returns rows, weights and the number of graphs after each.
 
     Args:
-        kind: `plain` compiles nothing, `gpu` all trunks, as on one, and `cpu` what
+        kind: `plain` compiles nothing, `gpu` all extractors, as on one, and `cpu` what
             `optimizer.compile` has compiled here.
     """
     rows, graphs, previous = [], [], None
@@ -39,7 +39,7 @@ def trained(lists: Lists, folder: Path, method: str, kind: str) -> dict[str, Any
         job = lists.prepare(how, step, previous, lists.sources(how, step, previous, folder))
         if kind == "gpu":
             with patch.object(nn.Module, "compile", TRACED):
-                compile_trunks(job.segmenter, job.old, (), torch.device("cuda"))
+                compile_extractors(job.segmenter, job.old, (), torch.device("cuda"))
         result = run(job, folder / f"{step}.resume")
         previous = folder / f"{step}.safetensors"
         checkpoint.save(previous, job.segmenter, job.model, result.statistics)

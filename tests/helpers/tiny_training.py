@@ -186,8 +186,8 @@ def new_segmenter(
     outputs: list[int], unknown: Scores | None = None, model: dict[str, Any] = MODEL
 ) -> Segmenter:
     """Returns a network with fresh weights, its heads single convolutions."""
-    trunk = build_part(checkpoint.NETWORKS, Architecture, model, "model").trunk()
-    return Segmenter(trunk, Linear(), outputs, unknown)
+    extractor = build_part(checkpoint.NETWORKS, Architecture, model, "model").extractor()
+    return Segmenter(extractor, Linear(), outputs, unknown)
 
 
 def state(segmenter: Segmenter) -> dict[str, bytes]:

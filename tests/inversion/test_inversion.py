@@ -10,7 +10,7 @@ from cssegcore.core.errors import InputError
 from cssegcore.inversion.competition import competition
 from cssegcore.inversion.feature_statistics import (
     batch_norms,
-    observed,
+    record_feature_statistics,
     released_factors,
     statistics_distance,
 )
@@ -215,7 +215,7 @@ class TestObserved:
             )
             for values, norm in zip(pieces(network, images), norms.values(), strict=True)
         ]
-        with observed(network, released_factors(network)) as statistics:
+        with record_feature_statistics(network, released_factors(network)) as statistics:
             network(images)
             got = [value.item() for value in statistics.distances.values()]
             assert got == pytest.approx(expected, rel=1e-12)
@@ -223,13 +223,13 @@ class TestObserved:
         assert total == pytest.approx(10 * expected[0] + expected[1], rel=1e-12)
 
     def test_only_the_layers_with_a_factor_are_measured(self, network):
-        with observed(network, {"deep.1": 0.5}) as statistics:
+        with record_feature_statistics(network, {"deep.1": 0.5}) as statistics:
             network(random(*SHAPE))
             assert list(statistics.distances) == ["deep.1"]
             assert statistics.total() == 0.5 * statistics.distances["deep.1"]
 
     def test_the_latest_pass_counts(self, network):
-        with observed(network, released_factors(network)) as statistics:
+        with record_feature_statistics(network, released_factors(network)) as statistics:
             network(random(*SHAPE))
             first = statistics.total()
             network(random(*SHAPE, seed=1))
@@ -239,7 +239,7 @@ class TestObserved:
             assert statistics.total() == first
 
     def test_a_layer_that_did_not_run_is_told(self, network):
-        with observed(network, released_factors(network)) as statistics:
+        with record_feature_statistics(network, released_factors(network)) as statistics:
             with pytest.raises(ValueError, match=r"no forward pass ran the layer `stem\.1`"):
                 statistics.total()
             network(random(*SHAPE))
@@ -250,7 +250,7 @@ class TestObserved:
                 statistics.total()
 
     def test_gradient_to_the_images(self, network):
-        with observed(network, released_factors(network)) as statistics:
+        with record_feature_statistics(network, released_factors(network)) as statistics:
 
             def total(images):
                 network(images)
@@ -263,7 +263,7 @@ class TestObserved:
         before = [weight.requires_grad for weight in network.parameters()]
         assert any(before)
         images = leaf(random(*SHAPE))
-        with observed(network, released_factors(network)) as statistics:
+        with record_feature_statistics(network, released_factors(network)) as statistics:
             network(images)
             statistics.total().backward()
         assert images.grad.any()
@@ -271,7 +271,7 @@ class TestObserved:
         assert [weight.requires_grad for weight in network.parameters()] == before
 
     def test_hooks_and_measurements_are_gone_afterwards(self, network):
-        with observed(network, released_factors(network)) as statistics:
+        with record_feature_statistics(network, released_factors(network)) as statistics:
             network(random(*SHAPE))
             assert hooks(network) == 3
         assert hooks(network) == 0
@@ -279,7 +279,7 @@ class TestObserved:
 
     def test_also_after_an_error(self, network):
         def fail():
-            with observed(network, released_factors(network)) as statistics:
+            with record_feature_statistics(network, released_factors(network)) as statistics:
                 network(random(*SHAPE))
                 left.append(statistics)
                 raise KeyError
@@ -295,7 +295,7 @@ class TestObserved:
         before = {name: value.clone() for name, value in network.state_dict().items()}
         images = leaf(random(*SHAPE))
         plain = network(images)
-        with observed(network, released_factors(network)) as statistics:
+        with record_feature_statistics(network, released_factors(network)) as statistics:
             assert torch.equal(network(images), plain)
             statistics.total().backward()
             assert not network.training
@@ -304,7 +304,7 @@ class TestObserved:
 
     def test_float32_under_autocast(self):
         network, images = Plain(), leaf(random(*SHAPE).float())
-        with observed(network, released_factors(network)) as statistics:
+        with record_feature_statistics(network, released_factors(network)) as statistics:
             with torch.autocast("cpu", torch.bfloat16):
                 network(images)
                 total = statistics.total()
@@ -317,7 +317,7 @@ class TestObserved:
 
     def test_constant_images_have_finite_gradients(self):
         network, images = Plain(), leaf(torch.zeros(*SHAPE))
-        with observed(network, released_factors(network)) as statistics:
+        with record_feature_statistics(network, released_factors(network)) as statistics:
             network(images)
             assert gradients(statistics.total(), images)[0].isfinite().all()
 
@@ -327,7 +327,7 @@ class TestObserved:
         first.momentum = 1.0
         network.train()(photographs)
         network.eval()
-        with observed(network, {"stem.1": 1.0}) as statistics:
+        with record_feature_statistics(network, {"stem.1": 1.0}) as statistics:
             network(photographs)
             # biased less unbiased variance: -1/n of the latter, n = 4 images of 6 x 5
             expected = plain_length(first.running_var.tolist()) / 120
@@ -356,7 +356,10 @@ class TestRefused:
             released_factors(network)
         assert "stored photographs" in str(told.value)
         assert "\n" not in str(told.value)
-        with pytest.raises(InputError, match=reason), observed(network, {"0": 1.0}):
+        with (
+            pytest.raises(InputError, match=reason),
+            record_feature_statistics(network, {"0": 1.0}),
+        ):
             pass
         assert hooks(network) == 0
 
@@ -369,7 +372,7 @@ class TestRefused:
         network.deep.train()
         with (
             pytest.raises(ValueError, match=r"evaluation mode.*`deep` trains"),
-            observed(network, released_factors(network)),
+            record_feature_statistics(network, released_factors(network)),
         ):
             pass
         assert hooks(network) == 0
@@ -386,7 +389,7 @@ class TestRefused:
     )
     def test_factors(self, factors, message):
         network = Plain()
-        with pytest.raises(ValueError, match=message), observed(network, factors):
+        with pytest.raises(ValueError, match=message), record_feature_statistics(network, factors):
             pass
         assert hooks(network) == 0
 
@@ -557,7 +560,7 @@ class TestObjective:
         layouts = torch.randint(0, 3, (2, 4, 4), generator=torch.Generator().manual_seed(0))
         layouts[0, 0] = 255
         weights = Weights(competition=0.2)
-        with observed(network, released_factors(network)) as statistics:
+        with record_feature_statistics(network, released_factors(network)) as statistics:
             logits = network(images)
             found = objective(
                 weights,

@@ -24,7 +24,7 @@ from cssegcore.inversion.store import Made
 from cssegcore.inversion.weights import Weights
 from cssegcore.method.replay import Replay, _synthesis
 from cssegcore.models import checkpoint
-from cssegcore.models._base import Trunk
+from cssegcore.models._base import FeatureExtractor
 from cssegcore.models.heads.linear import Linear
 from cssegcore.models.outputs import Features
 from cssegcore.models.segmenter import Segmenter
@@ -102,10 +102,10 @@ def varied(segmenter):
     return segmenter.eval()
 
 
-class Colours(Trunk):
+class Colours(FeatureExtractor):
     """Features are the photograph's colours, pixel by pixel."""
 
-    channels = body_channels = 3
+    channels = last_stage_channels = 3
 
     def __init__(self, norm=None):
         super().__init__()
@@ -225,7 +225,7 @@ class TestInvert:
 
     def test_the_networks_are_left_as_they_were(self):
         segmenter = new_segmenter([3]).eval()
-        segmenter.trunk.local.weight.requires_grad_(False)
+        segmenter.extractor.local.weight.requires_grad_(False)
         before = state(segmenter), [p.requires_grad for p in segmenter.parameters()]
         weights = Weights(features=0.1, competition=0.5)
         student = new_segmenter([3]).eval()
@@ -295,11 +295,11 @@ class TestInvert:
     def test_factors_name_what_describes_photographs(self):
         segmenter = new_segmenter([3])
         found = factors(segmenter, 7.0)
-        assert found["trunk.backbone.stem.0.1"] == 7
+        assert found["extractor.backbone.stem.0.1"] == 7
         assert set(found) == {
             name
             for name, m in segmenter.named_modules()
-            if isinstance(m, nn.BatchNorm2d) and name.startswith("trunk.backbone")
+            if isinstance(m, nn.BatchNorm2d) and name.startswith("extractor.backbone")
         }
         assert sorted(found.values())[:-1] == [1] * (len(found) - 1)
 
@@ -392,7 +392,7 @@ class TestJudging:
     def test_a_network_that_met_just_these_images_is_no_distance_away(self):
         segmenter = telling(GREY, RED)
         images = torch.randn(4, 3, 9, 9, generator=torch.Generator().manual_seed(1))
-        norm = segmenter.trunk.backbone[1]
+        norm = segmenter.extractor.backbone[1]
         norm.running_mean.copy_(images.mean((0, 2, 3)))
         norm.running_var.copy_(images.var((0, 2, 3), correction=0))
         assert judging.distance(segmenter, images) == pytest.approx(0, abs=1e-5)

@@ -17,7 +17,7 @@ from cssegcore.method.losses.bce import binary_cross_entropy
 from cssegcore.method.pseudo_labels import LabelRequest, PseudoLabels
 from cssegcore.method.unknown_class import Unknown
 from cssegcore.models import checkpoint
-from cssegcore.models._base import Trunk
+from cssegcore.models._base import FeatureExtractor
 from cssegcore.models.heads import HeadKind
 from cssegcore.models.outputs import Features
 from cssegcore.models.segmenter import Segmenter
@@ -177,10 +177,10 @@ class TestUnknown:
             rule(part="salient", maps="none")
 
 
-class Blurred(Trunk):
-    """A trunk with all that freezing has to tell apart: weights, a norm, dropout."""
+class Blurred(FeatureExtractor):
+    """A extractor with all that freezing has to tell apart: weights, a norm, dropout."""
 
-    channels = body_channels = 4
+    channels = last_stage_channels = 4
 
     def __init__(self):
         super().__init__()
@@ -258,7 +258,7 @@ class TestAllButNewest:
         segmenter.train()
         first, second = segmenter(images), segmenter(images)
         assert not torch.equal(first.logits, second.logits)
-        segmenter.trunk.dropout.eval()
+        segmenter.extractor.dropout.eval()
         assert torch.allclose(segmenter(images).logits, quiet, atol=1e-6)
 
     def test_the_base_heads_count_as_old_one_step_later(self):

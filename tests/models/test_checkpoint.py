@@ -14,8 +14,8 @@ from tests.helpers.tiny_training import CPU, LINEAR, MODEL, new_segmenter, state
 KNOWN = Model("step1", MODEL, LINEAR, None, [["background", "red"], ["grün"]], [[0, 2], [1]])
 SHARED = torch.arange(6.0).reshape(2, 3)
 STATISTICS = {
-    "fisher": {"trunk.norm.weight": SHARED, "lowered/trunk.norm.weight": SHARED.t()},
-    "walk": {"trunk.norm.weight": SHARED},
+    "fisher": {"extractor.norm.weight": SHARED, "lowered/extractor.norm.weight": SHARED.t()},
+    "walk": {"extractor.norm.weight": SHARED},
     "prototypes": {"counts": torch.tensor([3, 2**40]), "means|odd": torch.zeros(2, 0)},
 }
 

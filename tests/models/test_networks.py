@@ -10,11 +10,11 @@ from torch import nn
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
 from cssegcore.models import checkpoint
-from cssegcore.models._base import Architecture, Trunk
-from cssegcore.models.fuse_batchnorm import folded
+from cssegcore.models._base import Architecture, FeatureExtractor
+from cssegcore.models.fuse_batchnorm import fuse_batchnorm
 from cssegcore.models.heads.conv import Conv
 from cssegcore.models.heads.linear import Linear
-from cssegcore.models.inference import observed
+from cssegcore.models.inference import infer
 from cssegcore.models.outputs import Features
 from cssegcore.models.segmenter import Segmenter, classify
 from tests.helpers.tiny_training import CPU, LINEAR, MODEL, new_segmenter
@@ -31,10 +31,10 @@ def images(b, h, w):
     return torch.randn(b, 3, h, w, generator=torch.Generator().manual_seed(0))
 
 
-class Photograph(Trunk):
+class Photograph(FeatureExtractor):
     """Hands the photograph on, at a fourth of its size."""
 
-    channels = body_channels = 3
+    channels = last_stage_channels = 3
 
     def forward(self, images):
         pooled = F.avg_pool2d(images, 4)
@@ -70,8 +70,8 @@ class TestSegmenter:
         expected = F.interpolate(small, (8, 12), mode="bilinear", align_corners=False)
         outputs = segmenter(photographs)
         assert torch.allclose(outputs.logits, expected, atol=1e-6)
-        assert torch.allclose(outputs.small, small, atol=1e-6)
-        assert torch.equal(outputs.features.top, features)
+        assert torch.allclose(outputs.logits_lowres, small, atol=1e-6)
+        assert torch.equal(outputs.features.decoder_out, features)
         assert sizes(segmenter) == [3, 1, 2]
 
     def test_a_grown_head_comes_last_and_leaves_the_others_alone(self):
@@ -96,7 +96,7 @@ class TestSegmenter:
     def test_logits_keep_their_digits_under_autocast(self):
         with torch.autocast("cpu", torch.bfloat16):
             outputs = Segmenter(Photograph(), Linear(), [3])(images(1, 8, 8))
-        assert outputs.logits.dtype == outputs.small.dtype == torch.float32
+        assert outputs.logits.dtype == outputs.logits_lowres.dtype == torch.float32
 
 
 class TestUnknown:
@@ -197,19 +197,21 @@ class TestConvHead:
         assert torch.allclose(head(features), expected + layer.bias[:, None, None], atol=1e-5)
 
 
-def check_features(trunk, photographs, strides):
-    """Checks what features promise of any trunk."""
-    features = trunk(photographs)
-    assert [photographs.shape[-1] // tap.shape[-1] for tap in features.taps] == strides
-    for tap in features.taps:  # none of them spoiled by an activation in place
+def check_features(extractor, photographs, strides):
+    """Checks what features promise of any extractor."""
+    features = extractor(photographs)
+    assert [photographs.shape[-1] // tap.shape[-1] for tap in features.stages] == strides
+    for tap in features.stages:  # none of them spoiled by an activation in place
         assert (tap < 0).any()
         assert (tap > 0).any()
-    assert torch.equal(features.body, features.taps[-1].clamp(min=0))
-    assert features.body.shape[1] == trunk.body_channels
-    assert features.top.shape[1] == trunk.channels
-    total = sum(tap.square().mean() for tap in features.taps) + features.top.square().mean()
+    assert torch.equal(features.last_stage, features.stages[-1].clamp(min=0))
+    assert features.last_stage.shape[1] == extractor.last_stage_channels
+    assert features.decoder_out.shape[1] == extractor.channels
+    total = (
+        sum(tap.square().mean() for tap in features.stages) + features.decoder_out.square().mean()
+    )
     total.backward()
-    assert all(p.grad is not None for p in trunk.parameters())
+    assert all(p.grad is not None for p in extractor.parameters())
 
 
 class TestSmall:
@@ -219,38 +221,38 @@ class TestSmall:
         assert segmenter(images(1, h, w)).logits.shape == (1, 5, h, w)
 
     def test_output_stride_and_depth(self):
-        trunk = architecture(**MODEL).trunk()
-        assert trunk.channels == MODEL["depth"]
-        assert trunk(images(2, 64, 48)).top.shape == (2, MODEL["depth"], 8, 6)
+        extractor = architecture(**MODEL).extractor()
+        assert extractor.channels == MODEL["depth"]
+        assert extractor(images(2, 64, 48)).top.shape == (2, MODEL["depth"], 8, 6)
 
     def test_features(self):
-        trunk = architecture(**MODEL).trunk()
+        extractor = architecture(**MODEL).extractor()
         inputs = []
-        for block in trunk.backbone.blocks:
+        for block in extractor.backbone.blocks:
             block.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
-        check_features(trunk, images(2, 64, 64), [4, 8, 8])
-        taps = trunk(images(2, 64, 64)).taps
-        for tap, following in zip(taps, inputs[4:], strict=False):  # of the second pass
+        check_features(extractor, images(2, 64, 64), [4, 8, 8])
+        stages = extractor(images(2, 64, 64)).stages
+        for tap, following in zip(stages, inputs[4:], strict=False):  # of the second pass
             assert torch.equal(following, tap.clamp(min=0))
 
-    def reach(self, trunk, size, at):
+    def reach(self, extractor, size, at):
         """Tells which pixels the features at a place depend on."""
         photographs = images(1, size, size).requires_grad_()
-        (grad,) = torch.autograd.grad(trunk(photographs).top[0, :, at, at].sum(), photographs)
+        (grad,) = torch.autograd.grad(extractor(photographs).top[0, :, at, at].sum(), photographs)
         return (grad != 0).any(1)[0]
 
-    def trunk(self, **changed):
+    def extractor(self, **changed):
         torch.manual_seed(0)
-        return architecture(part="small", **changed).trunk().eval()
+        return architecture(part="small", **changed).extractor().eval()
 
     def test_context_reaches_every_pixel_once_it_is_learned(self):
-        trunk = self.trunk()
-        assert not self.reach(trunk, 128, 0)[-1, -1]
-        nn.init.ones_(trunk.context.weight)
-        assert self.reach(trunk, 128, 0)[-1, -1]
+        extractor = self.extractor()
+        assert not self.reach(extractor, 128, 0)[-1, -1]
+        nn.init.ones_(extractor.context.weight)
+        assert self.reach(extractor, 128, 0)[-1, -1]
 
     def test_dilation_widens_the_view(self):
-        narrow, wide = (self.reach(self.trunk(dilation=n), 192, 12).sum() for n in (1, 3))
+        narrow, wide = (self.reach(self.extractor(dilation=n), 192, 12).sum() for n in (1, 3))
         assert wide > narrow
 
     @pytest.mark.parametrize("wrong", [{"depth": 0}, {"widths": [4, 0, 4]}, {"dilation": 0}])
@@ -286,7 +288,7 @@ class TestDeepLab:
         photographs = images(2, 65, 65)
         outputs = segmenter(photographs)
         logits = outputs.logits
-        assert outputs.features.top.shape == (2, 32, side, side)
+        assert outputs.features.decoder_out.shape == (2, 32, side, side)
         assert logits.shape == (2, 5, 65, 65)
 
         labels = torch.full((2, 65, 65), 4)
@@ -298,8 +300,8 @@ class TestDeepLab:
 
     def test_features(self):
         torch.manual_seed(0)
-        trunk = architecture(**RESNET | {"depth": 8}).trunk()
-        check_features(trunk, images(2, 64, 64), [4, 8, 16, 16])
+        extractor = architecture(**RESNET | {"depth": 8}).extractor()
+        check_features(extractor, images(2, 64, 64), [4, 8, 16, 16])
 
     @pytest.mark.parametrize("stride", [16, 8])
     def test_stages_are_torchvision_s_but_for_the_last_activation(self, state_dict_file, stride):
@@ -315,13 +317,13 @@ class TestDeepLab:
         photographs = images(2, 65, 49)
         with torch.no_grad():
             theirs(photographs)
-            features = architecture(**recipe | {"depth": 8}).trunk().eval()(photographs)
-        assert len(features.taps) == len(given) == 4
-        for tap, expected in zip(features.taps, given, strict=True):
+            features = architecture(**recipe | {"depth": 8}).extractor().eval()(photographs)
+        assert len(features.stages) == len(given) == 4
+        for tap, expected in zip(features.stages, given, strict=True):
             assert torch.allclose(tap.clamp(min=0), expected, rtol=1e-4, atol=1e-5)
             assert (expected > 0).any()
             assert (tap < 0).any()
-        assert torch.equal(features.body, features.taps[-1].clamp(min=0))
+        assert torch.equal(features.last_stage, features.stages[-1].clamp(min=0))
 
     def test_one_image_a_batch_is_tested_but_not_trained(self):
         segmenter = new_segmenter([2], model=RESNET)
@@ -332,11 +334,11 @@ class TestDeepLab:
     @pytest.mark.parametrize("size", [(35, 34), (33, 8), (7, 33), (32, 5)])
     def test_the_pooled_branch_sees_windows_in_evaluation(self, size):
         torch.manual_seed(0)
-        trunk = architecture(**RESNET | {"depth": 8}).trunk().eval()
+        extractor = architecture(**RESNET | {"depth": 8}).extractor().eval()
         h, w = size
         tap = torch.randn(1, 2048, h, w) + torch.linspace(0, 3, w)
-        trunk.backbone = Fixed(tap)
-        decoder, body = trunk.decoder, tap.clamp(min=0)
+        extractor.backbone = Fixed(tap)
+        decoder, body = extractor.decoder, tap.clamp(min=0)
         with torch.no_grad():
             for norm in (m for m in decoder.modules() if isinstance(m, nn.BatchNorm2d)):
                 norm.running_mean.normal_()
@@ -352,7 +354,7 @@ class TestDeepLab:
                     pooled[..., y, x] = seen.mean((2, 3))
             pooled = decoder.pooled_project(decoder.pooled_norm(decoder.pooled(pooled)))
             expected = decoder.norm(spread + pooled)
-            assert torch.allclose(trunk(images(1, 16, 16)).top, expected, atol=1e-4)
+            assert torch.allclose(extractor(images(1, 16, 16)).top, expected, atol=1e-4)
             means = decoder.pooled(body.mean((2, 3), keepdim=True))
             whole = decoder.pooled_project(decoder.pooled_norm(means))
             same = torch.allclose(decoder.norm(spread + whole), expected, atol=1e-4)
@@ -360,20 +362,20 @@ class TestDeepLab:
 
     def test_the_pooled_branch_sees_everything_in_training(self):
         torch.manual_seed(0)
-        trunk = architecture(**RESNET | {"depth": 8}).trunk()
-        trunk.backbone = Fixed(torch.randn(2, 2048, 34, 3))
+        extractor = architecture(**RESNET | {"depth": 8}).extractor()
+        extractor.backbone = Fixed(torch.randn(2, 2048, 34, 3))
         seen = []
-        trunk.decoder.pooled.register_forward_hook(lambda *told: seen.append(told[1][0]))
-        trunk(images(2, 16, 16))
+        extractor.decoder.pooled.register_forward_hook(lambda *told: seen.append(told[1][0]))
+        extractor(images(2, 16, 16))
         (given,) = seen
         assert given.shape == (2, 2048, 1, 1)
-        means = trunk.backbone.tap.clamp(min=0).mean((2, 3))
+        means = extractor.backbone.tap.clamp(min=0).mean((2, 3))
         assert torch.allclose(given[..., 0, 0], means, atol=1e-6)
 
     def test_strides_become_dilations_from_the_end(self):
         def layout(stride):
-            trunk = architecture(**RESNET, output_stride=stride).trunk()
-            convolutions = [m for m in trunk.modules() if isinstance(m, nn.Conv2d)]
+            extractor = architecture(**RESNET, output_stride=stride).extractor()
+            convolutions = [m for m in extractor.modules() if isinstance(m, nn.Conv2d)]
             return [m.dilation[0] for m in convolutions if m.kernel_size == (3, 3)]
 
         blocks = [1] * (3 + 4)  # 3, 4, 6 and 3 blocks of a ResNet-50
@@ -381,13 +383,13 @@ class TestDeepLab:
         assert layout(8) == [*blocks, 1, *[2] * 5, 2, 4, 4, 12, 24, 32]
 
     def test_weights_from_a_file(self, state_dict_file):
-        trunk = architecture(**RESNET | {"weights": str(state_dict_file)}).trunk()
+        extractor = architecture(**RESNET | {"weights": str(state_dict_file)}).extractor()
         stored = torch.load(state_dict_file, weights_only=True)
-        assert torch.equal(trunk.backbone[0].weight, stored["conv1.weight"])
-        last = trunk.backbone[-1][-1].conv3.weight
+        assert torch.equal(extractor.backbone[0].weight, stored["conv1.weight"])
+        last = extractor.backbone[-1][-1].conv3.weight
         assert torch.equal(last, stored["layer4.2.conv3.weight"])
 
-    @pytest.mark.parametrize("use", ["check", "trunk"])
+    @pytest.mark.parametrize("use", ["check", "extractor"])
     @pytest.mark.parametrize(
         ("content", "reason"),
         [
@@ -409,7 +411,7 @@ class TestDeepLab:
         with pytest.raises(InputError, match=r"`model`: `weights` is 'gone\.pth'"):
             architecture(**RESNET | {"weights": "gone.pth"})
 
-    @pytest.mark.parametrize("use", ["check", "trunk"])
+    @pytest.mark.parametrize("use", ["check", "extractor"])
     def test_imagenet_weights_that_cannot_be_had(self, tmp_path, monkeypatch, use):
         def offline(*_, **__):
             raise urllib.error.URLError("no route to host")
@@ -425,7 +427,7 @@ class TestDeepLab:
         assert "\n" not in message
 
     @pytest.mark.parametrize(
-        ("use", "said"), [("check", "is damaged: its SHA-256"), ("trunk", "cannot be used")]
+        ("use", "said"), [("check", "is damaged: its SHA-256"), ("extractor", "cannot be used")]
     )
     def test_a_damaged_download_in_the_cache(self, tmp_path, monkeypatch, use, said):
         (tmp_path / "checkpoints").mkdir()
@@ -466,7 +468,7 @@ class TestFolded:
     def stirred(**recipe):
         """A segmenter whose normalisations do something."""
         torch.manual_seed(0)
-        segmenter = Segmenter(architecture(**recipe).trunk(), Conv(), [3, 1])
+        segmenter = Segmenter(architecture(**recipe).extractor(), Conv(), [3, 1])
         for module in segmenter.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.running_mean.normal_(0, 0.2)
@@ -486,10 +488,10 @@ class TestFolded:
     )
     def test_it_says_the_same_and_has_fewer_layers(self, recipe, left):
         segmenter = self.stirred(**recipe)
-        quick, seen = folded(segmenter), images(2, 48, 80)
+        quick, seen = fuse_batchnorm(segmenter), images(2, 48, 80)
         with torch.no_grad():
             got, wanted = quick(seen), segmenter(seen)
-        for mine, theirs in zip(got.features.taps, wanted.features.taps, strict=True):
+        for mine, theirs in zip(got.features.stages, wanted.features.stages, strict=True):
             assert torch.allclose(mine, theirs, rtol=1e-4, atol=1e-4 * theirs.abs().max())
         assert torch.allclose(got.logits, wanted.logits, rtol=1e-3, atol=1e-4)
         norms = sum(isinstance(m, nn.BatchNorm2d) for m in quick.modules())
@@ -498,7 +500,10 @@ class TestFolded:
 
     def test_it_is_a_copy(self):
         segmenter = self.stirred(**MODEL)
-        before, quick = folded(segmenter)(images(1, 32, 32)).logits, folded(segmenter)
+        before, quick = (
+            fuse_batchnorm(segmenter)(images(1, 32, 32)).logits,
+            fuse_batchnorm(segmenter),
+        )
         with torch.no_grad():
             for weight in segmenter.parameters():
                 weight.add_(1)
@@ -508,9 +513,9 @@ class TestFolded:
         segmenter = self.stirred(**MODEL)
         names, wanted = list(segmenter.state_dict()), segmenter(images(1, 32, 32)).logits
         ran = []
-        for module in segmenter.trunk.modules():
+        for module in segmenter.extractor.modules():
             module.register_forward_hook(lambda *_: ran.append(1))
-        segmenter.fold_trunk()
+        segmenter.fuse_batchnorm()
         ran.clear()
         assert torch.allclose(segmenter(images(1, 32, 32)).logits, wanted, atol=1e-5)
         assert list(segmenter.state_dict()) == names
@@ -521,14 +526,14 @@ def test_what_is_observed_takes_part_in_losses():
     old, new = new_segmenter([3]).eval(), new_segmenter([3]).eval()
     modes = []
     old.register_forward_hook(lambda *_: modes.append(torch.is_inference_mode_enabled()))
-    seen = observed(old, images(2, 24, 40))
+    seen = infer(old, images(2, 24, 40))
     assert modes == [True]
     with torch.no_grad():
         wanted = old(images(2, 24, 40))
     learning = new(images(2, 24, 40))
     pairs = [
-        *zip(seen.features.taps, wanted.features.taps, learning.features.taps, strict=True),
-        (seen.features.top, wanted.features.top, learning.features.top),
+        *zip(seen.features.stages, wanted.features.stages, learning.features.stages, strict=True),
+        (seen.features.decoder_out, wanted.features.decoder_out, learning.features.decoder_out),
         (seen.logits, wanted.logits, learning.logits),
     ]
     for got, same, other in pairs:
@@ -537,4 +542,4 @@ def test_what_is_observed_takes_part_in_losses():
         assert not got.requires_grad
         (got * other).sum().backward(retain_graph=True)  # keeps `got` for the backward pass
     assert all(p.grad is None for p in old.parameters())
-    assert new.trunk.backbone.stem[0][0].weight.grad.abs().sum() > 0
+    assert new.extractor.backbone.stem[0][0].weight.grad.abs().sum() > 0

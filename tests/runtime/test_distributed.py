@@ -159,9 +159,9 @@ class TestAccumulation:
     def test_norms_see_a_piece_at_a_time(self, alone, tmp_path):
         folder, lists, _ = alone
         job = prepared(lists, folder, "ft", accumulate=3)
-        before = job.segmenter.state_dict()["trunk.norm.num_batches_tracked"].item()
+        before = job.segmenter.state_dict()["extractor.norm.num_batches_tracked"].item()
         run(job, tmp_path / "r")
-        after = job.segmenter.state_dict()["trunk.norm.num_batches_tracked"].item()
+        after = job.segmenter.state_dict()["extractor.norm.num_batches_tracked"].item()
         assert after - before == EPOCHS * 3
 
     def test_more_pieces_than_images(self, alone, tmp_path):

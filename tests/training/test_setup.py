@@ -183,7 +183,7 @@ class TestPrepare:
         job = self.prepared(lists, model, tmp_path)
         moving = {n for n, p in job.segmenter.named_parameters() if p.requires_grad}
         assert moving
-        assert not any(name.startswith(("trunk", "heads.2.")) for name in moving)
+        assert not any(name.startswith(("extractor", "heads.2.")) for name in moving)
         assert {name.split(".")[1] for name in moving} == {"0", "1", "3"}
         assert {name for name in job.rates if job.rates[name] != 1} == {
             name for name in moving if name.startswith("heads.1.")

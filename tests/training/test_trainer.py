@@ -20,7 +20,7 @@ from cssegcore.method.losses.ce import CrossEntropy, cross_entropy
 from cssegcore.method.losses.unbiased_ce import unbiased_cross_entropy
 from cssegcore.method.statistics import Accumulator, Statistic
 from cssegcore.models import checkpoint
-from cssegcore.models._base import Trunk
+from cssegcore.models._base import FeatureExtractor
 from cssegcore.models.heads.linear import Linear
 from cssegcore.models.segmenter import Segmenter
 from cssegcore.runtime.device import choose_device
@@ -521,20 +521,20 @@ class TestReplayedBatches:
         assert state(fixed.segmenter) == state(first.segmenter)
 
 
-class Branched(Trunk):
-    """A trunk whose first two taps have auxiliary classifiers."""
+class Branched(FeatureExtractor):
+    """A extractor whose first two stages have auxiliary classifiers."""
 
     auxiliary_weight = 0.4
 
     def __init__(self, inner):
         super().__init__()
         self.inner, self.backbone = inner, inner.backbone
-        self.channels, self.body_channels = inner.channels, inner.body_channels
+        self.channels, self.last_stage_channels = inner.channels, inner.last_stage_channels
         self.auxiliary_channels = tuple(MODEL["widths"][:2])
 
     def forward(self, images):
         features = self.inner(images)
-        return dataclasses.replace(features, auxiliary=features.taps[:2])
+        return dataclasses.replace(features, auxiliary=features.stages[:2])
 
 
 class TestAuxiliary:
@@ -544,7 +544,7 @@ class TestAuxiliary:
         how.method["replay"] = {"part": "deepinversion", "labels": "hard"}
         job = lists.prepare(how, "step1", base, Sources(synthesis=made))
         torch.manual_seed(0)
-        network = Segmenter(Branched(job.segmenter.trunk), Linear(), [3, 1])
+        network = Segmenter(Branched(job.segmenter.extractor), Linear(), [3, 1])
         job = dataclasses.replace(job, segmenter=network)
         copied, n = copy.deepcopy(network).train(), job.task.images.iterations(2)
         rng = np.random.default_rng([1, 1, 0])
@@ -576,7 +576,7 @@ class TestRates:
     def test_backbone_and_named_weights_have_rates_of_their_own(self, lists, tmp_path):
         how = plan(epochs=2, optimizer={"backbone_lr": 0.25, "weight_decay": 0, "floor": 0.02})
         job = lists.prepare(how, "step0")
-        named = {"trunk.norm.weight": 0.5, "trunk.backbone.stem.0.0.weight": 2.0, "x": 9.0}
+        named = {"extractor.norm.weight": 0.5, "extractor.backbone.stem.0.0.weight": 2.0, "x": 9.0}
         job = dataclasses.replace(job, rates=named)
         network, n = copy.deepcopy(job.segmenter).train(), job.task.images.iterations(2)
         velocity = {name: torch.zeros_like(p) for name, p in network.named_parameters()}
@@ -601,8 +601,8 @@ class TestRates:
 
     def test_what_is_frozen_stands_still(self, lists, base, tmp_path):
         job = lists.prepare(plan("ft"), "step1", base)
-        job.segmenter.trunk.requires_grad_(False)
-        job.segmenter.hold(job.segmenter.trunk.modules())
+        job.segmenter.extractor.requires_grad_(False)
+        job.segmenter.hold(job.segmenter.extractor.modules())
         before = state(job.segmenter)
         run(job, tmp_path / "r")
         after = state(job.segmenter)
@@ -641,8 +641,11 @@ class TestDeterminism:
             one, again, two = (fresh(*where, seed) for seed in (1, 1, 2))
             assert one == again
             assert one[f"{head}.classifier.weight"] != two[f"{head}.classifier.weight"]
-        trunk = "trunk.local.weight"
-        assert fresh("joint", "step1", base, 1)[trunk] != fresh("joint", "step0", None, 1)[trunk]
+        extractor = "extractor.local.weight"
+        assert (
+            fresh("joint", "step1", base, 1)[extractor]
+            != fresh("joint", "step0", None, 1)[extractor]
+        )
 
     def test_preparing_leaves_the_running_generator_alone(self, lists):
         torch.manual_seed(3)

@@ -11,11 +11,12 @@ class Freeze(abc.ABC):
     """Acts once before training, on a network that has its new head.
 
     Attributes:
-        holds_trunk: Whether the features stand still, so that terms on features change nothing.
+        freezes_extractor: Whether the features stand still, so that terms on features change
+            nothing.
         needs_unknown: Whether it expects the head groups [unknown, background, classes...].
     """
 
-    holds_trunk: ClassVar[bool] = False
+    freezes_extractor: ClassVar[bool] = False
     needs_unknown: ClassVar[bool] = False
 
     @abc.abstractmethod

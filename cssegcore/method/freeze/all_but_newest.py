@@ -29,7 +29,7 @@ class AllButNewest(Freeze):
 
     background_lr: float = 1e-4
 
-    holds_trunk: ClassVar[bool] = True
+    freezes_extractor: ClassVar[bool] = True
     needs_unknown: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -82,7 +82,7 @@ class Attraction(Loss):
     whole_batch: ClassVar[bool] = True
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
-        body = batch.new.features.body
+        body = batch.new.features.last_stage
         labels = nearest_labels(batch.annotated, (body.shape[2], body.shape[3]))
         prototypes = batch.statistics[self.statistic]["means"]
         return attraction(body, labels, prototypes, self.average, self.gather)

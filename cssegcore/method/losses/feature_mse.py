@@ -31,4 +31,4 @@ class FeatureMSE(Loss):
     acts_on_features: ClassVar[bool] = True
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
-        return feature_mse(batch.new.features.body, batch.old_outputs.features.body)
+        return feature_mse(batch.new.features.last_stage, batch.old_outputs.features.last_stage)

@@ -167,7 +167,7 @@ class LocalPod(Loss):
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         old, new = (
-            (*outputs.features.taps, outputs.features.top, outputs.small)
+            (*outputs.features.stages, outputs.features.decoder_out, outputs.logits_lowres)
             for outputs in (batch.old_outputs, batch.new)
         )
         c = batch.logits.shape[1]

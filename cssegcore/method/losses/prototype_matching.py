@@ -98,7 +98,7 @@ class PrototypeMatching(Loss):
     whole_batch: ClassVar[bool] = True
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
-        body, old = batch.new.features.body, batch.old_outputs.logits
+        body, old = batch.new.features.last_stage, batch.old_outputs.logits
         size = body.shape[2], body.shape[3]
         labels = old_classes(batch.annotated, old, size, self.setting == "sequential")
         prototypes = batch.statistics[self.statistic]["means"]

@@ -66,6 +66,6 @@ class Sparsification(Loss):
     whole_batch: ClassVar[bool] = True
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
-        body = batch.new.features.body
+        body = batch.new.features.last_stage
         labels = nearest_labels(batch.annotated, (body.shape[2], body.shape[3]))
         return sparsification(body, labels)

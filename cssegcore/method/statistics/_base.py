@@ -22,7 +22,7 @@ class StatisticContext:
         weights: The weights in training by name, initialised, on the training's device.
         outputs: Outputs c of the network.
         num_old: Outputs k of the old model; 1 without one.
-        depth: Channels n of `Features.body`.
+        depth: Channels n of `Features.last_stage`.
         before: What the step before saved (`Accumulator.result`), on the training's device; none in
             a step that starts afresh.
     """

@@ -66,7 +66,8 @@ def update_prototypes(
 @final
 @dataclasses.dataclass(frozen=True)
 class Prototypes(Statistic):
-    """Means of `Features.body` by class, `means` [c, n] and how many pixels they are of, `counts`.
+    """Means of `Features.last_stage` by class, `means` [c, n] and how many pixels they are of,
+    `counts`.
 
     Old classes go on from the step before; what was left out of every batch stays 0.
 
@@ -95,7 +96,7 @@ class _Running(Accumulator):
 
     @torch.no_grad()
     def update_batch(self, outputs: Outputs, labels: Int[Tensor, "b h w"]) -> None:
-        body = outputs.features.body
+        body = outputs.features.last_stage
         small = nearest_labels(labels, (body.shape[2], body.shape[3]))
         small = without_background(small, self._part.setting, self._index, self._part.gather)
         self._means, self._counts = update_prototypes(

@@ -18,8 +18,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cssegcore.core.errors import InputError
-from cssegcore.models._base import Architecture, Trunk
-from cssegcore.models.backbones.pretrained import Weights
+from cssegcore.models._base import Architecture, FeatureExtractor
+from cssegcore.models.backbones.pretrained import PretrainedWeights
 from cssegcore.models.backbones.resnet import check_weights, resnet
 from cssegcore.models.outputs import Features
 
@@ -52,26 +52,26 @@ class BiSeNet(Architecture):
             raise ValueError(f"`auxiliary` must be a finite number >= 0, got {self.auxiliary}")
         self.start()
 
-    def start(self) -> Weights:
+    def start(self) -> PretrainedWeights:
         """Says what the context path begins with.
 
         Raises:
             ValueError: `weights` names nothing.
         """
-        return Weights(self.backbone, self.weights)
+        return PretrainedWeights(self.backbone, self.weights)
 
     def check(self) -> None:
         check_weights(self.start())
 
-    def trunk(self) -> Trunk:
-        return _BiSeNetTrunk(self)
+    def extractor(self) -> FeatureExtractor:
+        return _BiSeNetExtractor(self)
 
 
-class _BiSeNetTrunk(Trunk):
+class _BiSeNetExtractor(FeatureExtractor):
     def __init__(self, numbers: BiSeNet) -> None:
         super().__init__()
         middle, deep = CONTEXT[numbers.backbone]
-        self.channels, self.body_channels = FUSED, deep
+        self.channels, self.last_stage_channels = FUSED, deep
         self.auxiliary_weight = numbers.auxiliary
         if numbers.auxiliary:
             self.auxiliary_channels = (middle, deep)
@@ -92,26 +92,26 @@ class _BiSeNetTrunk(Trunk):
                 "bisenet cannot train on one image a batch, whose pooled features have no"
                 " variance: set `optimizer.batch_size` to 2 or more and give the step two images."
             )
-        spatial, taps = self.spatial(images), self.backbone(images)
-        body = F.relu(taps[-1])
+        spatial, stages = self.spatial(images), self.backbone(images)
+        body = F.relu(stages[-1])
         context = (
-            self.refine_middle(F.relu(taps[-2])),
+            self.refine_middle(F.relu(stages[-2])),
             self.refine_deep(body) * _pooled(body),
         )
         middle, deep = (F.interpolate(c, spatial.shape[-2:], mode="bilinear") for c in context)
         top = self.fusion(torch.cat([spatial, middle, deep], 1))
         extra = self.training and self.auxiliary_channels
-        return Features(taps, body, top, (middle, deep) if extra else ())
+        return Features(stages, body, top, (middle, deep) if extra else ())
 
-    def stems(self) -> list[nn.BatchNorm2d]:
-        return [self._spatial_norms()[0], *super().stems()]
+    def input_norms(self) -> list[nn.BatchNorm2d]:
+        return [self._spatial_norms()[0], *super().input_norms()]
 
-    def described(self) -> list[nn.BatchNorm2d]:
+    def norms_with_image_statistics(self) -> list[nn.BatchNorm2d]:
         """Returns the normalisations of both paths.
 
         Those of the refinements see one pixel an image, too few to tell photographs by.
         """
-        return self._spatial_norms() + super().described()
+        return self._spatial_norms() + super().norms_with_image_statistics()
 
     def _spatial_norms(self) -> list[nn.BatchNorm2d]:
         return [m for m in self.spatial.modules() if isinstance(m, nn.BatchNorm2d)]

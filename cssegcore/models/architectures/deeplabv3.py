@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cssegcore.core.errors import InputError
-from cssegcore.models._base import Architecture, Trunk
-from cssegcore.models.backbones.pretrained import Style, Weights
+from cssegcore.models._base import Architecture, FeatureExtractor
+from cssegcore.models.backbones.pretrained import PretrainedWeights, Style
 from cssegcore.models.backbones.resnet import check_weights, resnet
 from cssegcore.models.outputs import Features
 
@@ -58,25 +58,25 @@ class DeepLabV3(Architecture):
             raise ValueError(f"`depth` must be >= 1, got {self.depth}")
         self.start()
 
-    def start(self) -> Weights:
+    def start(self) -> PretrainedWeights:
         """Says what the backbone begins with.
 
         Raises:
             ValueError: `weights` names nothing, or `sha256` is no digest.
         """
-        return Weights(self.backbone, self.weights, self.style, self.sha256)
+        return PretrainedWeights(self.backbone, self.weights, self.style, self.sha256)
 
     def check(self) -> None:
         check_weights(self.start())
 
-    def trunk(self) -> Trunk:
-        return _DeepLabTrunk(self)
+    def extractor(self) -> FeatureExtractor:
+        return _DeepLabExtractor(self)
 
 
-class _DeepLabTrunk(Trunk):
+class _DeepLabExtractor(FeatureExtractor):
     def __init__(self, numbers: DeepLabV3) -> None:
         super().__init__()
-        self.channels, self.body_channels = numbers.depth, 2048
+        self.channels, self.last_stage_channels = numbers.depth, 2048
         dilate = (False, numbers.output_stride == 8, True)
         backbone = resnet(numbers.start(), dilate)
         self.backbone, self.activation = backbone, backbone.activation
@@ -88,9 +88,9 @@ class _DeepLabTrunk(Trunk):
                 "deeplabv3 cannot train on one image a batch, whose pooled features have no"
                 " variance: set `optimizer.batch_size` to 2 or more and give the step two images."
             )
-        taps = self.backbone(images)
-        body = self.activation(taps[-1])
-        return Features(taps, body, self.decoder(body))
+        stages = self.backbone(images)
+        body = self.activation(stages[-1])
+        return Features(stages, body, self.decoder(body))
 
 
 class _Decoder(nn.Module):

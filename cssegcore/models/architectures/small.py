@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cssegcore.models._base import Architecture, Trunk
+from cssegcore.models._base import Architecture, FeatureExtractor
 from cssegcore.models.outputs import Features
 
 
@@ -36,15 +36,15 @@ class Small(Architecture):
         if min(*self.stem, *self.widths, self.depth, self.dilation) < 1:
             raise ValueError("`stem`, `widths`, `depth` and `dilation` must be >= 1")
 
-    def trunk(self) -> Trunk:
-        return _SmallTrunk(self)
+    def extractor(self) -> FeatureExtractor:
+        return _SmallExtractor(self)
 
 
-class _SmallTrunk(Trunk):
+class _SmallExtractor(FeatureExtractor):
     def __init__(self, numbers: Small) -> None:
         super().__init__()
         (a, b), (c, d, e) = numbers.stem, numbers.widths
-        self.channels, self.body_channels = numbers.depth, e
+        self.channels, self.last_stage_channels = numbers.depth, e
         self.backbone = _Backbone(a, b, c, d, e, dilation=numbers.dilation)
         self.local = nn.Conv2d(e, self.channels, 1, bias=False)
         self.context = nn.Conv2d(e, self.channels, 1)
@@ -52,10 +52,10 @@ class _SmallTrunk(Trunk):
         self.norm = nn.BatchNorm2d(self.channels)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Features:
-        taps = self.backbone(images)
-        body = F.relu(taps[-1])
+        stages = self.backbone(images)
+        body = F.relu(stages[-1])
         context = self.context(body.mean((2, 3), keepdim=True))
-        return Features(taps, body, F.relu(self.norm(self.local(body) + context)))
+        return Features(stages, body, F.relu(self.norm(self.local(body) + context)))
 
 
 class _Backbone(nn.Module):
@@ -72,11 +72,11 @@ class _Backbone(nn.Module):
         )
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, ...]:
-        features, taps = self.stem(images), []
+        features, stages = self.stem(images), []
         for block in self.blocks:
-            taps.append(block(features))
-            features = F.relu(taps[-1])
-        return tuple(taps)
+            stages.append(block(features))
+            features = F.relu(stages[-1])
+        return tuple(stages)
 
 
 class _Block(nn.Module):

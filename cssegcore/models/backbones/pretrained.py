@@ -37,7 +37,7 @@ WAY_OUT: dict[Style, str] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Weights:
+class PretrainedWeights:
     """The first weights of a ResNet, as a recipe names them.
 
     Attributes:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cssegcore.models.backbones.pretrained import Style, Weights
+from cssegcore.models.backbones.pretrained import PretrainedWeights, Style
 
 PLAIN = (False, False, False)
 
@@ -51,12 +51,12 @@ class ResNet(nn.Sequential):
         )
 
     def forward(self, input: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
-        features, taps = input, []
+        features, stages = input, []
         for part in self:
-            features = part(self.activation(taps[-1]) if taps else features)
+            features = part(self.activation(stages[-1]) if stages else features)
             if isinstance(part, _Stage):
-                taps.append(features)
-        return tuple(taps)
+                stages.append(features)
+        return tuple(stages)
 
 
 class _Stage(nn.Sequential):
@@ -78,7 +78,7 @@ class _Stage(nn.Sequential):
         return path + shortcut
 
 
-def resnet(weights: Weights, dilate: Sequence[bool] = PLAIN) -> ResNet:
+def resnet(weights: PretrainedWeights, dilate: Sequence[bool] = PLAIN) -> ResNet:
     """Builds a ResNet with its starting weights.
 
     The style `mapillary` is the network of https://github.com/fcdl94/MiB (models/resnet.py,
@@ -113,7 +113,7 @@ def resnet(weights: Weights, dilate: Sequence[bool] = PLAIN) -> ResNet:
     return ResNet(parts, ways.leak)
 
 
-def check_weights(weights: Weights) -> None:
+def check_weights(weights: PretrainedWeights) -> None:
     """Makes sure that `resnet` will get its weights, and that they are those that are meant.
 
     Raises:

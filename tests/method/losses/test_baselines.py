@@ -225,7 +225,7 @@ class TestFeatures:
         rng = torch.Generator().manual_seed(0)
         body, old_body = torch.randn(2, 2, 4, 3, 5, generator=rng).double()
         body.requires_grad_()
-        value = FeatureMSE()(make_inputs(logits, labels, old, body=body, old_body=old_body))
+        value = FeatureMSE()(make_inputs(logits, labels, old, last_stage=body, old_body=old_body))
         assert torch.equal(value, feature_mse(body, old_body))
         assert torch.autograd.grad(value, logits, allow_unused=True, retain_graph=True) == (None,)
         (grad,) = torch.autograd.grad(value, body)

@@ -50,16 +50,16 @@ def maps(seed, *shape, scale=1.0):
 
 
 def batch_of(new_maps, old_maps, labels=None):
-    """A batch whose maps are the taps, the decoder's features and the small scores."""
+    """A batch whose maps are the stages, the decoder's features and the small scores."""
     outputs = []
-    for *taps, top, small in (new_maps, old_maps):
+    for *stages, top, small in (new_maps, old_maps):
         h, w = small.shape[-2:]
         logits = torch.nn.functional.interpolate(small, (2 * h, 2 * w))
-        outputs.append(Outputs(logits, small, Features(tuple(taps), taps[-1].relu(), top)))
+        outputs.append(Outputs(logits, small, Features(tuple(stages), stages[-1].relu(), top)))
     new, old = outputs
     if labels is None:
         labels = torch.zeros(len(new.logits), *new.logits.shape[-2:], dtype=torch.int64)
-    return LossInputs(new, old, labels, labels, old.small.shape[1])
+    return LossInputs(new, old, labels, labels, old.logits_lowres.shape[1])
 
 
 def layers(seed, b=2, h=8, w=8, k=OLD, c=ALL):

@@ -33,7 +33,7 @@ def plain_means(seen, classes, left_out=(255,)):
     means, counts = np.zeros((classes, DEPTH)), np.zeros(classes, int)
     for c in set(range(classes)) - set(left_out):
         found = [
-            outputs.features.body[i, :, y, x].detach().double().numpy()
+            outputs.features.last_stage[i, :, y, x].detach().double().numpy()
             for outputs, labels in seen
             for i in range(2)
             for y in range(3)

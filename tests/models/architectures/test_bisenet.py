@@ -23,9 +23,9 @@ def architecture(**changed):
     return build_part("cssegcore.models.architectures", Architecture, R18 | changed, "model")
 
 
-def new_trunk(**changed):
+def new_extractor(**changed):
     torch.manual_seed(0)
-    return architecture(**changed).trunk()
+    return architecture(**changed).extractor()
 
 
 def segmenter_of(outputs, **changed):
@@ -52,9 +52,9 @@ def unsettle(module):
     return module
 
 
-def names(trunk, wanted):
+def names(extractor, wanted):
     """Returns what modules are called."""
-    called = {id(module): name for name, module in trunk.named_modules()}
+    called = {id(module): name for name, module in extractor.named_modules()}
     return [called[id(module)] for module in wanted]
 
 
@@ -71,12 +71,12 @@ def test_it_has_the_weights_of_the_released_code(backbone, published, norm_count
         return sum(p.numel() for module in modules for p in module.parameters())
 
     with torch.device("meta"):
-        trunk = architecture(backbone=backbone).trunk()
-    unused = (trunk.body_channels + 1) * 1000  # torchvision's classifier
-    assert round((weights(trunk) + unused) / MILLION, 2) == published
-    assert len(norms(trunk)) == norm_count
-    refinements = trunk.refine_middle, trunk.refine_deep
-    sizes = weights(trunk.spatial), weights(*refinements), weights(trunk.fusion)
+        extractor = architecture(backbone=backbone).extractor()
+    unused = (extractor.last_stage_channels + 1) * 1000  # torchvision's classifier
+    assert round((weights(extractor) + unused) / MILLION, 2) == published
+    assert len(norms(extractor)) == norm_count
+    refinements = extractor.refine_middle, extractor.refine_deep
+    sizes = weights(extractor.spatial), weights(*refinements), weights(extractor.fusion)
     assert tuple(round(size / MILLION, 2) for size in sizes) == parts
 
 
@@ -122,7 +122,7 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def reference(weights, photographs, taps, training):
+def reference(weights, photographs, stages, training):
     """Computes what is read by the auxiliary classifiers and by the others, layer by layer."""
     groups = {}
     for key, value in weights.items():
@@ -143,7 +143,7 @@ def reference(weights, photographs, taps, training):
     spatial = photographs
     for i in range(3):
         spatial = block(spatial, f"spatial.{i}", 2)
-    third, fourth = (np.maximum(tap, 0) for tap in taps[2:])
+    third, fourth = (np.maximum(tap, 0) for tap in stages[2:])
     tail = fourth.mean((2, 3), keepdims=True)
     middle = resized(refined(third, "refine_middle"), *spatial.shape[2:])
     deep = resized(refined(fourth, "refine_deep") * tail, *spatial.shape[2:])
@@ -155,15 +155,15 @@ def reference(weights, photographs, taps, training):
 class TestTrunk:
     @pytest.mark.parametrize("training", [True, False])
     def test_features_are_those_of_the_formulas(self, training):
-        trunk = unsettle(new_trunk()).train(training)
-        weights = {k: v.clone() for k, v in trunk.state_dict().items()}
+        extractor = unsettle(new_extractor()).train(training)
+        weights = {k: v.clone() for k, v in extractor.state_dict().items()}
         photographs = images(3, 70, 90)
         with torch.no_grad():
-            features = trunk(photographs)
-        taps = [tap.double().numpy() for tap in features.taps]
-        *auxiliary, top = reference(weights, photographs.double().numpy(), taps, training)
-        assert features.top.shape == (3, 256, 9, 12)
-        assert np.allclose(features.top, top, rtol=1e-3, atol=1e-3)
+            features = extractor(photographs)
+        stages = [tap.double().numpy() for tap in features.stages]
+        *auxiliary, top = reference(weights, photographs.double().numpy(), stages, training)
+        assert features.decoder_out.shape == (3, 256, 9, 12)
+        assert np.allclose(features.decoder_out, top, rtol=1e-3, atol=1e-3)
         assert top.std() > 0.1
         assert len(features.auxiliary) == (2 if training else 0)
         for got, expected in zip(features.auxiliary, auxiliary, strict=False):
@@ -185,48 +185,48 @@ class TestTrunk:
         network.check()
         with torch.no_grad():
             theirs(photographs)
-            features = network.trunk().eval()(photographs)
-        assert [tuple(tap.shape[-2:]) for tap in features.taps] == [
+            features = network.extractor().eval()(photographs)
+        assert [tuple(tap.shape[-2:]) for tap in features.stages] == [
             (17, 13),
             (9, 7),
             (5, 4),
             (3, 2),
         ]
-        for tap, expected in zip(features.taps, given, strict=True):
+        for tap, expected in zip(features.stages, given, strict=True):
             assert torch.allclose(tap.clamp(min=0), expected, rtol=1e-4, atol=1e-5)
             assert (expected > 0).any()
             assert (tap < 0).any()
-        assert torch.equal(features.body, features.taps[-1].clamp(min=0))
+        assert torch.equal(features.last_stage, features.stages[-1].clamp(min=0))
 
     @pytest.mark.parametrize(
         ("backbone", "depths"), [("resnet18", (256, 512)), ("resnet50", (1024, 2048))]
     )
     def test_depths(self, backbone, depths):
-        trunk = new_trunk(backbone=backbone).train()
-        features = trunk(images(2, 64, 96))
-        assert trunk.auxiliary_channels == depths
+        extractor = new_extractor(backbone=backbone).train()
+        features = extractor(images(2, 64, 96))
+        assert extractor.auxiliary_channels == depths
         assert [tuple(f.shape) for f in features.auxiliary] == [(2, n, 8, 12) for n in depths]
-        assert features.body.shape == (2, trunk.body_channels, 2, 3)
-        assert features.top.shape == (2, trunk.channels, 8, 12)
+        assert features.last_stage.shape == (2, extractor.last_stage_channels, 2, 3)
+        assert features.decoder_out.shape == (2, extractor.channels, 8, 12)
 
     @pytest.mark.parametrize(("h", "w"), [(32, 32), (33, 47), (100, 65), (7, 1)])
     @pytest.mark.parametrize("training", [True, False])
     def test_any_size_gives_logits_of_that_size(self, h, w, training):
         outputs = segmenter_of([3, 2]).train(training)(images(2, h, w))
         assert outputs.logits.shape == (2, 5, h, w)
-        assert outputs.small.shape == (2, 5, math.ceil(h / 8), math.ceil(w / 8))
+        assert outputs.logits_lowres.shape == (2, 5, math.ceil(h / 8), math.ceil(w / 8))
         assert [a.shape for a in outputs.auxiliary] == [(2, 5, h, w)] * (2 if training else 0)
 
     def test_first_weights(self):
-        trunk = new_trunk()
+        extractor = new_extractor()
         spreads = {
-            trunk.spatial[2][0]: 128 * 9,
-            trunk.refine_middle.convolution: 256,
-            trunk.refine_deep.convolution: 512,
-            trunk.fusion.project[0]: 1024 * 9,
-            trunk.fusion.weigh[0]: 256,
-            trunk.fusion.weigh[2]: 256,
-            trunk.backbone[-1][0].conv1: 512 * 9,  # torchvision's: by outputs, which are twice
+            extractor.spatial[2][0]: 128 * 9,
+            extractor.refine_middle.convolution: 256,
+            extractor.refine_deep.convolution: 512,
+            extractor.fusion.project[0]: 1024 * 9,
+            extractor.fusion.weigh[0]: 256,
+            extractor.fusion.weigh[2]: 256,
+            extractor.backbone[-1][0].conv1: 512 * 9,  # torchvision's: by outputs, which are twice
         }
         for layer, fan in spreads.items():
             assert layer.weight.std().item() == pytest.approx(math.sqrt(2 / fan), rel=0.02)
@@ -237,18 +237,18 @@ class TestTrunk:
         stored = models.resnet18(weights=None).state_dict()
         torch.save(stored, tmp_path / "w.pth")
         weights = dict(segmenter_of([2], weights=str(tmp_path / "w.pth")).named_parameters())
-        assert torch.equal(weights["trunk.backbone.0.weight"], stored["conv1.weight"])
-        found = [value for name, value in weights.items() if name.startswith("trunk.backbone.")]
+        assert torch.equal(weights["extractor.backbone.0.weight"], stored["conv1.weight"])
+        found = [value for name, value in weights.items() if name.startswith("extractor.backbone.")]
         assert len(found) == sum(not k.startswith("fc") and "run" not in k for k in stored) - 20
 
     def test_stems_and_what_describes_photographs(self):
-        trunk = new_trunk()
+        extractor = new_extractor()
         first = ["spatial.0.1", "backbone.1"]
-        assert names(trunk, trunk.stems()) == first
-        described = names(trunk, trunk.described())
+        assert names(extractor, extractor.input_norms()) == first
+        described = names(extractor, extractor.norms_with_image_statistics())
         assert set(first) < set(described)
         assert len(described) == len(set(described)) == 3 + 20
-        others = set(names(trunk, norms(trunk))) - set(described)
+        others = set(names(extractor, norms(extractor))) - set(described)
         assert others == {"refine_middle.norm", "refine_deep.norm", "fusion.project.1"}
 
 
@@ -309,12 +309,12 @@ class TestSegmenter:
     def test_a_weight_of_0_builds_no_auxiliary_classifier(self):
         segmenter = segmenter_of([3], auxiliary=0)
         segmenter.grow(1)
-        assert segmenter.trunk.auxiliary_weight == 0
-        assert segmenter.trunk.auxiliary_channels == ()
+        assert segmenter.extractor.auxiliary_weight == 0
+        assert segmenter.extractor.auxiliary_channels == ()
         assert not any(key.startswith("auxiliary") for key in segmenter.state_dict())
         outputs = segmenter.train()(images(2, 32, 32))
         assert outputs.auxiliary == outputs.features.auxiliary == ()
-        assert new_trunk(auxiliary=0.4).auxiliary_weight == 0.4
+        assert new_extractor(auxiliary=0.4).auxiliary_weight == 0.4
 
     def test_scores_keep_their_digits_under_autocast(self):
         with torch.autocast("cpu", torch.bfloat16):
@@ -368,7 +368,7 @@ class TestRefusals:
         with pytest.raises(InputError, match=message):
             architecture(**wrong)
 
-    @pytest.mark.parametrize("use", ["check", "trunk"])
+    @pytest.mark.parametrize("use", ["check", "extractor"])
     def test_weights_of_another_backbone(self, tmp_path, use):
         from torchvision import models
 

@@ -136,12 +136,12 @@ class TestInPlaceAbn:
         theirs.load_state_dict({k[len("module.") :]: v for k, v in stored.items()}, assign=True)
         theirs.eval().double()
         recipe = MAPILLARY | {"weights": str(file), "output_stride": stride}
-        ours = architecture(**recipe).trunk().eval().double()
+        ours = architecture(**recipe).extractor().eval().double()
         photographs = images(1, 64, 48).double()
         with torch.no_grad():
             sums, last = theirs(photographs)
             features = ours(photographs)
-        pairs = zip((*features.taps, features.body), (*sums, last), strict=True)
+        pairs = zip((*features.stages, features.last_stage), (*sums, last), strict=True)
         for got, expected in pairs:
             assert got.shape == expected.shape
             # scales are rounded to float32 once; without their eps they are 2e-5 off
@@ -152,8 +152,8 @@ class TestInPlaceAbn:
     def test_a_last_stage_is_dilated_from_its_first_block_on(self):
         def layout(stride):
             with torch.device("meta"):
-                trunk = architecture(**MAPILLARY, output_stride=stride).trunk()
-            convolutions = [m for m in trunk.backbone.modules() if isinstance(m, nn.Conv2d)]
+                extractor = architecture(**MAPILLARY, output_stride=stride).extractor()
+            convolutions = [m for m in extractor.backbone.modules() if isinstance(m, nn.Conv2d)]
             spread = [m for m in convolutions if m.kernel_size == (3, 3)]
             assert all(m.padding == m.dilation for m in spread)
             return [m.dilation[0] for m in spread]
@@ -165,26 +165,27 @@ class TestInPlaceAbn:
     def test_no_activation_but_leaky_ones(self):
         for depth, count in (("resnet50", 17), ("resnet101", 34)):
             with torch.device("meta"):
-                trunk = architecture(**MAPILLARY | {"backbone": depth}).trunk()
-            modules = list(trunk.modules())
+                extractor = architecture(**MAPILLARY | {"backbone": depth}).extractor()
+            modules = list(extractor.modules())
             assert not any(isinstance(m, nn.ReLU) for m in modules)
-            leaky = [m for m in trunk.backbone.modules() if isinstance(m, nn.LeakyReLU)]
+            leaky = [m for m in extractor.backbone.modules() if isinstance(m, nn.LeakyReLU)]
             assert len(leaky) == count
             assert {m.negative_slope for m in modules if isinstance(m, nn.LeakyReLU)} == {0.01}
 
     def test_training_leaves_the_sums_alone_and_moves_every_weight(self):
         torch.manual_seed(0)
-        trunk = architecture(**MAPILLARY).trunk()
-        features = trunk(images(2, 64, 64))
-        assert [64 // tap.shape[-1] for tap in features.taps] == [4, 8, 16, 16]
-        for tap in features.taps:  # an activation in place would leave a hundredth of it
+        extractor = architecture(**MAPILLARY).extractor()
+        features = extractor(images(2, 64, 64))
+        assert [64 // tap.shape[-1] for tap in features.stages] == [4, 8, 16, 16]
+        for tap in features.stages:  # an activation in place would leave a hundredth of it
             assert -tap.min() > 0.1 * tap.max()
-        last = features.taps[-1]
-        assert torch.equal(features.body, torch.where(last > 0, last, 0.01 * last))
+        last = features.stages[-1]
+        assert torch.equal(features.last_stage, torch.where(last > 0, last, 0.01 * last))
         (
-            sum(tap.square().mean() for tap in features.taps) + features.top.square().mean()
+            sum(tap.square().mean() for tap in features.stages)
+            + features.decoder_out.square().mean()
         ).backward()
-        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in trunk.parameters())
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in extractor.parameters())
 
     @pytest.mark.parametrize("unwrapped", [True, False])
     def test_files_of_one_gpu_and_without_the_classifier(self, stored, tmp_path, unwrapped):
@@ -192,11 +193,11 @@ class TestInPlaceAbn:
         if unwrapped:
             kept = {k[len("module.") :]: v for k, v in kept.items()}
         torch.save({"state_dict": kept}, tmp_path / "w.pth")
-        trunk = architecture(**MAPILLARY | {"weights": str(tmp_path / "w.pth")}).trunk()
+        extractor = architecture(**MAPILLARY | {"weights": str(tmp_path / "w.pth")}).extractor()
         pairs = {
-            "mod1.bn1": trunk.backbone[1],
-            "mod2.block1.proj_bn": trunk.backbone[4][0].downsample[1],
-            "mod5.block3.convs.bn3": trunk.backbone[7][2].bn3,
+            "mod1.bn1": extractor.backbone[1],
+            "mod2.block1.proj_bn": extractor.backbone[4][0].downsample[1],
+            "mod5.block3.convs.bn3": extractor.backbone[7][2].bn3,
         }
         for name, norm in pairs.items():
             for part in ("bias", "running_mean", "running_var"):
@@ -231,7 +232,7 @@ class TestInPlaceAbn:
         torch.save(content, tmp_path / "w.pth")
         network = architecture(**MAPILLARY | {"weights": str(tmp_path / "w.pth")})
         message = rf"`model\.weights`: .*w\.pth cannot be used .*{reason}.*resnet50_iabn_sync\.pth"
-        for use in (network.check, network.trunk):
+        for use in (network.check, network.extractor):
             with pytest.raises(InputError, match=message) as refused:
                 use()
             assert "\n" not in str(refused.value)
