@@ -62,7 +62,7 @@ class Setup:
         train, seen = (
             StepList.read(WORK / "split" / step / f"{k}.json") for k in ("train", "seen")
         )
-        return cls(params, train, seen, WORK / params.step(step).prev / "model.safetensors")
+        return cls(params, train, seen, WORK / params.step(step).previous / "model.safetensors")
 
 
 def cut_views(setup: Setup, labels: Path, epochs: int, device: torch.device) -> Iterator[Batch]:

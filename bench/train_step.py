@@ -192,13 +192,13 @@ def split(params: Params, dataset: Dataset, folder: Path) -> list[StepList]:
     """Returns the training lists of the first two steps."""
     entries = build_index(dataset, lambda items, _: items)
     write_splits(folder, params.scenario_of(dataset.classes), entries, dataset.classes)
-    names = [name for name in params.steps if params.step(name).prev in ("none", FIRST)]
+    names = [name for name in params.steps if params.step(name).previous in ("none", FIRST)]
     return [StepList.read(folder / name / "train.json") for name in names]
 
 
 def sources(params: Params, dataset: Dataset, folder: Path) -> Sources:
     """Returns saliency maps where the recipe has an unknown class."""
-    if params.method["base"]["unknown"]["part"] == "none":
+    if params.method["base"]["unknown_class"]["part"] == "none":
         return Sources()
     out = folder / "saliency"
     if not out.exists():

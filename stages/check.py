@@ -83,7 +83,9 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     head = part_module(SLOTS["head"], recipe.base.head, "method.base.head")
     guess = part_module(SLOTS["pseudo_labels"], recipe.pseudo_labels, where)
     replay = part_module(SLOTS["replay"], recipe.replay, "method.replay")
-    unknown = part_module(SLOTS["unknown"], recipe.base.unknown, "method.base.unknown")
+    unknown = part_module(
+        SLOTS["unknown_class"], recipe.base.unknown_class, "method.base.unknown_class"
+    )
     views = part_module(AUGMENTATIONS, params.augmentation, "augmentation")
     model = [network, head, layout]  # what it takes to load a model and run it on a dataset
     extra = {
@@ -145,7 +147,7 @@ def _check_room(params: Params, assembled: "AssembledRecipe", dataset: "Dataset"
         )
     if assembled.increment.unknown.present and len(dataset.classes) > IGNORE - 1:
         raise InputError(
-            f"`method.base.unknown` adds an output to {len(dataset.classes)} classes, and label"
+            f"`method.base.unknown_class` adds an output to {len(dataset.classes)} classes, and label"
             f" images name at most {IGNORE}: set it to none or merge two classes."
         )
 
@@ -164,7 +166,7 @@ def _write(out: Path, nothing: Path, first: Path, tables: dict[str, dict[str, st
     for name, table in tables.items():
         write_json(out / f"{name}.json", table)
     write_text(nothing / "model.safetensors", "none\n")
-    write_json(nothing / "evaluation" / "manifest.json", {"panels": []})
+    write_json(nothing / "evaluation" / "manifest.json", {"examples": []})
     write_json(first / "pseudo_labels" / "manifest.json", {"images": {}})
     for kind in ("memory", "synthesis"):
         write_json(first / kind / "manifest.json", {"images": []})

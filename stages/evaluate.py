@@ -31,7 +31,7 @@ def main(
     from cssegcore.core.files import read_manifest, write_json
     from cssegcore.data.batches import Images
     from cssegcore.evaluation import evaluate
-    from cssegcore.evaluation import examples as panels
+    from cssegcore.evaluation import examples as examples
     from cssegcore.metrics.continual import step_metrics
     from cssegcore.models import checkpoint
     from cssegcore.runtime.device import choose_device
@@ -44,7 +44,7 @@ def main(
     segmenter = checkpoint.load(model, device).segmenter
     tests = Images(dataset, image_list)
     before = read_manifest(previous)
-    shown = before["panels"] or panels.choose(tests, params.evaluation.panels)
+    shown = before["examples"] or examples.choose_examples(tests, params.evaluation.examples)
     rows = sum(len(names) for names in image_list.classes)
     size, progress = params.evaluation.batch_size, bar("images", f"test {step}")
     keep = set(shown)
@@ -64,7 +64,7 @@ def main(
         "matrix": matrix.tolist(),
     }
     write_json(out / step / "confusion.json", confusion)
-    write_json(out / "manifest.json", {"panels": shown})  # every step shows the same photographs
+    write_json(out / "manifest.json", {"examples": shown})  # every step shows the same photographs
     shutil.copy(epochs, out / step / "epochs.csv")
     guesses = read_manifest(pseudo_labels)
     write_json(out / step / "pseudo_labels.json", {k: guesses[k] for k in guesses if k != "images"})
@@ -72,7 +72,7 @@ def main(
     write_json(out / step / "synthesis.json", made[-1] if made else {})
     if made:
         shutil.copy(synthesis / "sheets" / f"{made[-1]['step']}.png", out / step / "sheet.png")
-    panels.write(out / step / "panels", tests, shown, kept)
+    examples.write_examples(out / step / "examples", tests, shown, kept)
 
     numbers = step_metrics(confusion, future=params.evaluation.future)
     numbers["protocol"] = f"{_protocol(params, image_list.classes)}; {numbers['protocol']}"

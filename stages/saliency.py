@@ -13,15 +13,19 @@ def main(
     index: Annotated[Path, typer.Argument(help="The index of the dataset.")],
     out: Annotated[Path, typer.Argument(help="Folder for manifest.json and the maps.")],
 ) -> None:
-    """Write a saliency map for each training photograph, if `method.base.unknown` asks for it."""
+    """Write a saliency map for each training photograph, if `method.base.unknown_class` asks for
+    it.
+    """
     from cssegcore.core.files import write_json
     from cssegcore.core.registry import build_part
     from cssegcore.data.dataset import open_dataset
     from cssegcore.method.unknown_class import Unknown
 
     params = read_params()
-    recipe = params.method["base"]["unknown"]
-    rule = build_part("cssegcore.method.unknown_class", Unknown, recipe, "method.base.unknown")
+    recipe = params.method["base"]["unknown_class"]
+    rule = build_part(
+        "cssegcore.method.unknown_class", Unknown, recipe, "method.base.unknown_class"
+    )
     if not rule.by_saliency:
         write_json(out / "manifest.json", {"source": "none", "images": []})
         return

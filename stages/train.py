@@ -45,7 +45,7 @@ def main(
     params = read_params()
     numbers = params.step(step)
     image_list = dataclasses.replace(StepList.read(images), void=params.labels.void)
-    before = None if numbers.prev == "none" else previous
+    before = None if numbers.previous == "none" else previous
     dataset, device = open_dataset(params.dataset), choose_device()
     sources = Sources(pseudo_labels, memory, saliency, synthesis)
     job = prepare(_plan(params, numbers), dataset, image_list, before, device, sources)
@@ -90,7 +90,7 @@ def _resume_file(params: Params, step: str, inputs: list[Path]) -> "ResumeFile":
 
     numbers = params.step(step)
     sections = [
-        params.method["base"] if numbers.prev == "none" else params.method,
+        params.method["base"] if numbers.previous == "none" else params.method,
         params.model,
         params.optimizer,
         params.augmentation,

@@ -11,7 +11,7 @@ from cssegcore.core.palette import save_labels
 from cssegcore.data.batches import Images
 
 
-def choose(images: Images, count: int) -> list[str]:
+def choose_examples(images: Images, count: int) -> list[str]:
     """Chooses `count` images that show as many classes as they can, each as often as another."""
     present = {name: set(np.unique(label).tolist()) for name, _, label in images.decoded()}
     shown: dict[int, int] = {}
@@ -27,7 +27,7 @@ def choose(images: Images, count: int) -> list[str]:
     return chosen
 
 
-def write(
+def write_examples(
     out: Path, images: Images, chosen: Sequence[str], predicted: Mapping[str, NDArray[np.uint8]]
 ) -> None:
     """Writes NAME.photo.jpg, NAME.truth.png and NAME.prediction.png of each chosen image."""

@@ -60,14 +60,14 @@ class Evaluation:
         records: One per step.
         epochs: One mapping per epoch of all steps, of column name to the text in the file, led by
             `running_epoch` (from 1, over all steps) and `step` (its index).
-        panels: The photographs of the last step.
+        examples: The photographs of the last step.
         guesses: The pseudo-labels of each step that had any.
         made: The images made before each step that had any.
     """
 
     records: list[Evaluated]
     epochs: list[dict[str, str]]
-    panels: list[Panel]
+    examples: list[Panel]
     guesses: list[PseudoLabelStats]
     made: list[SynthesisStats]
 
@@ -92,8 +92,8 @@ def read_evaluation(folder: Path) -> Evaluation:
                 f"{folder}: {here.name} and {there.name} are not steps of one run (same index"
                 " or other classes); delete the folder of the one that does not belong."
             )
-    epochs, panels = _read_epochs(records, folders), _find_panels(folders)
-    return Evaluation(records, epochs, panels, _read_guesses(folders), _read_made(folders))
+    epochs, examples = _read_epochs(records, folders), _find_panels(folders)
+    return Evaluation(records, epochs, examples, _read_guesses(folders), _read_made(folders))
 
 
 def _read_confusion(path: Path) -> Evaluated:
@@ -139,11 +139,11 @@ def _read_made(folders: list[Path]) -> list[SynthesisStats]:
 
 
 def _find_panels(folders: list[Path]) -> list[Panel]:
-    last = folders[-1] / "panels"
-    panels = []
+    last = folders[-1] / "examples"
+    examples = []
     for photo in sorted(last.glob("*.photo.jpg")):
         name = photo.name.removesuffix(".photo.jpg")
-        paths = [folder / "panels" / f"{name}.prediction.png" for folder in folders]
+        paths = [folder / "examples" / f"{name}.prediction.png" for folder in folders]
         predictions = [path if path.is_file() else None for path in paths]
-        panels.append(Panel(name, photo, last / f"{name}.truth.png", predictions))
-    return panels
+        examples.append(Panel(name, photo, last / f"{name}.truth.png", predictions))
+    return examples

@@ -51,7 +51,7 @@ def check_without_new_classes(assembled: AssembledRecipe) -> None:
         "method.freeze": recipe.freeze,
         "method.pseudo_labels": recipe.pseudo_labels,
         "method.replay": recipe.replay,
-        "method.base.unknown": recipe.base.unknown,
+        "method.base.unknown_class": recipe.base.unknown_class,
     }
     for where, part in parts.items():
         if part["part"] != "none":
@@ -134,8 +134,8 @@ def _unknown_is_where_it_is_expected(assembled: AssembledRecipe) -> Iterator[str
         if getattr(method, slot).needs_unknown and not present:
             part = getattr(assembled.recipe, slot)["part"]
             yield (
-                f"`method.{slot}: {part}` works on the unknown class, and `method.base.unknown` is"
-                " none: set `method.base.unknown` to `salient` (or `everything`), or"
+                f"`method.{slot}: {part}` works on the unknown class, and `method.base.unknown_class` is"
+                " none: set `method.base.unknown_class` to `salient` (or `everything`), or"
                 f" `method.{slot}` to none."
             )
     if not present:
@@ -145,8 +145,8 @@ def _unknown_is_where_it_is_expected(assembled: AssembledRecipe) -> Iterator[str
             if term.expects_background_at_0:
                 yield (
                     f"`{where}.losses.{name}` takes output 0 for the background, where a model with"
-                    f" `method.base.unknown: {assembled.recipe.base.unknown['part']}` has the unknown"
-                    " class: set `method.base.unknown` to none, or take `bce` instead."
+                    f" `method.base.unknown_class: {assembled.recipe.base.unknown_class['part']}` has the unknown"
+                    " class: set `method.base.unknown_class` to none, or take `bce` instead."
                 )
     if method.classifier_init.expects_background_at_0:
         yield (
@@ -267,9 +267,9 @@ def _replay_brings_something(assembled: AssembledRecipe) -> Iterator[str]:
         )
     if replay.generates and assembled.increment.unknown.present:
         yield (
-            f"`method.replay: {part}` draws classes out of a model, and `method.base.unknown:"
-            f" {assembled.recipe.base.unknown['part']}` is none that a layout can show: set"
-            " `method.base.unknown` to none, or `method.replay` to exemplars."
+            f"`method.replay: {part}` draws classes out of a model, and `method.base.unknown_class:"
+            f" {assembled.recipe.base.unknown_class['part']}` is none that a layout can show: set"
+            " `method.base.unknown_class` to none, or `method.replay` to exemplars."
         )
     if replay.generates and assembled.increment.freeze.freezes_extractor:
         yield (

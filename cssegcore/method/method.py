@@ -20,7 +20,7 @@ SLOTS = {
     "losses": "cssegcore.method.losses",
     "statistics": "cssegcore.method.statistics",
     "head": "cssegcore.models.heads",
-    "unknown": "cssegcore.method.unknown_class",
+    "unknown_class": "cssegcore.method.unknown_class",
     "classifier_init": "cssegcore.method.classifier_init",
     "freeze": "cssegcore.method.freeze",
     "pseudo_labels": "cssegcore.method.pseudo_labels",
@@ -49,13 +49,13 @@ class BaseRecipe:
         losses: Terms of the objective by name.
         statistics: What is gathered for the first increment, by the part's name.
         head: What stands between features and logits, in every step.
-        unknown: Whether a class "unknown" is split off the background, in every step.
+        unknown_class: Whether a class "unknown" is split off the background, in every step.
     """
 
     losses: dict[str, PartRecipe]
     statistics: dict[str, PartRecipe]
     head: PartRecipe
-    unknown: PartRecipe
+    unknown_class: PartRecipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +201,9 @@ def _assembled(
         penalties={n: t for n, t in terms.items() if isinstance(t, Penalty)},
         statistics=gathered,
         head_recipe=base.head,
-        unknown=build_part(SLOTS["unknown"], Unknown, base.unknown, "method.base.unknown"),
+        unknown=build_part(
+            SLOTS["unknown_class"], Unknown, base.unknown_class, "method.base.unknown_class"
+        ),
         classifier_init=build_part(
             SLOTS["classifier_init"],
             ClassifierInit,
@@ -241,7 +243,7 @@ def base_modules(recipe: BaseRecipe) -> list[str]:
             **_named("losses", recipe.losses, "method.base"),
             **_named("statistics", recipe.statistics, "method.base"),
             "method.base.head": ("head", recipe.head),
-            "method.base.unknown": ("unknown", recipe.unknown),
+            "method.base.unknown_class": ("unknown_class", recipe.unknown_class),
             **{f"method.{slot}": (slot, NOTHING) for slot in LATER},
         }
     )
@@ -256,7 +258,7 @@ def recipe_modules(recipe: Recipe) -> list[str]:
             **_named("losses", replay.terms, "method.replay"),
             **_named("statistics", recipe.statistics, "method"),
             "method.base.head": ("head", recipe.base.head),
-            "method.base.unknown": ("unknown", recipe.base.unknown),
+            "method.base.unknown_class": ("unknown_class", recipe.base.unknown_class),
             "method.classifier_init": ("classifier_init", recipe.classifier_init),
             "method.freeze": ("freeze", recipe.freeze),
             "method.replay": ("replay", recipe.replay),

@@ -117,7 +117,9 @@ def losses(figure: "Figure", theme: Theme, epochs: Sequence[dict[str, str]]) -> 
     _legend(axes)
 
 
-def panels(figure: "Figure", theme: Theme, examples: Sequence[Panel], steps: Sequence[str]) -> None:
+def examples(
+    figure: "Figure", theme: Theme, examples: Sequence[Panel], steps: Sequence[str]
+) -> None:
     """Photograph, truth and the prediction after every step; one example a row."""
     from PIL import Image
 

@@ -95,7 +95,7 @@ def render_page(
         papers=_papers(summary["protocols"], background=background),
         classes=_classes(evaluation, future),
         pictures=pictures,
-        panels=evaluation.panels,
+        examples=evaluation.examples,
         guesses=_guesses(evaluation),
         made=[_made(step) for step in evaluation.made],
         void=_colour(IGNORE),

@@ -54,7 +54,7 @@ def write_report(
     write_text(out / "classes.csv", as_csv(class_rows(run.records, future)))
     write_text(out / "epochs.csv", as_csv(run.epochs, EPOCH_COLUMNS))
     pictures = {name: _figures(run, theme, future) for name, theme in THEMES.items()}
-    for name, data in {**pictures["light"], "panels": _panels(run)}.items():
+    for name, data in {**pictures["light"], "examples": _panels(run)}.items():
         with replacing(out / f"{name}.png") as temporary:
             temporary.write_bytes(data)
     page = render_page(
@@ -92,6 +92,6 @@ def _figures(run: Evaluation, theme: Theme, future: Future) -> dict[str, bytes]:
 
 
 def _panels(run: Evaluation) -> bytes:
-    if not run.panels:
+    if not run.examples:
         return figures.drawn(figures.note, LIGHT, "no photographs were kept")
-    return figures.drawn(figures.panels, LIGHT, run.panels, [r.step for r in run.records])
+    return figures.drawn(figures.examples, LIGHT, run.examples, [r.step for r in run.records])

@@ -18,7 +18,7 @@ from cssegcore.data.dataset import Dataset, decode
 Source = Literal["published", "computed"]
 
 REMAKE: Final = "delete its folder and run `dvc repro`"
-COMPUTE: Final = "fix it, or set `maps: computed` in `method.base.unknown`"
+COMPUTE: Final = "fix it, or set `maps: computed` in `method.base.unknown_class`"
 
 
 @final

@@ -12,7 +12,7 @@ WANT = 120
 
 
 def partition(
-    present: Sequence[Collection[int]], portions: Sequence[Collection[int]]
+    present: Sequence[Collection[int]], partition_groups: Sequence[Collection[int]]
 ) -> list[int | None]:
     """Gives each image to one portion of the classes.
 
@@ -23,12 +23,12 @@ def partition(
 
     Args:
         present: Raw labels that each image shows; those in no portion, as background, do not count.
-        portions: Raw labels, each in one portion at most.
+        partition_groups: Raw labels, each in one portion at most.
 
     Returns:
         The place of each image's portion, None for an image without a class.
     """
-    owner = {raw: place for place, portion in enumerate(portions) for raw in portion}
+    owner = {raw: place for place, portion in enumerate(partition_groups) for raw in portion}
     shown = [sorted(owner.keys() & set(raws)) for raws in present]
     holding: dict[int, list[int]] = {raw: [] for raw in sorted(owner)}
     for image, raws in enumerate(shown):

@@ -31,16 +31,16 @@ Void = Literal["ignore", "background"]
 class Step:
     """One learning step: `classes` are those it adds, `raw` their labels in the dataset.
 
-    `portions` are the groups of `raw` among which `partitioned` shares the images out; the step has
-    those of all its groups. One group, unless the scenario names finer ones. `domains` are where
-    its images were taken, if steps bring domains.
+    `partition_groups` are the groups of `raw` among which `partitioned` shares the images out; the
+    step has those of all its groups. One group, unless the scenario names finer ones. `domains` are
+    where its images were taken, if steps bring domains.
     """
 
     name: str
     index: int
     classes: tuple[str, ...]
     raw: tuple[int, ...]
-    portions: tuple[tuple[int, ...], ...]
+    partition_groups: tuple[tuple[int, ...], ...]
     domains: tuple[str, ...] = ()
 
 
@@ -57,7 +57,7 @@ class Scenario:
         setting: Setting,
         table: Sequence[str],
         steps: Mapping[str, Sequence[str]],
-        portions: Mapping[str, Sequence[Sequence[str]]] | None = None,
+        partition_groups: Mapping[str, Sequence[Sequence[str]]] | None = None,
         domains: Mapping[str, Sequence[str]] | None = None,
     ) -> "Scenario":
         """Checks the class lists of `steps` against the dataset's `table` (background first).
@@ -66,15 +66,16 @@ class Scenario:
             setting: The rule.
             table: Names of the raw labels.
             steps: The classes that each adds.
-            portions: Of a step's classes, where `partitioned` shares images out more finely.
+            partition_groups: Of a step's classes, where `partitioned` shares images out more
+                finely.
             domains: Those that each step adds, in a setting by domains.
 
         Raises:
             InputError: A class is unknown, stands in two steps or in none, a step has none, or the
-                portions of a step do not hold each of its classes once; or the domains do not fit
-                the setting or the steps.
+                partition_groups of a step do not hold each of its classes once; or the domains do
+                not fit the setting or the steps.
         """
-        finer = portions or {}
+        finer = partition_groups or {}
         places = domains or {}
         _check_portions(finer, steps)
         _check_domains(setting, places, steps)
@@ -142,10 +143,10 @@ def _check_class(wanted: str, step: str, table: Sequence[str], taken: Mapping[st
 
 
 def _check_portions(
-    portions: Mapping[str, Sequence[Sequence[str]]], steps: Mapping[str, Sequence[str]]
+    partition_groups: Mapping[str, Sequence[Sequence[str]]], steps: Mapping[str, Sequence[str]]
 ) -> None:
-    for name, groups in portions.items():
-        key = f"`scenario.portions.{name}`"
+    for name, groups in partition_groups.items():
+        key = f"`scenario.partition_groups.{name}`"
         if name not in steps:
             raise InputError(
                 f"{key} is of no step.{did_you_mean(name, steps)} Steps: {', '.join(steps)}."

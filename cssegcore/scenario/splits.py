@@ -95,12 +95,14 @@ def training_images(scenario: Scenario, entries: Sequence[Entry]) -> list[list[E
     images = _part(entries, "train")
     if scenario.setting != "partitioned":
         return [_fitting(images, partial(scenario.trains, index=s.index)) for s in scenario.steps]
-    portions = [(step.index, group) for step in scenario.steps for group in step.portions]
-    places = partition([present for _, present in images], [group for _, group in portions])
+    partition_groups = [
+        (step.index, group) for step in scenario.steps for group in step.partition_groups
+    ]
+    places = partition([present for _, present in images], [group for _, group in partition_groups])
     own: list[list[Entry]] = [[] for _ in scenario.steps]
     for (entry, _), place in zip(images, places, strict=True):
         if place is not None:
-            own[portions[place][0]].append(entry)
+            own[partition_groups[place][0]].append(entry)
     return own
 
 

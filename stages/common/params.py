@@ -19,14 +19,14 @@ class StepParams:
     """`steps.NAME`: one step.
 
     Attributes:
-        prev: The step before, `none` for the first.
+        previous: The step before, `none` for the first.
         recipe: The section that says how it is trained: `method.base` or `method`.
         images: Which of its lists it trains on.
         epochs: Passes over its images.
         lr: Learning rate at its first iteration.
     """
 
-    prev: str
+    previous: str
     recipe: Literal["method.base", "method"]
     images: Literal["train", "seen"]
     epochs: int
@@ -49,7 +49,7 @@ class ScenarioParams:
         classes: Those that each step learns.
         last: The last step.
         order: What the order of the classes is called; `native` is the dataset's own.
-        portions: Finer groups of a step's classes, for the setting `partitioned`.
+        partition_groups: Finer groups of a step's classes, for the setting `partitioned`.
         domains: Where each step's images were taken, for the settings by domain.
     """
 
@@ -58,7 +58,7 @@ class ScenarioParams:
     classes: dict[str, list[str]]
     last: str
     order: str
-    portions: dict[str, list[list[str]]] = dataclasses.field(default_factory=dict)
+    partition_groups: dict[str, list[list[str]]] = dataclasses.field(default_factory=dict)
     domains: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
 
@@ -72,18 +72,18 @@ class EvaluationParams:
         view: AssembledRecipe photographs at their own size, or a `crop`: the shorter side resized
             to `size`, then the central square.
         size: Of a crop, in pixels.
-        panels: Number of photographs shown.
+        examples: Number of photographs shown.
     """
 
     batch_size: int
     future: Literal["background", "ignore"]
     view: Literal["whole", "crop"]
     size: int
-    panels: int
+    examples: int
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.panels < 0:
-            raise ValueError("`batch_size` must be >= 1 and `panels` >= 0")
+        if self.batch_size < 1 or self.examples < 0:
+            raise ValueError("`batch_size` must be >= 1 and `examples` >= 0")
         if self.size < 1:
             raise ValueError(f"`size` must be >= 1 pixel, got {self.size}")
 
@@ -122,7 +122,7 @@ class ScheduleParams:
 class PrevParams:
     """`increments.NAME`: the step before."""
 
-    prev: str
+    previous: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,13 +162,15 @@ class Params:
     def scenario_of(self, table: tuple[str, ...]) -> Scenario:
         """Builds the scenario over a dataset's class table."""
         given = self.scenario
-        return Scenario.of(given.setting, table, given.classes, given.portions, given.domains)
+        return Scenario.of(
+            given.setting, table, given.classes, given.partition_groups, given.domains
+        )
 
     def check_chain(self) -> None:
         """Checks that the steps follow each other as `dvc.yaml` will chain them.
 
         Raises:
-            InputError: A `prev`, `increments` or `scenario.last` does not fit the steps.
+            InputError: A `previous`, `increments` or `scenario.last` does not fit the steps.
         """
         names = list(self.scenario.classes)
         if list(self.steps) != names:
@@ -180,19 +182,19 @@ class Params:
             raise InputError(f"the first of `scenario.classes` must be {FIRST!r}, got {names[:1]}.")
         for name, before in zip(names, ["none", *names[:-1]], strict=True):
             self._check_link(name, before)
-        chain = {name: PrevParams(self.steps[name].prev) for name in names[1:]}
+        chain = {name: PrevParams(self.steps[name].previous) for name in names[1:]}
         if self.increments != chain:
             raise InputError(
-                "`increments` must name every step but the first with its `prev`:"
-                f" {', '.join(f'{k}: {{prev: {v.prev}}}' for k, v in chain.items())}."
+                "`increments` must name every step but the first with its `previous`:"
+                f" {', '.join(f'{k}: {{previous: {v.previous}}}' for k, v in chain.items())}."
             )
         if self.scenario.last != names[-1]:
             raise InputError(f"`scenario.last` must be {names[-1]!r}, got {self.scenario.last!r}.")
 
     def _check_link(self, name: str, before: str) -> None:
         step = self.steps[name]
-        if step.prev != before:
-            raise InputError(f"`steps.{name}.prev` must be {before!r}, got {step.prev!r}.")
+        if step.previous != before:
+            raise InputError(f"`steps.{name}.previous` must be {before!r}, got {step.previous!r}.")
         if name == FIRST and (step.recipe != "method.base" or step.images != "train"):
             raise InputError(
                 f"`steps.{name}` must have `recipe: method.base` and `images: train`: the base"

@@ -28,13 +28,13 @@ scenario:
 
 steps:                         # how each is trained; the values come from the schedule
   step0:
-    prev: none
+    previous: none
     recipe: method.base
     images: train
     epochs: ${{schedule.base.epochs}}
     lr: ${{schedule.base.lr}}
   step1: &increment
-    prev: step0
+    previous: step0
     recipe: method
     images: ${{method.images}}
     epochs: ${{schedule.increment.epochs}}
@@ -77,8 +77,10 @@ def scenario_text(
         order="" if classes == native else "\n  order: own",
         last=f"step{numbers[-1]}",
         classes="\n".join(wrapped(f"step{k}", names) for k, names in enumerate(steps)),
-        steps="".join(f"  step{k}: {{<<: *increment, prev: step{k - 1}}}\n" for k in numbers[1:]),
-        increments="\n".join(f"  step{k}: {{prev: step{k - 1}}}" for k in numbers),
+        steps="".join(
+            f"  step{k}: {{<<: *increment, previous: step{k - 1}}}\n" for k in numbers[1:]
+        ),
+        increments="\n".join(f"  step{k}: {{previous: step{k - 1}}}" for k in numbers),
     )
 
 

@@ -249,7 +249,7 @@ def settings_of(params: Params, whole: AssembledRecipe) -> Settings:
         init=whole.recipe.classifier_init["part"],  # type: ignore[arg-type]
         freeze=whole.recipe.freeze["part"],  # type: ignore[arg-type]
         pseudo_labels=whole.recipe.pseudo_labels,
-        unknown=whole.recipe.base.unknown["part"],  # type: ignore[arg-type]
+        unknown=whole.recipe.base.unknown_class["part"],  # type: ignore[arg-type]
         memory=method.replay.size,
         weight_decay=optimizer.weight_decay,
         made=made_of(method.replay, optimizer.batch_size) if method.replay.generates else {},

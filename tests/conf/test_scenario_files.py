@@ -206,7 +206,7 @@ def write(name, base, increment, *options):
 
 def without_portions(text):
     """Leaves out what a hand has added to a scenario that MiB shares out more finely."""
-    before, key, after = text.partition("  portions:")
+    before, key, after = text.partition("  partition_groups:")
     return before + after[after.index("\n\n") + 1 :] if key else text
 
 
@@ -241,8 +241,8 @@ def test_a_last_step_may_be_shorter_and_that_is_said(elsewhere):
     _, made = written("voc/14-4")
     assert [len(names) for names in made["scenario"]["classes"].values()] == [14, 4, 2]
     assert made["scenario"]["last"] == "step2"
-    assert list(made["increments"].values()) == [{"prev": "step0"}, {"prev": "step1"}]
-    assert made["steps"]["step2"] == made["steps"]["step1"] | {"prev": "step1"}
+    assert list(made["increments"].values()) == [{"previous": "step0"}, {"previous": "step1"}]
+    assert made["steps"]["step2"] == made["steps"]["step1"] | {"previous": "step1"}
 
 
 @pytest.mark.parametrize("kind", ["text", "file"])

@@ -11,7 +11,7 @@ from cssegcore.data.batches import Images
 from cssegcore.data.crop_and_resize import MEAN, STD
 from cssegcore.data.dataset import open_dataset
 from cssegcore.evaluation import evaluate
-from cssegcore.evaluation import examples as panels
+from cssegcore.evaluation import examples as examples
 from cssegcore.evaluation.predict import label_photographs, overlay
 from cssegcore.metrics.confusion import confusion_matrix
 from cssegcore.models._base import FeatureExtractor
@@ -216,7 +216,7 @@ class TestPredict:
 
 class TestPanels:
     def test_chosen_images_show_every_class(self, images):
-        image_list = panels.choose(images, 2)
+        image_list = examples.choose_examples(images, 2)
         assert len(set(image_list)) == 2
         shown = {c for name, _, label in images.decoded() if name in image_list for c in label.flat}
         assert shown == {0, 1, 2, 3, 4, 255}
@@ -224,23 +224,23 @@ class TestPanels:
     def test_a_rare_class_is_not_missed(self, tmp_path):
         labels = [np.array([[0, 1], [2, 2]])] * 9
         labels[6] = np.array([[0, 0], [0, 3]])
-        assert "n6" in panels.choose(make_images(tmp_path, labels), 2)
+        assert "n6" in examples.choose_examples(make_images(tmp_path, labels), 2)
 
     @pytest.mark.parametrize(("count", "expected"), [(0, 0), (99, len(SIZES))])
     def test_as_many_as_there_are(self, images, count, expected):
-        assert len(panels.choose(images, count)) == expected
+        assert len(examples.choose_examples(images, count)) == expected
 
     def test_files(self, images, tmp_path):
         rng = np.random.default_rng(3)
         truths = {name: label for name, _, label in images.decoded()}
         said = {name: rng.integers(0, 3, truths[name].shape, np.uint8) for name in ("n1", "n4")}
-        panels.write(tmp_path / "panels", images, ["n1", "n4"], said)
+        examples.write_examples(tmp_path / "examples", images, ["n1", "n4"], said)
         kinds = ("photo.jpg", "truth.png", "prediction.png")
-        files = {file.name for file in (tmp_path / "panels").iterdir()}
+        files = {file.name for file in (tmp_path / "examples").iterdir()}
         assert files == {f"{name}.{kind}" for name in said for kind in kinds}
         for name in said:
             for kind, want in (("truth", truths[name]), ("prediction", said[name])):
-                with Image.open(tmp_path / "panels" / f"{name}.{kind}.png") as image:
+                with Image.open(tmp_path / "examples" / f"{name}.{kind}.png") as image:
                     assert np.array_equal(np.asarray(image), want)
 
 

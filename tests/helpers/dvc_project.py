@@ -16,7 +16,7 @@ QUICK = [
     "model.widths=[4,4,8]",
     "augmentation.size=32",
     "optimizer.batch_size=8",
-    "evaluation.panels=2",
+    "evaluation.examples=2",
 ]
 
 

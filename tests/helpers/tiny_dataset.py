@@ -38,7 +38,7 @@ TINY = (
     "schedule.increment.epochs=1",
     "optimizer.batch_size=2",
     "augmentation.size=16",
-    "evaluation.panels=1",
+    "evaluation.examples=1",
     "evaluation.batch_size=4",
 )
 BEFORE_TRAINING = ("check", "index", "split", "saliency")

@@ -107,7 +107,7 @@ class Lists:
 
     def sources(self, how: Plan, step: str, previous: Path | None, folder: Path) -> Sources:
         """Has every part leave below `folder` what its stage would leave for a training."""
-        saliency = self._saliency(how.method["base"]["unknown"])
+        saliency = self._saliency(how.method["base"]["unknown_class"])
         if previous is None:
             return Sources(saliency=saliency)
         before = list(STEPS)[list(STEPS).index(step) - 1]
@@ -153,7 +153,7 @@ class Lists:
         )
 
     def _saliency(self, recipe: dict[str, Any]) -> Path | None:
-        rule = build_part(SLOTS["unknown"], Unknown, recipe, "method.base.unknown")
+        rule = build_part(SLOTS["unknown_class"], Unknown, recipe, "method.base.unknown_class")
         if not rule.by_saliency:
             return None
         out = self.folder / "saliency"

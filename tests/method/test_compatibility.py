@@ -158,9 +158,9 @@ REFUSED = {
     "_unknown_is_where_it_is_expected": [
         (
             "ssul",
-            {"base.unknown": {"part": "none"}},
+            {"base.unknown_class": {"part": "none"}},
             "`method.classifier_init: unknown` works on the unknown class, and"
-            " `method.base.unknown` is none: set `method.base.unknown` to `salient` (or"
+            " `method.base.unknown_class` is none: set `method.base.unknown_class` to `salient` (or"
             " `everything`), or `method.classifier_init` to none.",
         ),
         (
@@ -170,9 +170,9 @@ REFUSED = {
         ),
         (
             "mib",
-            {"base.unknown": {"part": "everything"}, "classifier_init": {"part": "none"}},
+            {"base.unknown_class": {"part": "everything"}, "classifier_init": {"part": "none"}},
             "`method.losses.unbiased_ce` takes output 0 for the background, where a model with"
-            " `method.base.unknown: everything` has the unknown class: set `method.base.unknown`"
+            " `method.base.unknown_class: everything` has the unknown class: set `method.base.unknown_class`"
             " to none, or take `bce` instead.",
         ),
         (
@@ -220,7 +220,7 @@ REFUSED = {
         ),
         (
             "ft",
-            {"pseudo_labels": {"part": "entropy"}, "base.unknown": {"part": "everything"}},
+            {"pseudo_labels": {"part": "entropy"}, "base.unknown_class": {"part": "everything"}},
             "`method.pseudo_labels: entropy` takes output 0 for the background, where the model"
             " has the unknown class: set `method.pseudo_labels` to none.",
         ),
@@ -273,8 +273,8 @@ REFUSED = {
             "ssul",
             {"replay": MADE},
             "`method.replay: deepinversion` draws classes out of a model, and"
-            " `method.base.unknown: salient` is none that a layout can show: set"
-            " `method.base.unknown` to none, or `method.replay` to exemplars.",
+            " `method.base.unknown_class: salient` is none that a layout can show: set"
+            " `method.base.unknown_class` to none, or `method.replay` to exemplars.",
         ),
     ],
 }
@@ -312,7 +312,7 @@ def test_every_recipe_makes_sense(method):
     ("method", "changed"),
     [
         ("joint", {"base.losses": BCE}),  # a step from scratch may read scores otherwise
-        ("ssul", {"base.unknown": {"part": "everything"}}),
+        ("ssul", {"base.unknown_class": {"part": "everything"}}),
         ("ssul", {"freeze": {"part": "none"}, "losses": BCE | {"m": {"part": "feature_mse"}}}),
         ("ssul", {"pseudo_labels": {"part": "none"}, "classifier_init": {"part": "none"}}),
         ("ft", {"pseudo_labels": {"part": "entropy"}}),

@@ -98,7 +98,7 @@ class TestRecipe:
         ],
     )
     def test_losses_say_how_scores_are_read(self, losses, scores, unknown):
-        made = Method.of(recipe(losses=losses, base={"unknown": {"part": "everything"}}))
+        made = Method.of(recipe(losses=losses, base={"unknown_class": {"part": "everything"}}))
         assert (made.scores, made.unknown_scores) == (scores, unknown)
         assert Method.of(recipe(losses=losses)).unknown_scores is None
 
@@ -161,7 +161,7 @@ class TestRecipe:
 
     def test_every_slot_has_parts_of_its_own(self):
         assert len(set(SLOTS.values())) == len(SLOTS)
-        assert set(SLOTS) <= set(Recipe.__dataclass_fields__) | {"head", "unknown"}
+        assert set(SLOTS) <= set(Recipe.__dataclass_fields__) | {"head", "unknown_class"}
 
 
 class TestRefusals:
@@ -214,7 +214,10 @@ class TestRefusals:
                 r"`method\.replay`: `size` must be >= 1, got 0",
             ),
             ({"base": {"head": {"part": "mlp"}}}, r"`method\.base\.head\.part`.* 'mlp'"),
-            ({"base": {"unknown": {"part": "x"}}}, r"`method\.base\.unknown\.part`.* 'x'"),
+            (
+                {"base": {"unknown_class": {"part": "x"}}},
+                r"`method\.base\.unknown_class\.part`.* 'x'",
+            ),
         ],
     )
     def test_parts_of_the_increments(self, changed, message):

@@ -16,16 +16,16 @@ CLASSES = ["background", "disc", "star", "ring & co"]
 LEARNED = [0, 0, 1, 2]
 PROTOCOL = {"method": "mib", "scenario": "shapes/1-1", "setting": "overlapped", "seed": "1"}
 FILES = {"summary.json", "steps.csv", "classes.csv", "epochs.csv", "report.html"} | {
-    f"{name}.png" for name in ("heatmap", "curves", "losses", "confusion", "panels")
+    f"{name}.png" for name in ("heatmap", "curves", "losses", "confusion", "examples")
 }
 
 
-def write_evaluation(folder, *, trained=True, panels=True):
+def write_evaluation(folder, *, trained=True, examples=True):
     """Three steps; the second tests a photograph that the first does not."""
     rng = np.random.default_rng(5)
     for index in range(3):
         step = folder / f"step{index}"
-        (step / "panels").mkdir(parents=True)
+        (step / "examples").mkdir(parents=True)
         matrix = rng.integers(1, 60, (4, index + 2)) + 90 * np.eye(4, index + 2, dtype=int)
         confusion = {
             "step": step.name,
@@ -42,12 +42,12 @@ def write_evaluation(folder, *, trained=True, panels=True):
             rows = [f"{epoch},0.01,0.{9 - epoch},{terms}" for epoch in (1, 2)]
             (step / "epochs.csv").write_text("\n".join([head, *rows]) + "\n")
         for name in ("one", "two") if index else ("one",):
-            if panels:
+            if examples:
                 photo = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8))
-                photo.save(step / "panels" / f"{name}.photo.jpg")
+                photo.save(step / "examples" / f"{name}.photo.jpg")
                 for kind in ("truth", "prediction"):
                     labels = rng.integers(0, index + 2, (12, 16))
-                    save_labels(step / "panels" / f"{name}.{kind}.png", labels)
+                    save_labels(step / "examples" / f"{name}.{kind}.png", labels)
     return folder
 
 
@@ -228,7 +228,7 @@ def test_the_papers_tables_stand_in_summary_and_page(evaluation, tmp_path):
 
 
 def test_the_stage_says_what_was_tested_and_whether_the_background_is_void(project):
-    write_evaluation(project.folder / "work" / "step2" / "evaluation", panels=False)
+    write_evaluation(project.folder / "work" / "step2" / "evaluation", examples=False)
     (project.folder / "work" / "code").mkdir()
     all_classes = {}
     for background, view in (
@@ -291,7 +291,7 @@ def test_pseudo_labels_are_told_by_step_and_class(tmp_path):
 
 def test_without_pseudo_labels_there_is_no_table_of_them(written, tmp_path):
     assert "Pseudo-labels" not in (written[0] / "report.html").read_text()
-    evaluation = write_evaluation(tmp_path / "evaluation", trained=False, panels=False)
+    evaluation = write_evaluation(tmp_path / "evaluation", trained=False, examples=False)
     (evaluation / "step1" / "pseudo_labels.json").write_text("{}")
     write_report(evaluation, tmp_path / "report", title="x", protocol=PROTOCOL)
     assert "Pseudo-labels" not in (tmp_path / "report" / "report.html").read_text()
@@ -328,7 +328,7 @@ def test_made_images_are_shown_with_what_networks_see_in_them(written, tmp_path)
 
 
 def test_nothing_trained_and_no_photographs_still_make_a_report(tmp_path):
-    evaluation = write_evaluation(tmp_path / "evaluation", trained=False, panels=False)
+    evaluation = write_evaluation(tmp_path / "evaluation", trained=False, examples=False)
     out = tmp_path / "report"
     write_report(evaluation, out, title="x", protocol=PROTOCOL)
     assert {path.name for path in out.iterdir()} == FILES

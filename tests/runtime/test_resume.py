@@ -127,7 +127,7 @@ class TestStage:
         kept.run("train@step0")
         kept.set("method.losses.unbiased_kd.weight", 3)
         kept.set("steps.step1.lr", 0.5)
-        kept.set("evaluation.panels", 2)
+        kept.set("evaluation.examples", 2)
         kept.run("train@step0")
         assert len(states(kept)) == 1
 

@@ -12,11 +12,11 @@ STEPS = {"step0": ["a", "f", "c"], "step1": ["i", "b", "d"], "step2": ["e", "h",
 FINER = {"step1": [["d"], ["i", "b"]], "step2": [["g"], ["h"], ["e"]]}
 
 
-def slow_partition(images, portions):
+def slow_partition(images, partition_groups):
     """MiB's partition by its rules one by one, everything counted anew for every image."""
-    classes = sorted(c for portion in portions for c in portion)
+    classes = sorted(c for portion in partition_groups for c in portion)
     number = {c: sum(c in shown for shown in images) for c in classes}
-    place_of = {c: place for place, portion in enumerate(portions) for c in portion}
+    place_of = {c: place for place, portion in enumerate(partition_groups) for c in portion}
     order = []
     for c in classes:
         for image, shown in enumerate(images):
@@ -36,7 +36,7 @@ def slow_partition(images, portions):
 
 
 @pytest.mark.parametrize(
-    ("images", "portions", "places"),
+    ("images", "partition_groups", "places"),
     [
         # scores 31.25 and 125: the rare class has it
         ([{1}, {1}, {1}, {1, 2}], [[1], [2]], [0, 0, 0, 1]),
@@ -54,9 +54,9 @@ def slow_partition(images, portions):
         ([], [[1], [2]], []),
     ],
 )
-def test_places_by_hand(images, portions, places):
-    assert partition(images, portions) == places
-    assert slow_partition(images, portions) == places
+def test_places_by_hand(images, partition_groups, places):
+    assert partition(images, partition_groups) == places
+    assert slow_partition(images, partition_groups) == places
 
 
 def shown_in(count, classes, seed):
@@ -71,10 +71,10 @@ def shown_in(count, classes, seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_places_of_many_images_are_those_of_the_rules(seed):
     images = list(shown_in(200, 12, seed))
-    portions = np.array_split(np.random.default_rng(seed).permutation(12) + 1, 2 + seed)
-    portions = [portion.tolist() for portion in portions]
-    places = partition(images, portions)
-    assert places == slow_partition(images, portions)
+    partition_groups = np.array_split(np.random.default_rng(seed).permutation(12) + 1, 2 + seed)
+    partition_groups = [portion.tolist() for portion in partition_groups]
+    places = partition(images, partition_groups)
+    assert places == slow_partition(images, partition_groups)
     assert [place is None for place in places] == [not shown for shown in images]
     assert set(places) - {None} == set(range(2 + seed))
 
@@ -82,8 +82,10 @@ def test_places_of_many_images_are_those_of_the_rules(seed):
 def test_the_rule_is_fast_enough_for_ade():
     """20,210 images and 150 classes: whoever counts anew for every image is at it for hours."""
     images = list(shown_in(20_210, 150, 0))
-    portions = [range(1, 101), *(range(k, k + 10) for k in range(101, 151, 10))]
-    assert sum(place is not None for place in partition(images, portions)) == sum(map(bool, images))
+    partition_groups = [range(1, 101), *(range(k, k + 10) for k in range(101, 151, 10))]
+    assert sum(place is not None for place in partition(images, partition_groups)) == sum(
+        map(bool, images)
+    )
 
 
 def entries(part="train"):
@@ -120,17 +122,23 @@ def test_one_image_does_not_tell_its_step():
 
 
 @pytest.mark.parametrize(
-    ("portions", "words"),
+    ("partition_groups", "words"),
     [
-        ({"step1": [["i", "b"]]}, r"portions.step1` lists 'd' 0 times: list each class of `scenar"),
+        (
+            {"step1": [["i", "b"]]},
+            r"partition_groups.step1` lists 'd' 0 times: list each class of `scenar",
+        ),
         ({"step1": [["i", "b"], ["d", "b"]]}, r"step1` lists 'b' 2 times: list each .* or take `s"),
         ({"step2": [["e", "h"], ["a", "g"]]}, r"step2` lists 'a' 1 times, and the step does not"),
         ({"step2": [["e", "h"], ["g", "x"]]}, r"step2` lists 'x' 1 times, and the step does not"),
         ({"step2": []}, r"step2` lists 'e' 0 times"),
-        ({"step3": [["e"]]}, r"portions.step3` is of no step\..* Steps: step0, step1, step2\."),
+        (
+            {"step3": [["e"]]},
+            r"partition_groups.step3` is of no step\..* Steps: step0, step1, step2\.",
+        ),
     ],
 )
 @pytest.mark.parametrize("setting", ["partitioned", "overlapped"])
-def test_portions_that_are_none_are_refused(setting, portions, words):
+def test_portions_that_are_none_are_refused(setting, partition_groups, words):
     with pytest.raises(InputError, match=words):
-        Scenario.of(setting, TABLE, STEPS, portions)
+        Scenario.of(setting, TABLE, STEPS, partition_groups)

@@ -52,7 +52,7 @@ def sources(tmp_path):
 
 def method(unknown="none", **replay):
     section = json.loads(json.dumps(method_section("ssul_m" if replay else "ft")))
-    section["base"]["unknown"] = {"part": unknown}
+    section["base"]["unknown_class"] = {"part": unknown}
     section["replay"] |= replay
     return Method.of(Recipe.of(section))
 

@@ -8,7 +8,7 @@ from PIL import Image
 from PIL.Image import Resampling
 
 from cssegcore.models import checkpoint
-from cssegcore.evaluation import examples as panels
+from cssegcore.evaluation import examples as examples
 from cssegcore.data.augmentation import Augmentation, Crops
 from cssegcore.data.augmentation.random_resized_crop import RandomResizedCrop
 from cssegcore.data.augmentation.scale_and_crop import ScaleAndCrop
@@ -200,7 +200,7 @@ def lists(tmp_path_factory):
 
 def method(name, unknown, **replay):
     section = json.loads(json.dumps(method_section(name)))
-    section["base"]["unknown"] = {"part": unknown}
+    section["base"]["unknown_class"] = {"part": unknown}
     section["replay"] |= replay
     return Method.of(Recipe.of(section))
 
@@ -216,7 +216,7 @@ class TestPadding:
     )
     def test_it_is_black_background(self, tmp_path, lists, name, unknown, value):
         how = plan(name, augmentation=SPACIOUS)
-        how.method["base"]["unknown"] = {"part": unknown}
+        how.method["base"]["unknown_class"] = {"part": unknown}
         sources = lists.sources(how, "step0", None, tmp_path)
         job = lists.prepare(how, "step0", sources=sources)
         assert padding(job.method, "train") == value
@@ -389,8 +389,8 @@ class TestCrops:
         assert names == ["t0", "t1", "t2"]
         assert batch.images.shape == (3, 3, 16, 16)
         said = {name: np.zeros((16, 16), np.uint8) for name in names}
-        panels.write(tmp_path / "panels", images, panels.choose(images, 2), said)
-        with Image.open(next((tmp_path / "panels").glob("*.truth.png"))) as image:
+        examples.write_examples(tmp_path / "examples", images, examples.choose_examples(images, 2), said)
+        with Image.open(next((tmp_path / "examples").glob("*.truth.png"))) as image:
             assert image.size == (16, 16)
 
 
@@ -421,7 +421,7 @@ class TestVoid:
 
     def test_a_job_s_exemplars_read_it_as_its_images_do(self, tmp_path, lists):
         how = plan("ssul_m", augmentation=SPACIOUS)
-        how.method["base"]["unknown"] = {"part": "everything"}
+        how.method["base"]["unknown_class"] = {"part": "everything"}
         job = lists.prepare(how, "step0")
         checkpoint.save(tmp_path / "model", job.segmenter, job.model, {})
         lists.of("step0").write(tmp_path / "memory" / "list.json")
