@@ -147,8 +147,8 @@ def _check_room(params: Params, assembled: "AssembledRecipe", dataset: "Dataset"
         )
     if assembled.increment.unknown.present and len(dataset.classes) > IGNORE - 1:
         raise InputError(
-            f"`method.base.unknown_class` adds an output to {len(dataset.classes)} classes, and label"
-            f" images name at most {IGNORE}: set it to none or merge two classes."
+            f"`method.base.unknown_class` adds an output to {len(dataset.classes)} classes, and"
+            f" label images name at most {IGNORE}: set it to none or merge two classes."
         )
 
 

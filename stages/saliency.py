@@ -13,9 +13,7 @@ def main(
     index: Annotated[Path, typer.Argument(help="The index of the dataset.")],
     out: Annotated[Path, typer.Argument(help="Folder for manifest.json and the maps.")],
 ) -> None:
-    """Write a saliency map for each training photograph, if `method.base.unknown_class` asks for
-    it.
-    """
+    """Write a saliency map of each training photograph, if `method.base.unknown_class` reads it."""
     from cssegcore.core.files import write_json
     from cssegcore.core.registry import build_part
     from cssegcore.data.dataset import open_dataset

@@ -130,12 +130,13 @@ def _statistics_are_gathered(assembled: AssembledRecipe) -> Iterator[str]:
 def _unknown_is_where_it_is_expected(assembled: AssembledRecipe) -> Iterator[str]:
     method = assembled.increment
     present = method.unknown.present
+    rule = assembled.recipe.base.unknown_class["part"]
     for slot in ("classifier_init", "freeze"):
         if getattr(method, slot).needs_unknown and not present:
             part = getattr(assembled.recipe, slot)["part"]
             yield (
-                f"`method.{slot}: {part}` works on the unknown class, and `method.base.unknown_class` is"
-                " none: set `method.base.unknown_class` to `salient` (or `everything`), or"
+                f"`method.{slot}: {part}` works on the unknown class, and"
+                " `method.base.unknown_class` is none: set it to `salient` (or `everything`), or"
                 f" `method.{slot}` to none."
             )
     if not present:
@@ -145,8 +146,8 @@ def _unknown_is_where_it_is_expected(assembled: AssembledRecipe) -> Iterator[str
             if term.expects_background_at_0:
                 yield (
                     f"`{where}.losses.{name}` takes output 0 for the background, where a model with"
-                    f" `method.base.unknown_class: {assembled.recipe.base.unknown_class['part']}` has the unknown"
-                    " class: set `method.base.unknown_class` to none, or take `bce` instead."
+                    f" `method.base.unknown_class: {rule}` has the unknown class: set"
+                    " `method.base.unknown_class` to none, or take `bce` instead."
                 )
     if method.classifier_init.expects_background_at_0:
         yield (
@@ -163,8 +164,8 @@ def _frozen_features_are_not_moved(assembled: AssembledRecipe) -> Iterator[str]:
         if term.acts_on_features:
             yield (
                 f"`method.losses.{name}` moves features, which `method.freeze:"
-                f" {assembled.recipe.freeze['part']}` holds: drop the term or set `method.freeze` to"
-                " none."
+                f" {assembled.recipe.freeze['part']}` holds: drop the term or set `method.freeze`"
+                " to none."
             )
     if assembled.increment.penalties:
         name = next(iter(assembled.increment.penalties))
@@ -214,8 +215,8 @@ def _fresh_weights_are_not_taken_for_old(assembled: AssembledRecipe) -> Iterator
     init = assembled.increment.classifier_init
     if init.needs_unknown or init.expects_background_at_0:
         yield (
-            f"`method.classifier_init: {assembled.recipe.classifier_init['part']}` starts a head from"
-            " trained ones, which `method.start: scratch` leaves out: set `method.start: previous`"
+            f"`method.classifier_init: {assembled.recipe.classifier_init['part']}` starts a head"
+            " from trained ones, which `method.start: scratch` leaves out: set `method.start: previous`"
             " or `method.classifier_init` to none."
         )
 

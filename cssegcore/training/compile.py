@@ -1,5 +1,4 @@
-"""What `optimizer.compile` has PyTorch compile: extractors of networks, where that may gain
-something.
+"""`optimizer.compile` has PyTorch compile the feature extractors of networks that may gain by it.
 
 On a GPU all of them: normalisations and activations are bound by memory there, and become part of
 other operations. On a CPU those that stand still: their weights are taken for constants, so that

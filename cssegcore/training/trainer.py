@@ -135,8 +135,7 @@ class Job:
         compile_extractors(self.segmenter, self.old, self.teachers, self.device)
 
     def train(self, resume: ResumeFile, hooks: Hooks) -> Trained:
-        """Trains `segmenter` in place, together with the processes that
-        `distributed.process_group`.
+        """Trains `segmenter` in place, together with the processes of `process_group`.
 
         Args:
             resume: Where the state goes after each epoch, from the first process; removed by the

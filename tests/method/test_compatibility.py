@@ -172,8 +172,8 @@ REFUSED = {
             "mib",
             {"base.unknown_class": {"part": "everything"}, "classifier_init": {"part": "none"}},
             "`method.losses.unbiased_ce` takes output 0 for the background, where a model with"
-            " `method.base.unknown_class: everything` has the unknown class: set `method.base.unknown_class`"
-            " to none, or take `bce` instead.",
+            " `method.base.unknown_class: everything` has the unknown class: set"
+            " `method.base.unknown_class` to none, or take `bce` instead.",
         ),
         (
             "ssul",

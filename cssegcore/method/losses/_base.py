@@ -152,8 +152,7 @@ class Penalty(Term, abc.ABC):
     needs_old: ClassVar[bool] = True
 
     def importance(self, saved: Tensors) -> Tensors:
-        """Computes, once per training, what `PenaltyInputs.importance` holds; by default it is
-        `saved`.
+        """Computes `PenaltyInputs.importance` once per training; by default it is `saved`.
 
         Args:
             saved: What `statistic` had gathered when the step before ended; empty without one.

@@ -251,8 +251,8 @@ class _Session:
         ]
         if not masks:
             raise InputError(
-                f"no object of {LEAST_OBJECT} pixels or more is annotated for {request.current.step},"
-                " so there is none to transplant: set `method.replay.inversion.layouts` to"
+                f"no object of {LEAST_OBJECT} pixels or more is annotated for"
+                f" {request.current.step}, so there is none to transplant: set `method.replay.inversion.layouts` to"
                 " procedural."
             )
         return layouts.transplanted(masks)

@@ -66,9 +66,9 @@ def update_prototypes(
 @final
 @dataclasses.dataclass(frozen=True)
 class Prototypes(Statistic):
-    """Means of `Features.last_stage` by class, `means` [c, n] and how many pixels they are of,
-    `counts`.
+    """Means of `Features.last_stage` by class.
 
+    It saves `means` [c, n], and in `counts` [c] the number of pixels behind each mean.
     Old classes go on from the step before; what was left out of every batch stays 0.
 
     Attributes:
@@ -121,12 +121,12 @@ def _old_rows(before: Tensors, context: StatisticContext) -> tuple[Tensor, Tenso
     for name, shape in wanted.items():
         if name not in before:
             raise InputError(
-                f"Step {context.index} needs the prototypes of {context.num_old} old outputs, and the"
-                f" step before saved none: list the part `prototypes` in `method.base.statistics`."
+                f"Step {context.index} needs the prototypes of {context.num_old} old outputs, and"
+                f" the step before saved none: list the part `prototypes` in `method.base.statistics`."
             )
         if before[name].shape != shape:
             raise InputError(
-                f"Step {context.index} needs `{name}` of the old prototypes of shape {shape}, and the"
-                f" step before saved {tuple(before[name].shape)}: train that step again."
+                f"Step {context.index} needs `{name}` of the old prototypes of shape {shape}, and"
+                f" the step before saved {tuple(before[name].shape)}: train that step again."
             )
     return before["means"], before["counts"]
