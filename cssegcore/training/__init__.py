@@ -1,1 +1,1 @@
-"""Training one step: the loop and what it needs."""
+"""Training of one incremental step: its setup, its loop, its objective and its optimizers."""

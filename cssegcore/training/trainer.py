@@ -41,7 +41,7 @@ from cssegcore.training.batchnorm import synchronised, undisturbed
 from cssegcore.training.compile import compile_extractors
 from cssegcore.training.loss_scaling import Factors, check_pieces, factors
 from cssegcore.training.optimizer import Optimizer
-from cssegcore.training.sgd import Sgd
+from cssegcore.training.optimizer.sgd import Sgd
 
 Row = dict[str, float]
 """One epoch: `epoch` (from 1), `lr` at its end, `loss` and each term, as means over iterations."""

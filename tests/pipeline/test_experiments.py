@@ -28,7 +28,7 @@ def test_the_same_command_gives_the_same_bytes(project: Project) -> None:
 
 def test_comments_rerun_check_alone(project: Project) -> None:
     project.repro("method=mib")
-    engine = project.root / "cssegcore" / "engine.py"
+    engine = project.root / "cssegcore" / "training" / "trainer.py"
     engine.write_text(engine.read_text() + "\n# a remark\n")
     assert ran(project.run("dvc", "repro")) == {"check"}
 

@@ -6,7 +6,7 @@ import torch
 
 from cssegcore.core.config import parse
 from cssegcore.training.optimizer import Optimizer
-from cssegcore.training.sgd import Sgd
+from cssegcore.training.optimizer.sgd import Sgd
 from tests.helpers.tiny_training import OPTIMIZER
 
 

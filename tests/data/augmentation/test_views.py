@@ -16,9 +16,9 @@ from cssegcore.data.batches import Images, Replayed
 from cssegcore.data.center_crop import CentralCrops, central_crop
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.crop_and_resize import MEAN, STD, crop_and_resize
-from cssegcore.training.setup import Sources, padding, prepare
 from cssegcore.method.method import Method, Recipe
 from cssegcore.scenario.scenario import StepList
+from cssegcore.training.setup import Sources, padding, prepare
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_training import CPU, Lists, method_section, plan
 
