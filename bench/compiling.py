@@ -58,21 +58,21 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     """Returns seconds of the first iteration, and of others, plain and compiled."""
     clock = Clock.of(given)
     with tempfile.TemporaryDirectory() as name:
-        folder, jobs = Path(name), {}
+        folder, trainers = Path(name), {}
         for kind in KINDS:
             # compiled after it was prepared, which trains a base step
             overrides = [*given.set, "optimizer.compile=false"]
-            jobs[kind] = prepared(given.method, overrides, folder / kind, clock.device)
-        jobs["compiled"].compile()
-        learning = jobs["compiled"].segmenter
+            trainers[kind] = prepared(given.method, overrides, folder / kind, clock.device)
+        trainers["compiled"].compile()
+        learning = trainers["compiled"].segmenter
         if given.all and not learning.batchnorm_is_fused:
             learning.compile_extractor()
         resume = folder / "resume.pt"
-        first = {kind: timed(job, clock, 1, resume)[0] for kind, job in jobs.items()}
+        first = {kind: timed(trainer, clock, 1, resume)[0] for kind, trainer in trainers.items()}
         seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
         for turn in range(given.turns + 1):
-            for kind, job in jobs.items():
-                taken = timed(job, clock, given.iterations, resume)
+            for kind, trainer in trainers.items():
+                taken = timed(trainer, clock, given.iterations, resume)
                 seconds[kind] += taken if turn else []
     return {"machine": clock.machine, "first": first, "seconds": seconds}
 

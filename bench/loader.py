@@ -30,7 +30,7 @@ from bench.train_step import prepared, timed
 from cssegcore.data.batches import Images
 from cssegcore.data.dataset import open_dataset
 from cssegcore.scenario.scenario import StepList
-from cssegcore.training.trainer import Job
+from cssegcore.training.trainer import Trainer
 from stages.common.params import read_params
 
 STEP = "step1"
@@ -62,26 +62,32 @@ def decoding_rate(folder: Path, clock: Clock) -> float:
     return len(image_list.images) / clock.seconds(lambda: Images(dataset, image_list))
 
 
-def cut_views(job: Job, batch: int, size: int) -> None:
+def cut_views(trainer: Trainer, batch: int, size: int) -> None:
     """Cuts the views of an epoch."""
-    views = job.augmentation
+    views = trainer.augmentation
     assert dataclasses.is_dataclass(views)
     views = dataclasses.replace(views, size=size)
-    for _ in job.task.images.epoch(views, batch, np.random.default_rng(0), job.device):
+    for _ in trainer.data.images.epoch(views, batch, np.random.default_rng(0), trainer.device):
         pass
 
 
-def measure(job: Job, clock: Clock, given: argparse.Namespace, resume: Path) -> dict[str, Any]:
+def measure(
+    trainer: Trainer, clock: Clock, given: argparse.Namespace, resume: Path
+) -> dict[str, Any]:
     """Returns the rates of views, the configured ones first, and of training; they take turns."""
-    images, batch, size = job.task.images, job.optimizer.batch_size, job.augmentation.size
+    images, batch, size = (
+        trainer.data.images,
+        trainer.optimizer.batch_size,
+        trainer.augmentation.size,
+    )
     kinds = itertools.product((batch, *given.batch_sizes), (size, *given.sizes))
     cut: dict[tuple[int, int], list[float]] = {kind: [] for kind in kinds}
     trained: list[float] = []
     for turn in range(given.turns + 1):
         for kind, taken in cut.items():
-            seconds = clock.seconds(functools.partial(cut_views, job, *kind))
+            seconds = clock.seconds(functools.partial(cut_views, trainer, *kind))
             taken += [seconds] if turn else []
-        seconds = timed(job, clock, given.iterations, resume)
+        seconds = timed(trainer, clock, given.iterations, resume)
         trained += seconds if turn else []  # the first turn warms up
     views = {
         f"batch {b}, {s} x {s}": min(b, len(images)) * images.iterations(b) / statistics.median(t)
@@ -118,11 +124,11 @@ def main() -> None:
             height, width = map(int, given.photographs.split("x"))
             draw_dataset(folder / "drawn", (height, width), given.count, classes)
             overrides.append(f"dataset.root={folder / 'drawn'}")
-        job = prepared("ft", overrides, folder / "ft", clock.device)
+        trainer = prepared("ft", overrides, folder / "ft", clock.device)
         decoded = decoding_rate(folder / "ft", clock)
-        figures = measure(job, clock, given, folder / "resume.pt")
+        figures = measure(trainer, clock, given, folder / "resume.pt")
     drawn = f", drawn, {given.photographs}" if given.photographs else ""
-    print(f"{clock.machine}; {len(job.task.images)} images{drawn} {' '.join(given.set)}\n")
+    print(f"{clock.machine}; {len(trainer.data.images)} images{drawn} {' '.join(given.set)}\n")
     configured, training = next(iter(figures["views"].values())), figures["training"]
     rates = {"decoded, once a step": decoded, **figures["views"], "training": training}
     print(f"{'images a second':24}{'rate':>10}")

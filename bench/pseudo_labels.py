@@ -69,10 +69,10 @@ def cut_views(setup: Setup, labels: Path, epochs: int, device: torch.device) -> 
     """Yields augmented views: `labels` from the label images, `annotated` the truth."""
     dataset, table = open_dataset(setup.params.dataset), setup.seen.label_table()
 
-    def revise(name: str, annotated: Labels) -> tuple[Labels, Labels]:
+    def make_labels(name: str, annotated: Labels) -> tuple[Labels, Labels]:
         return read_labels(labels / f"{name}.png", annotated.shape), table[dataset.label(name)]
 
-    images = Images(dataset, setup.train, revise)
+    images = Images(dataset, setup.train, make_labels)
     views = build_part(AUGMENTATIONS, Augmentation, setup.params.augmentation, "augmentation")
     rng, size = np.random.default_rng(setup.params.seed), setup.params.optimizer["batch_size"]
     for _ in range(epochs):

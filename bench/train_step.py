@@ -38,8 +38,8 @@ from cssegcore.runtime.resume import ResumeFile
 from cssegcore.saliency.maps import write_maps
 from cssegcore.scenario.scenario import StepList
 from cssegcore.scenario.splits import write_splits
-from cssegcore.training.setup import Plan, Sources, prepare
-from cssegcore.training.trainer import Hooks, Job, Trained
+from cssegcore.training.setup import StageInputs, TrainingParams, build_trainer
+from cssegcore.training.trainer import Hooks, Trained, Trainer
 from stages import compose
 from stages.common.params import FIRST, Params, read_params
 
@@ -52,10 +52,10 @@ PRECISIONS = {"bfloat16": "optimizer.amp=true", "float32": "optimizer.amp=false"
 
 @dataclasses.dataclass
 class Subject:
-    """A job under measurement, and what was seen of it.
+    """A trainer under measurement, and what was seen of it.
 
     Attributes:
-        job: Ready to train.
+        trainer: Ready to train.
         held: MiB that it holds on a GPU between its turns.
         seconds: Of each iteration.
         peak: The most MiB that it took on a GPU, its weights included; others' are not.
@@ -63,7 +63,7 @@ class Subject:
         bytes: That its operations read and write.
     """
 
-    job: Job
+    trainer: Trainer
     held: float
     seconds: list[float] = dataclasses.field(default_factory=list)
     peak: float = 0.0
@@ -79,7 +79,7 @@ class Subject:
                 with counter, traffic:
                     yield batch
 
-        train(self.job, resume, watched)
+        train(self.trainer, resume, watched)
         self.operations, self.bytes = counter.get_total_flops(), traffic.bytes
 
     def turn(self, clock: Clock, iterations: int, resume: Path) -> None:
@@ -87,13 +87,13 @@ class Subject:
         device, before = clock.device, allocated(clock.device)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        self.seconds += timed(self.job, clock, iterations, resume)
+        self.seconds += timed(self.trainer, clock, iterations, resume)
         self.peak = max(self.peak, peak_memory(device) - before + self.held)
         self.held += allocated(device) - before
 
     def figures(self) -> dict[str, Any]:
         """Returns what was measured, and what follows from it."""
-        batch, seconds = self.job.optimizer.batch_size, statistics.median(self.seconds)
+        batch, seconds = self.trainer.optimizer.batch_size, statistics.median(self.seconds)
         gflop = self.operations / 1e9
         return {
             "seconds": self.seconds,
@@ -121,7 +121,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         subjects = {m: subject(m, overrides, folder / m, clock.device) for m in given.methods}
-        dtype = precision(next(iter(subjects.values())).job)
+        dtype = precision(next(iter(subjects.values())).trainer)
         rates = []
         for turn in range(given.turns + 1):
             rates.append(matmul_rate(clock, dtype))
@@ -143,15 +143,15 @@ def main() -> None:
 
 
 def subject(method: str, overrides: list[str], folder: Path, device: torch.device) -> Subject:
-    """Returns a method's job, and what it holds."""
+    """Returns a method's trainer, and what it holds."""
     before = allocated(device)
-    job = prepared(method, overrides, folder, device)
-    return Subject(job, allocated(device) - before)
+    trainer = prepared(method, overrides, folder, device)
+    return Subject(trainer, allocated(device) - before)
 
 
-def precision(job: Job) -> torch.dtype:
+def precision(trainer: Trainer) -> torch.dtype:
     """Returns what convolutions run in."""
-    halves = job.optimizer.amp and job.device.type == "cuda"
+    halves = trainer.optimizer.amp and trainer.device.type == "cuda"
     return torch.bfloat16 if halves else torch.float32
 
 
@@ -160,25 +160,27 @@ def allocated(device: torch.device) -> float:
     return torch.cuda.memory_allocated(device) / 2**20 if device.type == "cuda" else 0.0
 
 
-def prepared(method: str, overrides: list[str], folder: Path, device: torch.device) -> Job:
-    """Returns the job of a method's first increment, ready to train."""
+def prepared(method: str, overrides: list[str], folder: Path, device: torch.device) -> Trainer:
+    """Returns the trainer of a method's first increment, ready to train."""
     folder.mkdir()
     compose.main(folder / "params.yaml", [*overrides, f"method={method}"])
     params = read_params(folder / "params.yaml")
     dataset = open_dataset(params.dataset)
     lists = split(params, dataset, folder)
     given = sources(params, dataset, folder)
-    base = prepare(plan(params), dataset, lists[0], None, device, given)
+    base = build_trainer(plan(params), dataset, lists[0], None, device, given)
     trained = train(base, folder / "resume.pt", first_only)
     checkpoint.save(folder / "model.safetensors", base.segmenter, base.model, trained.statistics)
-    return prepare(plan(params), dataset, lists[1], folder / "model.safetensors", device, given)
+    return build_trainer(
+        plan(params), dataset, lists[1], folder / "model.safetensors", device, given
+    )
 
 
 def train(
-    job: Job, resume: Path, progress: Callable[[Iterable[Batch], int], Iterable[Batch]]
+    trainer: Trainer, resume: Path, progress: Callable[[Iterable[Batch], int], Iterable[Batch]]
 ) -> Trained:
     """Trains an epoch, or what `progress` leaves of it."""
-    trained = job.train(ResumeFile(resume), Hooks(lambda _: None, progress))
+    trained = trainer.train(ResumeFile(resume), Hooks(lambda _: None, progress))
     resume.unlink()  # nothing is to go on from here
     return trained
 
@@ -196,19 +198,19 @@ def split(params: Params, dataset: Dataset, folder: Path) -> list[StepList]:
     return [StepList.read(folder / name / "train.json") for name in names]
 
 
-def sources(params: Params, dataset: Dataset, folder: Path) -> Sources:
+def sources(params: Params, dataset: Dataset, folder: Path) -> StageInputs:
     """Returns saliency maps where the recipe has an unknown class."""
     if params.method["base"]["unknown_class"]["part"] == "none":
-        return Sources()
+        return StageInputs()
     out = folder / "saliency"
     if not out.exists():
         write_maps(out, dataset, dataset.names("train"), "computed", lambda items, _: items)
-    return Sources(saliency=out)
+    return StageInputs(saliency=out)
 
 
-def plan(params: Params) -> Plan:
+def plan(params: Params) -> TrainingParams:
     """Returns how to train an epoch, with a rate so small that nothing runs away."""
-    return Plan(
+    return TrainingParams(
         params.method,
         params.model,
         params.optimizer,
@@ -219,7 +221,7 @@ def plan(params: Params) -> Plan:
     )
 
 
-def timed(job: Job, clock: Clock, iterations: int, resume: Path) -> list[float]:
+def timed(trainer: Trainer, clock: Clock, iterations: int, resume: Path) -> list[float]:
     """Trains for some iterations; returns the seconds of each."""
     seconds: list[float] = []
 
@@ -230,7 +232,7 @@ def timed(job: Job, clock: Clock, iterations: int, resume: Path) -> list[float]:
             yield batch
             seconds.append(clock.now() - start)
 
-    train(job, resume, stopped)
+    train(trainer, resume, stopped)
     return seconds
 
 

@@ -52,7 +52,6 @@ def main(
 
 def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]]:
     """Builds every part once, has the network's weights looked for, and returns the code tables."""
-    from cssegcore.core.config import parse
     from cssegcore.core.registry import build_part, part_module
     from cssegcore.data.augmentation import Augmentation
     from cssegcore.data.dataset import LAYOUTS
@@ -62,7 +61,7 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     from cssegcore.method.pseudo_labels import PseudoLabels
     from cssegcore.models._base import Architecture
     from cssegcore.models.checkpoint import NETWORKS
-    from cssegcore.training.optimizer import Optimizer
+    from cssegcore.training.optimizer import OPTIMIZERS, build_optimizer
     from cssegcore.training.setup import AUGMENTATIONS
     from stages.common.code import closure
 
@@ -71,8 +70,8 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     rule = build_part(SLOTS["pseudo_labels"], PseudoLabels, recipe.pseudo_labels, where)
     assembled = AssembledRecipe(recipe, Method.of_base(recipe.base), Method.of(recipe), rule)
     check_recipe(assembled)
+    build_optimizer(params.optimizer)
     _check_room(params, assembled, dataset)
-    parse(Optimizer, params.optimizer, "optimizer")
     size = build_part(AUGMENTATIONS, Augmentation, params.augmentation, "augmentation").size
     assembled.increment.replay.check_size(size)
     architecture = build_part(NETWORKS, Architecture, params.model, "model")
@@ -109,8 +108,10 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     making = assembled.increment.replay.stage_parameters(recipe.replay)
     for stage in ("memory", "synthesize"):  # what only a training reads does not run them again
         tables[stage]["method.replay"] = json.dumps(making, sort_keys=True)
-    tables["method.base"] = closure(["stages.train", views, *model, *base_modules(recipe.base)])
-    tables["method"] = closure(["stages.train", views, *model, *recipe_modules(recipe)])
+    optimizer = part_module(OPTIMIZERS, params.optimizer, "optimizer")
+    training = ["stages.train", views, optimizer, *model]
+    tables["method.base"] = closure([*training, *base_modules(recipe.base)])
+    tables["method"] = closure([*training, *recipe_modules(recipe)])
     return tables
 
 

@@ -12,7 +12,7 @@ from stages.common.processes import launch_distributed
 
 if TYPE_CHECKING:
     from cssegcore.runtime.resume import ResumeFile
-    from cssegcore.training.setup import Plan
+    from cssegcore.training.setup import TrainingParams
 
 
 @launch_distributed
@@ -38,7 +38,7 @@ def main(
     from cssegcore.runtime.device import choose_device
     from cssegcore.runtime.distributed import process_group
     from cssegcore.scenario.scenario import StepList
-    from cssegcore.training.setup import Sources, prepare
+    from cssegcore.training.setup import StageInputs, build_trainer
     from cssegcore.training.trainer import Hooks, Row
     from stages.common.reporting import open_run, tell_epoch
 
@@ -47,10 +47,12 @@ def main(
     image_list = dataclasses.replace(StepList.read(images), void=params.labels.void)
     before = None if numbers.previous == "none" else previous
     dataset, device = open_dataset(params.dataset), choose_device()
-    sources = Sources(pseudo_labels, memory, saliency, synthesis)
-    job = prepare(_plan(params, numbers), dataset, image_list, before, device, sources)
-    inputs = [images, previous, pseudo_labels, memory, synthesis, saliency, code]
-    resume = _resume_file(params, step, inputs)
+    inputs = StageInputs(pseudo_labels, memory, saliency, synthesis)
+    trainer = build_trainer(
+        _training_params(params, numbers), dataset, image_list, before, device, inputs
+    )
+    files = [images, previous, pseudo_labels, memory, synthesis, saliency, code]
+    resume = _resume_file(params, step, files)
     every = max(1, numbers.epochs // 5)
     with process_group(device) as world, open_run(params, code.parent) as tracked:
         nested = tracked.step(step)
@@ -60,9 +62,9 @@ def main(
             if not interactive() and row["epoch"] % every == 0:
                 say(f"{step} epoch {row['epoch']:.0f}: loss {row['loss']:.4f}")
 
-        trained = job.train(resume, Hooks(follow, bar("batches", step)))
+        trained = trainer.train(resume, Hooks(follow, bar("batches", step)))
         if world.is_main:
-            checkpoint.save(model, job.segmenter, job.model, trained.statistics)
+            checkpoint.save(model, trainer.segmenter, trainer.model, trained.statistics)
             write_rows(epochs, trained.rows)
             resume.remove()
         nested.metrics({"peak_memory_mib": trained.peak_memory}, step=0)
@@ -70,10 +72,10 @@ def main(
         say(f"{step}: {numbers.epochs} epochs, peak memory {trained.peak_memory:.0f} MiB")
 
 
-def _plan(params: Params, numbers: StepParams) -> "Plan":
-    from cssegcore.training.setup import Plan
+def _training_params(params: Params, numbers: StepParams) -> "TrainingParams":
+    from cssegcore.training.setup import TrainingParams
 
-    return Plan(
+    return TrainingParams(
         method=params.method,
         model=params.model,
         optimizer=params.optimizer,

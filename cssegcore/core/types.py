@@ -4,7 +4,7 @@ Shape letters: `b` images, `c` network outputs (all classes seen, background fir
 the old model, `h w` pixels, `d` channels.
 """
 
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 BACKGROUND: Final = 0
 """Network output, and label value, of "none of the classes seen so far"."""
@@ -17,3 +17,15 @@ Background = Literal["annotated", "void", "none"]
 
 Scores = Literal["softmax", "sigmoid"]
 """How logits become scores: shares of one whole, or one yes-or-no for each output."""
+
+
+class UpdateFactors(NamedTuple):
+    """Factors of one weight's update.
+
+    Attributes:
+        lr: Factor of the learning rate.
+        weight_decay: Factor of the weight decay.
+    """
+
+    lr: float = 1.0
+    weight_decay: float = 1.0

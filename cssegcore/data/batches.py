@@ -21,9 +21,9 @@ from cssegcore.scenario.scenario import StepList
 from cssegcore.core.types import BACKGROUND, IGNORE
 
 Labels = NDArray[np.uint8]
-Revise = Callable[[str, Labels], tuple[Labels, Labels]]
-"""Turns the mapped annotation of a named image into the labels to train on and, beside them, what
-is annotated; both (h, w)."""
+LabelRule = Callable[[str, Labels], tuple[Labels, Labels]]
+"""Turns an image's name and its mapped annotation into the labels to train on and the annotation,
+both (h, w), in network outputs."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Images:
         self,
         dataset: Dataset,
         image_list: StepList,
-        revise: Revise | None = None,
+        make_labels: LabelRule | None = None,
         padding: int = BACKGROUND,
     ) -> None:
         """Decodes every image of `image_list`, in parallel.
@@ -114,9 +114,9 @@ class Images:
         Args:
             dataset: Where they lie.
             image_list: Which, and what their labels mean.
-            revise: What is done to annotations before training; nothing if left out.
-            padding: What `revise` makes of background that holds nothing: the label of what views
-                pad an image with.
+            make_labels: The rule that makes training labels; by default labels are as annotated.
+            padding: What `make_labels` makes of background that holds nothing: the label of what
+                views pad an image with.
 
         Raises:
             InputError: An image cannot be read any more.
@@ -126,7 +126,7 @@ class Images:
 
         def load(name: str) -> Sample:
             annotated = table[dataset.label(name)]
-            maps = (annotated,) if revise is None else revise(name, annotated)
+            maps = (annotated,) if make_labels is None else make_labels(name, annotated)
             alike = len(maps) == 2 and np.array_equal(*maps)
             return Sample(dataset.photograph(name), maps[:1] if alike else maps, padding)
 

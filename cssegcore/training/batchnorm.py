@@ -1,4 +1,4 @@
-"""How a network's batch normalisations are treated while it trains."""
+"""Batch normalization during training: over several processes, and without new statistics."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,21 +12,21 @@ from cssegcore.runtime.distributed import all_reduce_sum, world
 
 
 @contextlib.contextmanager
-def synchronised(network: nn.Module) -> Iterator[None]:
-    """Has normalisations see the batches of all processes as one.
+def synchronized(network: nn.Module) -> Iterator[None]:
+    """Computes batch statistics over the batches of all processes, inside this context.
 
-    Those that stand still (evaluation mode) stay as they are. Others take their place for the
-    duration, under the same names and with the same tensors, so that a state dict is the same.
+    Modules in training mode are replaced by synchronizing ones under the same names and with the
+    same tensors, so that the state dict is the same. Modules in evaluation mode stay as they are.
 
     Args:
-        network: In training mode.
+        network: The network, in training mode.
     """
     norms = {}
     if world().size > 1:
         modules = network.named_modules()
         norms = {n: m for n, m in modules if isinstance(m, nn.BatchNorm2d) and m.training}
     for name, norm in norms.items():
-        network.set_submodule(name, _spanning(norm))
+        network.set_submodule(name, _synchronizing(norm))
     try:
         yield
     finally:
@@ -35,25 +35,30 @@ def synchronised(network: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def undisturbed(network: nn.Module) -> Iterator[None]:
-    """Leaves the running statistics alone; batches are normalised by their own as ever."""
+def frozen_running_stats(network: nn.Module) -> Iterator[None]:
+    """Does not update running statistics, inside this context; batch statistics are used."""
     norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
-    yield
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
-def _spanning(norm: nn.BatchNorm2d) -> nn.Module:
+def _synchronizing(norm: nn.BatchNorm2d) -> nn.Module:
     if norm.running_mean is not None and norm.running_mean.is_cuda:
         return nn.SyncBatchNorm.convert_sync_batchnorm(norm)
-    return _Spanning(norm)
+    return _SyncBatchNormCPU(norm)
 
 
-class _Spanning(nn.BatchNorm2d):
-    """What `nn.SyncBatchNorm` does, which runs on GPUs alone."""
+class _SyncBatchNormCPU(nn.BatchNorm2d):
+    """`nn.SyncBatchNorm` for CPUs: PyTorch's own runs on GPUs only.
+
+    It lets two processes on a CPU train as one does, which tests do without a GPU.
+    """
 
     def __init__(self, norm: nn.BatchNorm2d) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum)
@@ -67,12 +72,12 @@ class _Spanning(nn.BatchNorm2d):
         mean = all_reduce_sum(input.sum(axes)) / count
         centred = input - mean[:, None, None]
         variance = all_reduce_sum(centred.square().sum(axes)) / count
-        self._note(mean, variance * count / (count - 1))
+        self._update(mean, variance * count / (count - 1))
         scale = self.weight / (variance + self.eps).sqrt()
         return centred * scale[:, None, None] + self.bias[:, None, None]
 
     @torch.no_grad()
-    def _note(self, mean: Float[Tensor, " n"], unbiased: Float[Tensor, " n"]) -> None:
+    def _update(self, mean: Float[Tensor, " n"], unbiased: Float[Tensor, " n"]) -> None:
         running = self.running_mean, self.running_var, self.num_batches_tracked
         assert all(buffer is not None for buffer in running)
         assert self.momentum is not None, "the network averages its statistics exponentially"

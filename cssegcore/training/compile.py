@@ -1,11 +1,12 @@
-"""`optimizer.compile` has PyTorch compile the feature extractors of networks that may gain by it.
+"""Compilation of extractors for `optimizer.compile`, where it may gain something.
 
-On a GPU all of them: normalisations and activations are bound by memory there, and become part of
-other operations. On a CPU those that stand still: their weights are taken for constants, so that
-convolutions find them packed, and do the activations too. One that learns is left alone there: its
-time goes into the same convolutions either way (figures in docs/performance.md).
+On a GPU all extractors: normalizations and activations are bound by memory there, and become part
+of other operations. On a CPU frozen extractors: their weights become constants, so that
+convolutions find them packed and compute the activations too. An extractor that learns is not
+compiled there: its time goes into the same convolutions either way (figures in
+docs/performance.md).
 
-Heads are not compiled, for they differ from step to step.
+Heads are not compiled, because they differ from step to step.
 """
 
 import os
@@ -23,10 +24,10 @@ from cssegcore.models.segmenter import Segmenter
 
 
 def check_compiler(device: torch.device) -> None:
-    """Makes sure that compiling will not fail hours later, in the first step that compiles.
+    """Checks that compiling will not fail hours later, in the first step that compiles.
 
     Raises:
-        InputError: The device is a CPU, and what PyTorch needs to compile for it is not there.
+        InputError: The device is a CPU, and PyTorch lacks a compiler or Python's headers.
     """
     if device.type == "cpu" and (lacking := lacks()):
         raise InputError(
@@ -36,7 +37,7 @@ def check_compiler(device: torch.device) -> None:
 
 
 def lacks() -> str | None:
-    """Returns what PyTorch would not find when it compiles for a CPU, if anything."""
+    """Names the program or the file that PyTorch lacks to compile for a CPU, if any."""
     usual = "clang++" if sys.platform == "darwin" else "g++"
     compiler = os.environ.get("CXX", usual)
     name = next(iter(shlex.split(compiler)), "")
@@ -51,13 +52,13 @@ def lacks() -> str | None:
 def compile_extractors(
     segmenter: Segmenter, old: Segmenter | None, teachers: Sequence[Segmenter], device: torch.device
 ) -> None:
-    """Has extractors compiled when they first run.
+    """Compiles extractors when they first run.
 
     Args:
-        segmenter: The network in training, whose extractor may stand still.
-        old: The model of the step before, which stands still.
-        teachers: Models that made images, which stand still, too.
-        device: Where they run.
+        segmenter: The network in training, whose extractor may be frozen.
+        old: The previous step's model, frozen.
+        teachers: The models that the replayed images were inverted from, frozen.
+        device: The device of all of them.
     """
     if device.type != "cpu":
         for network in filter(None, (segmenter, old, *teachers)):

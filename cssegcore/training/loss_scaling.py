@@ -1,4 +1,4 @@
-"""How much a term counts that sees only a part of a batch."""
+"""Scales of a loss whose batch is cut into micro-batches, so that their sum is the whole batch."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,20 +7,18 @@ from jaxtyping import Int
 from torch import Tensor
 
 from cssegcore.core.errors import InputError
-from cssegcore.data.batches import Batch
 from cssegcore.method.losses import Loss
-from cssegcore.method.method import Method
 from cssegcore.runtime.distributed import all_reduce_sum, world
 
-Factors = Mapping[str, float | Tensor]
-"""What each term of a piece is multiplied by, by its name."""
+Scales = Mapping[str, float | Tensor]
+"""The factor of each loss in one micro-batch, by the loss's name."""
 
 
 def check_pieces(step: str, images: int, pieces: int) -> None:
-    """Makes sure that a batch of so many images can be shared by the processes.
+    """Checks that a batch of `images` images has one for each micro-batch of each process.
 
     Raises:
-        InputError: There is none for each piece of each process.
+        InputError: It has fewer.
     """
     size = world().size
     if images < size * pieces:
@@ -31,31 +29,23 @@ def check_pieces(step: str, images: int, pieces: int) -> None:
         )
 
 
-def factors(method: Method, pieces: Sequence[Batch]) -> list[Factors]:
-    """Returns the factors of a batch's pieces: the terms' weights, times what a piece counts.
+def loss_scales(losses: Mapping[str, Loss], pieces: Sequence[Int[Tensor, "_ h w"]]) -> list[Scales]:
+    """Returns the scale of each loss in each micro-batch.
 
-    The products, summed over the pieces and averaged over the processes, are the terms of the whole
-    batch: each is a mean, and a piece counts as much as it has of what the mean divides by.
+    Each loss is a mean. Its scale in a micro-batch is the micro-batch's share of what the mean over
+    the whole batch divides by (`Loss.normalizer`: pixels, or labelled pixels), times the number of
+    processes. Scaled losses, summed over micro-batches and averaged over processes, are therefore
+    the losses of the whole batch.
 
     Args:
-        method: Whose terms; those over replayed batches included.
-        pieces: This process's share of the batch.
+        losses: The losses by name.
+        pieces: Labels of this process's micro-batches.
     """
-    found = _factors(method.losses, [piece.labels for piece in pieces])
-    beside = [piece.replayed.labels for piece in pieces if piece.replayed is not None]
-    again = _factors(method.replayed, beside) if beside else [{}] * len(pieces)
-    return [{**own, **other} for own, other in zip(found, again, strict=True)]
-
-
-def _factors(losses: Mapping[str, Loss], pieces: Sequence[Int[Tensor, "_ h w"]]) -> list[Factors]:
     size = world().size
     if size == 1 and len(pieces) == 1:
-        return [{name: loss.weight for name, loss in losses.items()}]
+        return [dict.fromkeys(losses, 1.0)]
     counts = torch.stack(
         [torch.stack([loss.normalizer(labels) for loss in losses.values()]) for labels in pieces]
     )
     shares = size * counts / all_reduce_sum(counts.sum(0)).clamp(min=1)
-    return [
-        {n: loss.weight * share for (n, loss), share in zip(losses.items(), row, strict=True)}
-        for row in shares.float()
-    ]
+    return [dict(zip(losses, row, strict=True)) for row in shares.float()]

@@ -1,34 +1,30 @@
-"""One incremental step, trained: the loop that knows no method.
+"""The training loop of one incremental step. It knows no method: `Objective` holds the terms.
 
-Nothing here is drawn from a running generator: order, views and new weights depend on the seed, the
-step and the epoch alone, so that a training that goes on after a kill sees what it would have seen.
+Nothing is drawn from a running generator: order, crops and new weights depend on the seed, the step
+and the epoch alone. A training that goes on after a kill therefore sees the same batches.
 """
 
 import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
-from torch.nn import Parameter
 
 from cssegcore.core.errors import InputError
+from cssegcore.core.types import UpdateFactors
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import Batch, Images, Replayed
 from cssegcore.data.prefetch import prefetch
-from cssegcore.method.losses import Loss, LossInputs, PenaltyInputs
-from cssegcore.method.method import AUXILIARY, Method
-from cssegcore.method.statistics import Accumulator, StatisticContext
+from cssegcore.method.method import Method
+from cssegcore.method.statistics import StatisticContext
 from cssegcore.models.checkpoint import Model, Statistics
-from cssegcore.models.inference import infer
-from cssegcore.models.outputs import Outputs
 from cssegcore.models.segmenter import Segmenter
-from cssegcore.runtime.device import peak_memory, to_device
+from cssegcore.runtime.device import peak_memory
 from cssegcore.runtime.distributed import (
     all_gather,
     all_reduce_sum,
@@ -37,28 +33,31 @@ from cssegcore.runtime.distributed import (
     world,
 )
 from cssegcore.runtime.resume import ResumeFile
-from cssegcore.training.batchnorm import synchronised, undisturbed
+from cssegcore.training.batchnorm import synchronized
 from cssegcore.training.compile import compile_extractors
-from cssegcore.training.loss_scaling import Factors, check_pieces, factors
-from cssegcore.training.optimizer import Optimizer
-from cssegcore.training.optimizer.sgd import Sgd
+from cssegcore.training.loss_scaling import check_pieces
+from cssegcore.training.objective import Objective, Terms, penalty_inputs, start_statistics
+from cssegcore.training.optimizer import Optimizer, group_weights
+from cssegcore.training.state import TrainingState
 
 Row = dict[str, float]
 """One epoch: `epoch` (from 1), `lr` at its end, `loss` and each term, as means over iterations."""
 
+Progress = Callable[[Iterable[Batch], int], Iterable[Batch]]
+
 
 @dataclasses.dataclass(frozen=True)
-class Task:
-    """What to train: everything of one step but its weights.
+class StepData:
+    """The images and numbers of one step's training.
 
     Attributes:
-        step: Name, for messages; `index` is its place.
+        step: Name of the step, for messages.
         index: Place of the step, 0 the base.
         epochs: Passes over the images.
         lr: Learning rate at the first iteration.
-        seed: Of the whole run.
+        seed: Seed of the whole run.
         images: The step's images.
-        replayed: Those of earlier steps, or none.
+        replayed: Images of earlier steps, or none.
         num_old: Outputs of the old model, 1 without one.
     """
 
@@ -74,25 +73,25 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Hooks:
-    """How the world outside follows a training.
+    """Callbacks.
 
     Attributes:
-        epoch: Called with every finished epoch's row, also with those before a resume.
-        progress: Wraps the iterable of batches of an epoch (second argument: how many).
+        epoch: Called with every finished epoch's row, also with rows from before a resume.
+        progress: Wraps the iterable of batches of an epoch (second argument: their number).
     """
 
     epoch: Callable[[Row], None]
-    progress: Callable[[Iterable[Batch], int], Iterable[Batch]]
+    progress: Progress
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What a training leaves beside the network.
+    """The results of a training beside the network.
 
     Attributes:
         rows: One for each epoch.
-        statistics: What was gathered.
-        peak_memory: See `device.peak_memory`; of the process that took most.
+        statistics: The collected statistics, by name.
+        peak_memory: See `device.peak_memory`; the largest of all processes.
     """
 
     rows: list[Row]
@@ -101,29 +100,37 @@ class Trained:
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-    """A training ready to run.
+class Trainer:
+    """The training of one step, ready to run.
+
+    `train` begins, restores the state of a killed training, and for each epoch that is left
+    1. runs over the batches; for each it computes the gradients of all losses, averages them over
+       the processes, shows them to the statistics, adds the gradients of the penalties, clips, and
+       updates the weights;
+    2. saves its state and calls the hook with the epoch's row.
 
     Attributes:
         segmenter: The network with the step's head, trained in place, on `device`.
-        model: What its file will say of it.
-        old: The model of the step before in evaluation mode, or none.
-        all_gather: What the step before saved of each statistic.
-        rates: Factors of the learning rate by the weight's name, 1 for those not named.
-        task: What to train.
+        model: The description of the network for its file.
+        old: The previous step's model in evaluation mode, or none.
+        previous_statistics: The statistics that the previous step saved, by name.
+        update_factors: Factors of learning rate and weight decay by the weight's name; 1 for
+            weights that are not named.
+        data: Images and numbers of the step.
         method: The parts that act.
-        optimizer: How weights move.
-        augmentation: How images are seen.
-        device: Where it runs.
-        teachers: The models that made the replayed images, if terms ask what they say of them.
+        optimizer: Batch size, learning rate and the rule that updates weights.
+        augmentation: The rule that draws crops.
+        device: The device of networks and batches.
+        teachers: The models that the replayed images were inverted from, if terms need their
+            logits.
     """
 
     segmenter: Segmenter
     model: Model
     old: Segmenter | None
-    gathered: Statistics
-    rates: Mapping[str, float]
-    task: Task
+    previous_statistics: Statistics
+    update_factors: Mapping[str, UpdateFactors]
+    data: StepData
     method: Method
     optimizer: Optimizer
     augmentation: Augmentation
@@ -131,73 +138,69 @@ class Job:
     teachers: Sequence[Segmenter] = ()
 
     def compile(self) -> None:
-        """Has the extractors of its networks compiled; see `compiling`."""
+        """Compiles the extractors of its networks when they first run; see `training.compile`."""
         compile_extractors(self.segmenter, self.old, self.teachers, self.device)
 
     def train(self, resume: ResumeFile, hooks: Hooks) -> Trained:
         """Trains `segmenter` in place, together with the processes of `process_group`.
 
         Args:
-            resume: Where the state goes after each epoch, from the first process; removed by the
-                caller once the result is safe.
-            hooks: Who follows; called in every process.
+            resume: File for the state after each epoch, written by the first process; the caller
+                removes it once the result is saved.
+            hooks: Callbacks, called in every process.
 
         Raises:
             FloatingPointError: The loss or a weight is not finite; nothing of that epoch is kept.
             InputError: The resume file is damaged, or a batch has too few images to be shared.
         """
-        batch = self.task.images.smallest_batch(self.optimizer.batch_size, self.task.replayed)
-        check_pieces(self.task.step, batch, self.optimizer.accumulate)
+        batch = self.data.images.smallest_batch(self.optimizer.batch_size, self.data.replayed)
+        check_pieces(self.data.step, batch, self.optimizer.accumulate)
         broadcast(self.segmenter.state_dict().values())
-        running = self._begin()
-        rows = self._restore(running, resume)
+        running = self.begin()
+        rows = self.restore(running, resume)
         for row in rows:
             hooks.epoch(row)
         self.segmenter.train()
-        with synchronised(self.segmenter):
-            for epoch in range(len(rows), self.task.epochs):
-                row = self._epoch(running, hooks, epoch)
-                rows.append(row)
+        with synchronized(self.segmenter):
+            for epoch in range(len(rows), self.data.epochs):
+                rows.append(self.epoch(running, epoch, hooks.progress))
                 if world().is_main:
                     state = {**running.state, "model": self.segmenter.state_dict()}
                     resume.save({**state, "rows": rows})
-                hooks.epoch(row)
-        statistics = {name: g.result() for name, g in running.accumulators.items()}
-        return Trained(rows, statistics, max(all_gather(peak_memory(self.device))))
+                hooks.epoch(rows[-1])
+        return Trained(rows, running.statistics, max(all_gather(peak_memory(self.device))))
 
-    def _begin(self) -> "_Running":
+    def begin(self) -> TrainingState:
+        """Returns the fresh state of optimizer and statistics, and the objective."""
         weights = {n: p for n, p in self.segmenter.named_parameters() if p.requires_grad}
-        groups: dict[float, list[Parameter]] = {}
-        for name, weight in weights.items():
-            factor = self.rates.get(name, 1.0)
-            if name.startswith("extractor.backbone."):
-                factor *= self.optimizer.backbone_lr
-            groups.setdefault(factor, []).append(weight)
-        how = self.optimizer
-        sgd = Sgd(groups, momentum=how.momentum, weight_decay=how.weight_decay)
-        accumulators = {
-            name: statistic.start(
-                StatisticContext(
-                    index=self.task.index,
-                    weights=weights,
-                    outputs=self.segmenter.outputs,
-                    num_old=self.task.num_old,
-                    depth=self.segmenter.extractor.last_stage_channels,
-                    before=self.gathered.get(name),
-                )
-            )
-            for name, statistic in self.method.statistics.items()
-        }
-        old = dict(self.old.named_parameters()) if self.old else {}
-        held = {
-            name: PenaltyInputs(
-                weights, old, term.importance(self.gathered.get(term.statistic, {}))
-            )
-            for name, term in self.method.penalties.items()
-        }
-        return _Running(sgd, accumulators, held)
+        saved = self.previous_statistics
+        scene = StatisticContext(
+            index=self.data.index,
+            weights=weights,
+            outputs=self.segmenter.outputs,
+            num_old=self.data.num_old,
+            depth=self.segmenter.extractor.last_stage_channels,
+            before=None,
+        )
+        objective = Objective(
+            method=self.method,
+            segmenter=self.segmenter,
+            old=self.old,
+            teachers=self.teachers,
+            num_old=self.data.num_old,
+            accumulators=start_statistics(self.method.statistics, scene, saved),
+            penalized=penalty_inputs(self.method.penalties, weights, self.old, saved),
+            bfloat16=self.optimizer.amp and self.device.type == "cuda",
+        )
+        groups = group_weights(weights, self.update_factors, self.optimizer.backbone_lr)
+        return TrainingState(self.optimizer.start(groups), objective)
 
-    def _restore(self, running: "_Running", resume: ResumeFile) -> list[Row]:
+    def restore(self, running: TrainingState, resume: ResumeFile) -> list[Row]:
+        """Loads the state of a killed training, if there is one, and returns its rows.
+
+        Raises:
+            InputError: The file is damaged, or not every process finds the same.
+        """
         state: Mapping[str, Any] | None = resume.load(self.device)
         if len(set(all_gather(len(state["rows"]) if state else 0))) > 1:
             raise InputError(
@@ -210,141 +213,57 @@ class Job:
         running.restore(state)
         return state["rows"]
 
-    def _epoch(self, running: "_Running", hooks: Hooks, epoch: int) -> Row:
-        task, optimizer, size = self.task, self.optimizer, self.optimizer.batch_size
-        rng = np.random.default_rng([task.seed, task.index, epoch])
-        batches = task.images.epoch(
-            self.augmentation, size, rng, self.device, task.replayed, world()
-        )
-        if self.device.type == "cuda":
-            batches = prefetch(batches)
-        count = task.images.iterations(size)
+    def epoch(self, running: TrainingState, epoch: int, progress: Progress) -> Row:
+        """Trains one epoch, counted from 0.
+
+        Raises:
+            FloatingPointError: The loss or a weight is not finite.
+        """
+        count = self.data.images.iterations(self.optimizer.batch_size)
         sums: dict[str, Tensor] = {}
-
-        def rate(factor: float, at: int) -> float:
-            return optimizer.lr(factor * task.lr, epoch * count + at, task.epochs * count)
-
-        with contextlib.closing(batches):
-            for at, batch in enumerate(hooks.progress(batches, count)):
-                running.sgd.zero_grad()
-                terms = self._backward(running, batch)
-                if optimizer.clip:
-                    torch.nn.utils.clip_grad_norm_(self.segmenter.parameters(), optimizer.clip)
-                running.sgd.step(functools.partial(rate, at=at))
+        lr = functools.partial(self._lr, count)
+        with contextlib.closing(self._batches(epoch)) as batches:
+            for at, batch in enumerate(progress(batches, count), epoch * count):
+                running.updater.zero_grad()
+                terms = self.gradients(running.objective, batch)
+                if self.optimizer.clip:
+                    weights = self.segmenter.parameters()
+                    torch.nn.utils.clip_grad_norm_(weights, self.optimizer.clip)
+                running.updater.step(functools.partial(lr, at))
                 loss = torch.stack(list(terms.values())).sum()
                 for name, value in {"loss": loss, **terms}.items():  # kept on the device: no sync
                     sums[name] = sums.get(name, torch.zeros_like(value)) + value
         size = world().size
         means = {name: float(all_reduce_sum(value)) / size / count for name, value in sums.items()}
+        self._check_finite(epoch, means)
+        return {"epoch": epoch + 1.0, "lr": lr((epoch + 1) * count - 1, 1.0), **means}
+
+    def gradients(self, objective: Objective, batch: Batch) -> Terms:
+        """Adds the gradients of one batch and returns its weighted terms, detached."""
+        terms = objective.backward(batch.pieces(self.optimizer.accumulate))
+        average_gradients(self.segmenter.parameters())
+        for accumulator in objective.accumulators.values():
+            accumulator.update_gradients()
+        return terms | objective.backward_penalties()
+
+    def _batches(self, epoch: int) -> Generator[Batch]:
+        data = self.data
+        rng = np.random.default_rng([data.seed, data.index, epoch])
+        size = self.optimizer.batch_size
+        batches = data.images.epoch(
+            self.augmentation, size, rng, self.device, data.replayed, world()
+        )
+        return prefetch(batches) if self.device.type == "cuda" else batches
+
+    def _lr(self, count: int, iteration: int, factor: float) -> float:
+        return self.optimizer.lr(factor * self.data.lr, iteration, self.data.epochs * count)
+
+    def _check_finite(self, epoch: int, means: Mapping[str, float]) -> None:
         # the last update is in no loss yet
         weights = torch.stack([w.isfinite().all() for w in self.segmenter.state_dict().values()])
         if not (all(map(math.isfinite, means.values())) and weights.all()):
+            step = self.data.step
             raise FloatingPointError(
-                f"{task.step}, epoch {epoch + 1}: the loss or a weight is not finite ({means})."
-                f" Lower `steps.{task.step}.lr` or set `optimizer.clip`."
+                f"{step}, epoch {epoch + 1}: the loss or a weight is not finite ({means})."
+                f" Lower `steps.{step}.lr` or set `optimizer.clip`."
             )
-        return {"epoch": float(epoch + 1), "lr": rate(1.0, count - 1), **means}
-
-    def _backward(self, running: "_Running", batch: Batch) -> dict[str, Tensor]:
-        """Fills the gradients of one batch and returns the weighted terms, detached."""
-        pieces, penalties = batch.pieces(self.optimizer.accumulate), self.method.penalties
-        each = [
-            self._piece(running, piece, counts)
-            for piece, counts in zip(pieces, factors(self.method, pieces), strict=True)
-        ]
-        terms = {n: sum((more[n] for more in each[1:]), first) for n, first in each[0].items()}
-        average_gradients(self.segmenter.parameters())
-        for accumulator in running.accumulators.values():
-            accumulator.update_gradients()
-        pulls = {name: p.weight * p(running.held[name]) for name, p in penalties.items()}
-        if pulls:
-            torch.stack(list(pulls.values())).sum().backward()
-        return {**terms, **{name: value.detach() for name, value in pulls.items()}}
-
-    def _piece(self, running: "_Running", batch: Batch, counts: Factors) -> dict[str, Tensor]:
-        """Adds the gradients of a batch, or of a piece of one, and returns its terms, detached."""
-        method, accumulators = self.method, running.accumulators
-        new, old = self._forward(batch, method.losses)
-        for accumulator in accumulators.values():
-            accumulator.update_batch(new, batch.annotated)
-        statistics = {
-            s: accumulators[s].state for t in method.losses.values() if (s := t.statistic)
-        }
-        seen = LossInputs(new, old, batch.labels, batch.annotated, self.task.num_old, statistics)
-        terms = {name: counts[name] * loss(seen) for name, loss in method.losses.items()}
-        terms |= self._auxiliary(seen, counts) | self._replayed(batch, counts)
-        torch.stack(list(terms.values())).sum().backward()
-        return {name: value.detach() for name, value in terms.items()}
-
-    def _auxiliary(self, seen: LossInputs, counts: Factors) -> dict[str, Tensor]:
-        """Teaches the annotated classes to auxiliary classifiers as to the main one."""
-        weight = self.segmenter.extractor.auxiliary_weight
-        passes = [
-            dataclasses.replace(seen, new=dataclasses.replace(seen.new, logits=logits))
-            for logits in seen.new.auxiliary
-            if logits.requires_grad
-        ]
-        if not passes:
-            return {}
-        losses = [(n, loss) for n, loss in self.method.losses.items() if loss.is_supervised]
-        terms = [weight * counts[name] * loss(at) for name, loss in losses for at in passes]
-        return {AUXILIARY: torch.stack(terms).sum()}
-
-    def _replayed(self, batch: Batch, counts: Factors) -> dict[str, Tensor]:
-        """Runs the replayed batch, if there is one, through the network on its own."""
-        replayed, losses = batch.replayed, self.method.replayed
-        if replayed is None:
-            return {}
-        moves = self.method.replay.moves_statistics
-        with contextlib.nullcontext() if moves else undisturbed(self.segmenter):
-            new, _ = self._forward(replayed, {})
-        teacher_scores = self._teacher_scores(replayed) if self.teachers else None
-        labels, num_old = replayed.labels, self.task.num_old
-        seen = LossInputs(new, None, labels, labels, num_old, teacher_scores=teacher_scores)
-        return {name: counts[name] * loss(seen) for name, loss in losses.items()}
-
-    def _teacher_scores(self, replayed: Batch) -> Float[Tensor, "b k h w"]:
-        """Has each image's teacher score it; classes that it does not know score -inf."""
-        images = replayed.images
-        known = max(teacher.outputs for teacher in self.teachers)
-        size = (len(images), known, *images.shape[-2:])
-        teacher_scores = torch.full(size, -math.inf, device=self.device)
-        assert replayed.sources is not None
-        for at, teacher in enumerate(self.teachers):
-            mine = to_device(np.flatnonzero(replayed.sources == at), self.device)
-            if len(mine):
-                with self._precision():
-                    scores = infer(teacher, images[mine]).logits
-                teacher_scores[mine, : scores.shape[1]] = scores
-        return teacher_scores
-
-    def _precision(self) -> torch.autocast:
-        kind = self.device.type
-        on = self.optimizer.amp and kind == "cuda"
-        return torch.autocast(kind, torch.bfloat16, enabled=on)
-
-    def _forward(self, batch: Batch, losses: Mapping[str, Loss]) -> tuple[Outputs, Outputs | None]:
-        old = None
-        with self._precision():
-            if self.old is not None and any(t.needs_old for t in losses.values()):
-                old = infer(self.old, batch.images)
-            return self.segmenter(batch.images), old
-
-
-@dataclasses.dataclass(frozen=True)
-class _Running:
-    """What changes during a training beside the network."""
-
-    sgd: Sgd
-    accumulators: Mapping[str, Accumulator]
-    held: Mapping[str, PenaltyInputs]
-
-    @property
-    def state(self) -> dict[str, Any]:
-        all_gather = {name: accumulator.state for name, accumulator in self.accumulators.items()}
-        return {"velocities": self.sgd.state, "gathered": all_gather}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self.sgd.state = state["velocities"]
-        for name, accumulator in self.accumulators.items():
-            accumulator.state = state["gathered"][name]

@@ -25,7 +25,7 @@ from cssegcore.method.pseudo_labels import PseudoLabels
 from cssegcore.method.replay.deepinversion import DeepInversion
 from cssegcore.models._base import Architecture
 from cssegcore.scenario.scenario import Scenario
-from cssegcore.training.optimizer import Optimizer
+from cssegcore.training.optimizer import build_optimizer
 from cssegcore.training.setup import AUGMENTATIONS
 from stages.common.params import Params
 from tests.helpers import tiny_dataset as scenes
@@ -223,7 +223,7 @@ def checked(values: dict[str, Any]) -> tuple[Params, AssembledRecipe]:
     labels = build_part(SLOTS["pseudo_labels"], PseudoLabels, recipe.pseudo_labels, "method.x")
     whole = AssembledRecipe(recipe, Method.of_base(recipe.base), Method.of(recipe), labels)
     check_recipe(whole)
-    parse(Optimizer, params.optimizer, "optimizer")
+    build_optimizer(params.optimizer)
     build_part(AUGMENTATIONS, Augmentation, params.augmentation, "augmentation")
     build_part("cssegcore.models.architectures", Architecture, params.model, "model")
     return params, whole
@@ -233,7 +233,7 @@ def settings_of(params: Params, whole: AssembledRecipe) -> Settings:
     """Reads what a run would be trained with, off the steps and the built parts."""
     first, *later = params.steps.values()
     assert len({(step.epochs, step.lr) for step in later}) == 1
-    optimizer = parse(Optimizer, params.optimizer, "optimizer")
+    optimizer = build_optimizer(params.optimizer)
     method = whole.increment
     pod = method.losses.get("local_pod")
     return Settings(

@@ -2,10 +2,10 @@
 
 import dataclasses
 
-from cssegcore.training.optimizer import Optimizer
+from cssegcore.training.optimizer.sgd import Sgd
 from tests.conformance.vectors import Arrays, Checked, cases, compare, relative
 
-POLY = Optimizer(
+POLY = Sgd(
     batch_size=1,
     momentum=0.9,
     weight_decay=0.0,

@@ -20,14 +20,14 @@ from torch.utils._python_dispatch import _disable_current_modes
 from cssegcore.data.batches import Batch
 from cssegcore.data.crop_and_resize import _statistics
 from cssegcore.method.losses.local_pod import _windows
-from cssegcore.training.trainer import Job
+from cssegcore.training.trainer import Trainer
 
 GPU = torch.device("cuda:0")
 MODE = FakeTensorMode()
 
 
 @contextmanager
-def on_gpu(job: Job) -> Iterator[Job]:
+def on_gpu(job: Trainer) -> Iterator[Trainer]:
     """Moves a job there, for good; what it holds has no content any more."""
     segmenter = job.segmenter
 
@@ -38,7 +38,7 @@ def on_gpu(job: Job) -> Iterator[Job]:
     replaced = {
         "cssegcore.data.batches.send": send,
         "cssegcore.data.crop_and_resize.send": send,
-        "cssegcore.training.trainer.send": send,
+        "cssegcore.training.objective.send": send,
         "cssegcore.data.batches._block": block,
         "cssegcore.models.inference._ordinary": ordinary,
         "torch.Tensor.backward": backward,
@@ -55,19 +55,21 @@ def on_gpu(job: Job) -> Iterator[Job]:
             for still in network._still:
                 move(still)
         segmenter.train()
-        yield dataclasses.replace(job, device=GPU, gathered=moved(job.gathered))
+        yield dataclasses.replace(
+            job, device=GPU, previous_statistics=moved(job.previous_statistics)
+        )
 
 
-def iterations(job: Job, count: int) -> list[Tensor]:
+def iterations(job: Trainer, count: int) -> list[Tensor]:
     """Runs some iterations, all but their updates; returns what they and statistics gave."""
-    running, size = job._begin(), job.optimizer.batch_size
+    objective, size = job.begin().objective, job.optimizer.batch_size
     rng = np.random.default_rng(0)
-    batches = job.task.images.epoch(job.augmentation, size, rng, GPU, job.task.replayed)
+    batches = job.data.images.epoch(job.augmentation, size, rng, GPU, job.data.replayed)
     given: list[Tensor] = []
     for batch in itertools.islice(batches, count):
         given += tensors(batch)
-        given += job._backward(running, batch).values()
-    return given + [t for g in running.accumulators.values() for t in g.result().values()]
+        given += job.gradients(objective, batch).values()
+    return given + [t for g in objective.accumulators.values() for t in g.result().values()]
 
 
 def tensors(batch: Batch) -> list[Tensor]:

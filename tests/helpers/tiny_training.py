@@ -24,8 +24,8 @@ from cssegcore.runtime.resume import ResumeFile
 from cssegcore.saliency.maps import write_maps
 from cssegcore.scenario.scenario import Scenario, StepList
 from cssegcore.scenario.splits import write_splits
-from cssegcore.training.setup import Plan, Sources, prepare
-from cssegcore.training.trainer import Hooks, Job, Row, Trained
+from cssegcore.training.setup import StageInputs, TrainingParams, build_trainer
+from cssegcore.training.trainer import Hooks, Row, Trained, Trainer
 from tests.helpers import tiny_dataset as scenes
 
 torch.set_num_threads(1)
@@ -34,6 +34,7 @@ CPU = torch.device("cpu")
 METHODS = sorted(path.stem for path in (scenes.HOME / "conf" / "method").glob("*.yaml"))
 MODEL = {"part": "small", "stem": [4, 4], "widths": [6, 8, 8], "depth": 8, "dilation": 1}
 OPTIMIZER = {
+    "part": "sgd",
     "batch_size": 2,
     "momentum": 0.9,
     "weight_decay": 1e-4,
@@ -67,11 +68,11 @@ def method_section(name: str) -> dict[str, Any]:
     return section
 
 
-def plan(method: str = "mib", epochs: int = 2, **changed: Any) -> Plan:
+def plan(method: str = "mib", epochs: int = 2, **changed: Any) -> TrainingParams:
     """Returns how to train a tiny network; `optimizer` changes single numbers of it."""
     optimizer = OPTIMIZER | changed.pop("optimizer", {})
     usual = {"lr": 0.1, "seed": 1, "model": MODEL, "augmentation": AUGMENTATIONS}
-    return Plan(
+    return TrainingParams(
         method=method_section(method), optimizer=optimizer, epochs=epochs, **usual | changed
     )
 
@@ -98,18 +99,24 @@ class Lists:
         return StepList.read(self.folder / step / f"{kind}.json")
 
     def prepare(
-        self, how: Plan, step: str, previous: Path | None = None, sources: Sources | None = None
-    ) -> Job:
+        self,
+        how: TrainingParams,
+        step: str,
+        previous: Path | None = None,
+        sources: StageInputs | None = None,
+    ) -> Trainer:
         """Prepares the training of a step on the list its method asks for."""
         kind = how.method["images"] if previous else "train"
         image_list = self.of(step, kind)
-        return prepare(how, self.dataset, image_list, previous, CPU, sources or Sources())
+        return build_trainer(how, self.dataset, image_list, previous, CPU, sources or StageInputs())
 
-    def sources(self, how: Plan, step: str, previous: Path | None, folder: Path) -> Sources:
+    def sources(
+        self, how: TrainingParams, step: str, previous: Path | None, folder: Path
+    ) -> StageInputs:
         """Has every part leave below `folder` what its stage would leave for a training."""
         saliency = self._saliency(how.method["base"]["unknown_class"])
         if previous is None:
-            return Sources(saliency=saliency)
+            return StageInputs(saliency=saliency)
         before = list(STEPS)[list(STEPS).index(step) - 1]
         kept = folder / before / "memory" / "list.json"
         memory, pseudo_labels = (folder / step / kind for kind in ("memory", "pseudo_labels"))
@@ -133,9 +140,9 @@ class Lists:
         build_part(SLOTS["pseudo_labels"], PseudoLabels, rule, where).write(
             pseudo_labels, LabelRequest(self.dataset, lists, previous, whole)
         )
-        return Sources(pseudo_labels, memory, saliency, synthesis)
+        return StageInputs(pseudo_labels, memory, saliency, synthesis)
 
-    def synthesis(self, how: Plan, step: str, previous: Path, folder: Path) -> Synthesis:
+    def synthesis(self, how: TrainingParams, step: str, previous: Path, folder: Path) -> Synthesis:
         """Returns the moment before a step when images are made, from a model file."""
         kept = folder / list(STEPS)[list(STEPS).index(step) - 1] / "synthesis"
         if not kept.exists():
@@ -177,9 +184,17 @@ class Follower:
         return Hooks(epoch=self.rows.append, progress=whole)
 
 
-def run(job: Job, resume: Path) -> Trained:
-    """Trains a job without anybody watching."""
-    return job.train(ResumeFile(resume), Follower().hooks())
+def run(trainer: Trainer, resume: Path) -> Trained:
+    """Trains without anybody watching."""
+    return trainer.train(ResumeFile(resume), Follower().hooks())
+
+
+def train_base(lists: Lists, path: Path, **changed: Any) -> Path:
+    """Trains the base step and saves its model; `changed` as in `plan`."""
+    trainer = lists.prepare(plan(**changed), "step0")
+    trained = run(trainer, path.with_suffix(".resume"))
+    checkpoint.save(path, trainer.segmenter, trainer.model, trained.statistics)
+    return path
 
 
 def new_segmenter(

@@ -9,8 +9,8 @@ import torch
 from cssegcore.method.losses import LossInputs
 from cssegcore.models import checkpoint
 from cssegcore.runtime.resume import ResumeFile
-from cssegcore.training.setup import Plan, Sources
-from cssegcore.training.trainer import Job, Trained
+from cssegcore.training.setup import StageInputs, TrainingParams
+from cssegcore.training.trainer import Trained, Trainer
 from tests.helpers.fake_gpu import GPU, iterations, on_gpu
 from tests.helpers.sync_detector import Watch
 from tests.helpers.tiny_training import (
@@ -38,9 +38,9 @@ WHOLE = AUGMENTATIONS | {"size": 32, "area": [0.7, 1]}
 class Learned:
     """A step after its training, and how far it was from its labels before and after."""
 
-    how: Plan
-    sources: Sources
-    job: Job
+    how: TrainingParams
+    sources: StageInputs
+    job: Trainer
     trained: Trained
     path: Path
     before: float
@@ -82,8 +82,8 @@ def learned(request, lists, tmp_path_factory):
 def distance(job):
     """Returns what the terms that read labels make of the step's images, all in one batch."""
     network = copy.deepcopy(job.segmenter).train()
-    ((_, batch),) = job.task.images.whole(len(job.task.images), CPU)
-    seen = LossInputs(network(batch.images), None, batch.labels, batch.annotated, job.task.num_old)
+    ((_, batch),) = job.data.images.whole(len(job.data.images), CPU)
+    seen = LossInputs(network(batch.images), None, batch.labels, batch.annotated, job.data.num_old)
     return sum(float(t(seen)) for t in job.method.losses.values() if t.is_supervised)
 
 
@@ -173,7 +173,7 @@ def test_in_bfloat16_the_first_loss_is_the_same(learned, lists, step, tmp_path, 
 
     plain = trained("plain")
     half = torch.autocast("cpu", torch.bfloat16)
-    monkeypatch.setattr("cssegcore.training.trainer.Job._precision", lambda _: half)
+    monkeypatch.setattr("cssegcore.training.objective.Objective._autocast", lambda *_: half)
     halves = trained("halves")
     assert halves.rows != plain.rows
     assert halves.rows[0]["loss"] == pytest.approx(plain.rows[0]["loss"], rel=0.01)

@@ -10,6 +10,7 @@ from torch import nn
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
+from cssegcore.core.types import UpdateFactors
 from cssegcore.method._confident_labels import complete_labels, confident_labels
 from cssegcore.method.classifier_init import ClassifierInit
 from cssegcore.method.freeze import Freeze
@@ -215,8 +216,8 @@ class TestAllButNewest:
         segmenter = grown()
         rates = freeze(segmenter)
         assert {n for n, p in segmenter.named_parameters() if p.requires_grad} == TRAINED
-        assert rates == {f"heads.1.{name}": 1e-4 for name in CONVOLUTIONS}
-        assert set(freeze(grown(), background_lr=0.5).values()) == {0.5}
+        assert rates == {f"heads.1.{name}": UpdateFactors(lr=1e-4) for name in CONVOLUTIONS}
+        assert set(freeze(grown(), background_lr=0.5).values()) == {UpdateFactors(lr=0.5)}
 
     def test_linear_heads(self):
         segmenter = grown("linear")

@@ -28,8 +28,8 @@ def test_the_same_command_gives_the_same_bytes(project: Project) -> None:
 
 def test_comments_rerun_check_alone(project: Project) -> None:
     project.repro("method=mib")
-    engine = project.root / "cssegcore" / "training" / "trainer.py"
-    engine.write_text(engine.read_text() + "\n# a remark\n")
+    loop = project.root / "cssegcore" / "training" / "trainer.py"
+    loop.write_text(loop.read_text() + "\n# a remark\n")
     assert ran(project.run("dvc", "repro")) == {"check"}
 
 

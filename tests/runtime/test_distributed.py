@@ -1,8 +1,6 @@
 import dataclasses
-import importlib
 import json
 import os
-import pkgutil
 import shutil
 import subprocess
 import sys
@@ -16,16 +14,11 @@ from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.nn.modules.batchnorm import _BatchNorm
 
-import cssegcore.method.losses
-from cssegcore.core.config import parse
-from cssegcore.core.errors import InputError
 from cssegcore.core.files import write_json
 from cssegcore.core.registry import build_part
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.inversion import store
-from cssegcore.method.losses import Loss, LossInputs
 from cssegcore.models import checkpoint
-from cssegcore.models.outputs import Features, Outputs
 from cssegcore.runtime.device import choose_device
 from cssegcore.runtime.distributed import (
     ALONE,
@@ -36,7 +29,7 @@ from cssegcore.runtime.distributed import (
     shard,
     world,
 )
-from cssegcore.training.setup import Sources
+from cssegcore.training.setup import StageInputs
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.process_pair import (
     CASES,
@@ -66,7 +59,7 @@ def alone(tmp_path_factory):
         result = run(job, own.with_suffix(".resume"))
         checkpoint.save(previous, job.segmenter, job.model, result.statistics)
         if how.method["replay"]["part"] == "deepinversion":
-            sources = Sources(synthesis=make_images(lists, previous, own))
+            sources = StageInputs(synthesis=make_images(lists, previous, own))
         else:
             sources = lists.sources(how, "step1", previous, own)
         left = {"method": how.method, "sources": dataclasses.asdict(sources)}
@@ -164,70 +157,10 @@ class TestAccumulation:
         after = job.segmenter.state_dict()["extractor.norm.num_batches_tracked"].item()
         assert after - before == EPOCHS * 3
 
-    def test_more_pieces_than_images(self, alone, tmp_path):
-        folder, lists, _ = alone
-        job = prepared(lists, folder, "ft", batch_size=8, accumulate=5)  # of four images
-        with pytest.raises(InputError, match=r"a batch of 4 images .* by 1 processes.* 5 pieces"):
-            run(job, tmp_path / "r")
-
-    @pytest.mark.parametrize("pieces", [0, 4])
-    def test_refusals(self, pieces):
-        from cssegcore.training.optimizer import Optimizer
-
-        numbers = planned({}, accumulate=pieces).optimizer
-        with pytest.raises(InputError, match=rf"`accumulate` must lie in .*\[1, 3\], got {pieces}"):
-            parse(Optimizer, numbers, "optimizer")
-
-
-def every_loss():
-    """Returns the terms of each module over batches, means over labelled pixels as well."""
-    found = {}
-    for module in pkgutil.iter_modules(
-        cssegcore.method.losses.__path__, "cssegcore.method.losses."
-    ):
-        for kind in vars(importlib.import_module(module.name)).values():
-            own = isinstance(kind, type) and kind.__module__ == module.name
-            if own and issubclass(kind, Loss) and "._" not in module.name:
-                found[kind.__name__] = kind()
-                if getattr(kind(), "average", None) in ("all", "labelled"):
-                    found |= {f"{kind.__name__} {a}": kind(average=a) for a in ("all", "labelled")}
-    return found
-
-
-class TestDivisors:
-    def batch(self, images, c=5, k=3):
-        rng = np.random.default_rng(0)
-
-        def maps(n):
-            return torch.tensor(rng.normal(0, 2, (5, n, 8, 8)))[images]
-
-        def outputs(n):
-            body = maps(6).abs()
-            return Outputs(maps(n), maps(n), Features((maps(4),), body, body))
-
-        labels = rng.integers(0, c, (5, 8, 8))
-        labels[rng.random(labels.shape) < np.linspace(0.1, 0.9, 5)[:, None, None]] = 255
-        teacher_scores = rng.normal(0, 2, (5, k, 8, 8))
-        teacher_scores[3:, k - 1] = -np.inf
-        labels = torch.tensor(labels)[images]
-        means = {"prototypes": {"means": torch.tensor(rng.normal(0, 1, (c, 6)))}}
-        annotated = torch.where(labels < k, 0, labels)
-        teacher_scores = torch.tensor(teacher_scores)[images]
-        return LossInputs(outputs(c), outputs(k), labels, annotated, k, means, teacher_scores)
-
-    @pytest.mark.parametrize("name", every_loss())
-    def test_pieces_weighed_by_them_make_the_whole_batch(self, name):
-        loss = every_loss()[name]
-        wanted = loss(self.batch(slice(0, 5)))
-        parts = [self.batch(slice(0, 1)), self.batch(slice(1, 5))]
-        shares = torch.stack([loss.normalizer(part.labels) for part in parts])
-        got = sum(n * loss(part) for n, part in zip(shares, parts, strict=True)) / shares.sum()
-        assert torch.allclose(got, wanted, rtol=1e-9) != loss.whole_batch
-
     def test_nothing_labelled_is_nothing(self, alone, tmp_path):
         folder, lists, _ = alone
         job = prepared(lists, folder, "labelled", batch_size=4, accumulate=2)
-        for sample in job.task.images._samples:
+        for sample in job.data.images._samples:
             for labels in sample.maps:
                 labels[:] = 255
         (row, *_) = run(job, tmp_path / "r").rows
@@ -260,8 +193,8 @@ class TestBatches:
     @pytest.mark.parametrize("size", [2, 3])
     def test_the_shares_are_the_batch(self, alone, case, size):
         folder, lists, _ = alone
-        task = prepared(lists, folder, case).task
-        replayed = task.replayed
+        data = prepared(lists, folder, case).data
+        replayed = data.replayed
         if case == "made":
             replayed = dataclasses.replace(replayed, sources=np.arange(len(replayed.images)))
 
@@ -270,7 +203,7 @@ class TestBatches:
             views = build_part(
                 "cssegcore.data.augmentation", Augmentation, AUGMENTATIONS, "augmentation"
             )
-            return task.images.epoch(views, 4, rng, CPU, replayed, place)
+            return data.images.epoch(views, 4, rng, CPU, replayed, place)
 
         def joined_up(batches):
             beside = [b.replayed for b in batches if b.replayed]

@@ -23,7 +23,7 @@ from cssegcore.models import checkpoint
 from cssegcore.scenario.domains import domain_images
 from cssegcore.scenario.scenario import Scenario, StepList
 from cssegcore.scenario.splits import step_lists, write_splits
-from cssegcore.training.setup import prepare
+from cssegcore.training.setup import build_trainer
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_training import CPU, plan, run, state, whole
 
@@ -189,12 +189,12 @@ def test_a_step_trains_the_same_outputs_on_other_cities(tree, tmp_path, losses):
     write_splits(tmp_path, Scenario.of("domain", table, classes, domains=cities), entries, table)
     how = plan("ft", 2)
     lists = [StepList.read(tmp_path / f"step{k}" / "train.json") for k in (0, 1)]
-    base = prepare(how, dataset, lists[0], None, CPU)
+    base = build_trainer(how, dataset, lists[0], None, CPU)
     run(base, tmp_path / "r0")
     checkpoint.save(tmp_path / "m0", base.segmenter, base.model, {})
     how.method["losses"] |= losses
-    job = prepare(how, dataset, lists[1], tmp_path / "m0", CPU)
-    assert job.segmenter.outputs == job.task.num_old == 19
+    job = build_trainer(how, dataset, lists[1], tmp_path / "m0", CPU)
+    assert job.segmenter.outputs == job.data.num_old == 19
     rows = run(job, tmp_path / "r1").rows
     assert all(row[name] >= 0 for row in rows for name in losses)
     checkpoint.save(tmp_path / "m1", job.segmenter, job.model, {})

@@ -76,6 +76,16 @@ def test_a_misspelt_key_is_named_and_the_right_one_proposed(project, key, words)
             "deeplab",
             "'deeplab' in cssegcore.models.architectures. Did you mean `deeplabv3`? Kn",
         ),
+        (
+            "optimizer.part",
+            "adam",
+            "'adam' in cssegcore.training.optimizer. Did you mean `adamw`? ",
+        ),
+        (
+            "optimizer",
+            {"batch_size": 8},
+            "`optimizer.part` is missing: set `optimizer.part: sgd`, ",
+        ),
         ("augmentation.part", "crop", "'crop' in cssegcore.data.augmentation. Known: random_res"),
         ("dataset.layout.part", "vok", "'vok' in cssegcore.data.layouts. Did you mean `voc`?"),
     ],

@@ -1,159 +1,119 @@
 import dataclasses
 import json
+import math
 import shutil
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import write_json
-from cssegcore.core.palette import save_labels
 from cssegcore.inversion import store
-from cssegcore.method.method import Method, Recipe
 from cssegcore.models import checkpoint
-from cssegcore.training.setup import Sources, reader
-from tests.helpers.tiny_training import CPU, Lists, method_section, plan
+from cssegcore.training.setup import StageInputs
+from tests.helpers.tiny_training import CPU, plan, state, train_base
 
 VOID = 255
-RNG = np.random.default_rng(0)
-ANNOTATED = RNG.choice([0, 0, 0, 1, 3, VOID], (24, 24)).astype(np.uint8)
-GUESSED = np.where(ANNOTATED == 0, RNG.choice([0, 1, 2, VOID], (24, 24)), ANNOTATED).astype(
-    np.uint8
-)
-SALIENT = RNG.random((24, 24)) < 0.5
 
 
-@pytest.fixture(scope="module")
-def lists(tmp_path_factory):
-    return Lists.write(tmp_path_factory.mktemp("tiny"))
+class TestFreshWeights:
+    def test_fresh_weights_depend_on_the_seed_and_the_step(self, lists, base):
+        def fresh(method, step, previous, seed):
+            return state(lists.prepare(plan(method, seed=seed), step, previous).segmenter)
+
+        for head, *where in (("heads.0", "joint", "step0", None), ("heads.1", "ft", "step1", base)):
+            one, again, two = (fresh(*where, seed) for seed in (1, 1, 2))
+            assert one == again
+            assert one[f"{head}.classifier.weight"] != two[f"{head}.classifier.weight"]
+        extractor = "extractor.local.weight"
+        assert (
+            fresh("joint", "step1", base, 1)[extractor]
+            != fresh("joint", "step0", None, 1)[extractor]
+        )
+
+    def test_preparing_leaves_the_running_generator_alone(self, lists):
+        torch.manual_seed(3)
+        expected = torch.rand(3)
+        torch.manual_seed(3)
+        lists.prepare(plan(), "step0")
+        assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.fixture
-def sources(tmp_path):
-    """Pseudo-labels of t0 in both lists and of t2 in one, saliency maps of t0 and t1."""
-    made = Sources(tmp_path / "guessed", tmp_path / "memory", tmp_path / "saliency")
-    assert made.pseudo_labels
-    assert made.saliency
-    write_json(
-        made.pseudo_labels / "manifest.json", {"images": {"train": ["t0"], "memory": ["t0", "t2"]}}
+class TestPreviousModel:
+    def test_penalties_compare_with_the_weights_of_the_file(self, lists, base, tmp_path):
+        trainer = lists.prepare(plan("ewc"), "step1", base)
+        stored = checkpoint.load(base, CPU).segmenter
+        assert state(trainer.old) == state(stored)
+
+    def test_a_step_starts_from_the_model_before_and_a_new_head(self, lists, base):
+        trainer = lists.prepare(plan("ft"), "step1", base)
+        old = checkpoint.load(base, CPU).segmenter
+        before, start = state(old), state(trainer.segmenter)
+        assert {key: start[key] for key in before} == before
+        assert set(start) - set(before) == {"heads.1.classifier.weight", "heads.1.classifier.bias"}
+        assert trainer.data.num_old == 3
+        assert trainer.old is None  # no term of fine-tuning asks for it
+
+    def test_mib_starts_its_head_from_the_background(self, lists, base):
+        groups = lists.prepare(plan("mib"), "step1", base).segmenter.groups
+        first, new = (head.classifier for head in groups)
+        old = checkpoint.load(base, CPU).segmenter
+        lowered = old.groups[0].classifier.bias[0] - math.log(2)
+        assert torch.equal(new.weight[0], first.weight[0])
+        assert torch.allclose(torch.stack([first.bias[0], new.bias[0]]), lowered)
+
+    def test_methods_share_the_bytes_of_the_base_model(self, lists, base, tmp_path):
+        for method in ("ft", "joint"):
+            path = train_base(lists, tmp_path / f"{method}.safetensors", method=method)
+            assert path.read_bytes() == base.read_bytes()
+
+    def test_joint_starts_afresh_whatever_came_before(self, lists, base, tmp_path):
+        other = train_base(lists, tmp_path / "other.safetensors", seed=9)
+        trainers = [lists.prepare(plan("joint"), "step1", previous) for previous in (base, other)]
+        assert state(trainers[0].segmenter) == state(trainers[1].segmenter)
+        old = checkpoint.load(base, CPU).segmenter
+        assert trainers[0].old is None
+        assert trainers[0].data.num_old == 1
+        assert trainers[0].segmenter.outputs == 4
+        old_state, fresh = state(old), state(trainers[0].segmenter)
+        weights = [k for k in old_state if k.endswith("weight") and k in fresh]
+        assert any(old_state[k] != fresh[k] for k in weights)
+        assert len(trainers[0].data.images) > len(lists.of("step1").images)
+
+    def test_a_model_that_does_not_fit_the_step(self, lists, base):
+        with pytest.raises(InputError) as refused:
+            lists.prepare(plan("mib"), "step2", base)
+        has, due = [["background", "red", "green"]], [["background", "red", "green"], ["blue"]]
+        assert str(refused.value) == (
+            f"the model {base} does not fit step2, which starts from it: it has classes {has}, not"
+            f" {due}. Run `dvc repro` so that the steps fit each other."
+        )
+
+    @pytest.mark.parametrize(
+        ("base_slot", "said"),
+        [
+            ({"unknown": {"part": "everything"}}, "unknown None, not softmax"),
+            ({"head": {"part": "conv"}}, r"head \{'part': 'linear'\}, not \{'part': 'conv'\}"),
+        ],
     )
-    for kind in ("train", "memory"):
-        (made.pseudo_labels / kind).mkdir()
-        for name in ("t0", "t2") if kind == "memory" else ("t0",):
-            save_labels(made.pseudo_labels / kind / f"{name}.png", GUESSED)
-    manifest = {"source": "computed", "images": ["t0", "t1"], "salient": 0.5}
-    write_json(made.saliency / "manifest.json", manifest)
-    for name in ("t0", "t1"):
-        Image.fromarray(SALIENT.astype(np.uint8) * 255).save(made.saliency / f"{name}.png")
-    return made
-
-
-def method(unknown="none", **replay):
-    section = json.loads(json.dumps(method_section("ssul_m" if replay else "ft")))
-    section["base"]["unknown_class"] = {"part": unknown}
-    section["replay"] |= replay
-    return Method.of(Recipe.of(section))
-
-
-def as_outputs(labels, unknown):
-    """Network outputs [unknown, background, 1..] of labels, one pixel at a time."""
-    outputs = np.empty_like(labels)
-    for at in np.ndindex(labels.shape):
-        if labels[at] == VOID:
-            outputs[at] = VOID
-        elif labels[at] == 0 and (unknown == "everything" or SALIENT[at]):
-            outputs[at] = 0
-        else:
-            outputs[at] = labels[at] + 1
-    return outputs
-
-
-class TestReader:
-    def test_nothing_changes_what_is_annotated(self, lists, tmp_path):
-        write_json(tmp_path / "manifest.json", {"images": {}})
-        for given in (Sources(), Sources(pseudo_labels=tmp_path)):
-            assert reader(lists.dataset, method(), given, "train") is None
-
-    def test_a_label_image_is_read_instead_of_the_annotation(self, lists, sources):
-        revise = reader(lists.dataset, method(), sources, "train")
-        labels, annotated = revise("t0", ANNOTATED)
-        assert np.array_equal(labels, GUESSED)
-        assert np.array_equal(annotated, ANNOTATED)
-        assert not np.array_equal(labels, annotated)
-
-    def test_an_image_without_one_is_labelled_as_annotated(self, lists, sources):
-        labels, annotated = reader(lists.dataset, method(), sources, "train")("t1", ANNOTATED)
-        assert np.array_equal(labels, ANNOTATED)
-        assert np.array_equal(annotated, ANNOTATED)
-
-    @pytest.mark.parametrize("unknown", ["everything", "salient"])
-    def test_the_unknown_class_is_split_off_both(self, lists, sources, unknown):
-        revise = reader(lists.dataset, method(unknown), sources, "train")
-        for name, guessed in (("t0", GUESSED), ("t1", ANNOTATED)):
-            labels, annotated = revise(name, ANNOTATED)
-            assert np.array_equal(labels, as_outputs(guessed, unknown))
-            assert np.array_equal(annotated, as_outputs(ANNOTATED, unknown))
-
-    def test_each_list_has_label_images_of_its_own(self, lists, sources):
-        (sources.pseudo_labels / "memory" / "t0.png").unlink()
-        save_labels(sources.pseudo_labels / "memory" / "t0.png", ANNOTATED)
-        for kind, name, expected in (
-            ("train", "t0", GUESSED),
-            ("memory", "t0", ANNOTATED),
-            ("train", "t2", ANNOTATED),
-            ("memory", "t2", GUESSED),
-        ):
-            labels, _ = reader(lists.dataset, method(), sources, kind)(name, ANNOTATED)
-            assert np.array_equal(labels, expected)
-
-    def test_exemplars_are_shifted_like_all_others(self, lists, sources):
-        revise = reader(lists.dataset, method("salient", labels="shifted"), sources, "memory")
-        labels, annotated = revise("t0", ANNOTATED)
-        assert np.array_equal(labels, as_outputs(GUESSED, "salient"))
-        assert np.array_equal(annotated, as_outputs(ANNOTATED, "salient"))
-
-    def test_exemplars_as_released_make_no_room_for_the_unknown_class(self, lists, sources):
-        how = method("salient", labels="released")
-        labels, annotated = reader(lists.dataset, how, sources, "memory")("t0", ANNOTATED)
-        expected = ANNOTATED.copy()
-        for at in np.ndindex(expected.shape):
-            if ANNOTATED[at] == 0 and GUESSED[at] in (1, 2):
-                expected[at] = GUESSED[at] + 1
-        assert np.array_equal(labels, expected)
-        assert np.array_equal(annotated, ANNOTATED)
-        # the step's own images are shifted all the same
-        labels, _ = reader(lists.dataset, how, sources, "train")("t0", ANNOTATED)
-        assert np.array_equal(labels, as_outputs(GUESSED, "salient"))
-
-    def test_a_label_image_of_another_size_is_named(self, lists, sources):
-        save_labels(sources.pseudo_labels / "train" / "t0.png", GUESSED[:20])
-        revise = reader(lists.dataset, method(), sources, "train")
-        with pytest.raises(InputError, match=r"t0\.png has the shape \(20, 24\).*`dvc repro`"):
-            revise("t0", ANNOTATED)
-
-    def test_a_label_image_that_is_not_there_is_named(self, lists, sources):
-        (sources.pseudo_labels / "train" / "t0.png").unlink()
-        revise = reader(lists.dataset, method(), sources, "train")
-        with pytest.raises(InputError, match=r"t0\.png does not exist"):
-            revise("t0", ANNOTATED)
-
-    def test_saliency_that_is_not_there_is_named(self, lists):
-        with pytest.raises(InputError, match="needs saliency maps: run `dvc repro saliency`"):
-            reader(lists.dataset, method("salient"), Sources(), "train")
+    def test_a_model_of_another_kind(self, lists, base, base_slot, said):
+        how = plan("mib")
+        method = {**how.method, "base": how.method["base"] | base_slot}
+        with pytest.raises(InputError, match=rf"it has {said}\. Run `dvc repro`"):
+            lists.prepare(dataclasses.replace(how, method=method), "step1", base)
 
 
 @pytest.fixture(scope="module")
 def model(lists, tmp_path_factory):
     """The file of an untrained base step of SSUL."""
     folder, how = tmp_path_factory.mktemp("base"), plan("ssul_m")
-    job = lists.prepare(how, "step0", None, lists.sources(how, "step0", None, folder))
-    checkpoint.save(folder / "model.safetensors", job.segmenter, job.model, {})
+    trainer = lists.prepare(how, "step0", None, lists.sources(how, "step0", None, folder))
+    checkpoint.save(folder / "model.safetensors", trainer.segmenter, trainer.model, {})
     return folder / "model.safetensors"
 
 
-class TestPrepare:
+class TestExemplars:
     def prepared(self, lists, model, tmp_path, **replay):
         how = plan("ssul_m")
         method = json.loads(json.dumps(how.method))
@@ -163,8 +123,8 @@ class TestPrepare:
         return lists.prepare(how, "step1", model, given)
 
     def test_exemplars_are_replayed_with_all_their_classes(self, lists, model, tmp_path):
-        job = self.prepared(lists, model, tmp_path, share=0.25)
-        replayed = job.task.replayed
+        trainer = self.prepared(lists, model, tmp_path, share=0.25)
+        replayed = trainer.data.replayed
         kept = json.loads((tmp_path / "step1" / "memory" / "manifest.json").read_text())["images"]
         assert replayed.images.names == kept
         assert len(kept) == 3
@@ -173,19 +133,19 @@ class TestPrepare:
         assert {2, 3} <= seen  # the base step's classes, behind unknown and background
 
     def test_the_old_model_counts_its_outputs(self, lists, model, tmp_path):
-        job = self.prepared(lists, model, tmp_path)
-        assert job.task.num_old == 4  # unknown, background and two classes
-        assert job.segmenter.outputs == 5
-        assert job.model.unknown == "sigmoid"
-        assert job.old is None
+        trainer = self.prepared(lists, model, tmp_path)
+        assert trainer.data.num_old == 4  # unknown, background and two classes
+        assert trainer.segmenter.outputs == 5
+        assert trainer.model.unknown == "sigmoid"
+        assert trainer.old is None
 
     def test_what_is_frozen_is_frozen(self, lists, model, tmp_path):
-        job = self.prepared(lists, model, tmp_path)
-        moving = {n for n, p in job.segmenter.named_parameters() if p.requires_grad}
+        trainer = self.prepared(lists, model, tmp_path)
+        moving = {n for n, p in trainer.segmenter.named_parameters() if p.requires_grad}
         assert moving
         assert not any(name.startswith(("extractor", "heads.2.")) for name in moving)
         assert {name.split(".")[1] for name in moving} == {"0", "1", "3"}
-        assert {name for name in job.rates if job.rates[name] != 1} == {
+        assert {name for name in trainer.update_factors if trainer.update_factors[name] != 1} == {
             name for name in moving if name.startswith("heads.1.")
         }
 
@@ -198,16 +158,16 @@ class TestPrepare:
         how = plan("ssul_m")
         given = lists.sources(how, "step1", model, tmp_path)
         without = dataclasses.replace(given, memory=tmp_path / "nothing")
-        assert lists.prepare(how, "step1", model, without).task.replayed is None
+        assert lists.prepare(how, "step1", model, without).data.replayed is None
 
 
-class TestMadeImages:
+class TestSynthesizedImages:
     @pytest.fixture
     def base(self, lists, tmp_path):
         """The file of an untrained base step."""
         path = tmp_path / "model.safetensors"
-        job = lists.prepare(plan("ft"), "step0")
-        checkpoint.save(path, job.segmenter, job.model, {})
+        trainer = lists.prepare(plan("ft"), "step0")
+        checkpoint.save(path, trainer.segmenter, trainer.model, {})
         return path
 
     @pytest.fixture
@@ -230,14 +190,14 @@ class TestMadeImages:
     def prepared(self, lists, base, folder, step="step1", **replay):
         how = plan("deepinversion")
         how.method["replay"].update(replay)
-        return lists.prepare(how, step, base, Sources(synthesis=folder))
+        return lists.prepare(how, step, base, StageInputs(synthesis=folder))
 
     @pytest.mark.parametrize("labels", ["hard", "soft", "logits"])
     def test_they_are_read_with_their_labels(self, lists, base, made, labels):
         folder, images = made
         store.listed(lists.of("step1"), 3, images).write(folder / "list.json")
-        job = self.prepared(lists, base, folder, share=0.25, labels=labels)
-        replayed = job.task.replayed
+        trainer = self.prepared(lists, base, folder, share=0.25, labels=labels)
+        replayed = trainer.data.replayed
         assert (replayed.share, replayed.separate_batches) == (0.25, True)
         found = {name: (image, labels) for name, image, labels in replayed.images.decoded()}
         assert list(found) == ["m0", "m1", "m2"]
@@ -252,10 +212,10 @@ class TestMadeImages:
         store.listed(lists.of("step1"), 3, images).write(folder / "list.json")
         how = plan("ft")
         how.method["replay"] = {"part": "deepinversion", "labels": labels}
-        job = lists.prepare(how, "step1", base, Sources(synthesis=folder))
-        assert (len(job.teachers), job.old) == (asked, None)
-        assert job.task.replayed.sources.tolist() == [0, 0, 0]
-        for teacher in job.teachers:
+        trainer = lists.prepare(how, "step1", base, StageInputs(synthesis=folder))
+        assert (len(trainer.teachers), trainer.old) == (asked, None)
+        assert trainer.data.replayed.sources.tolist() == [0, 0, 0]
+        for teacher in trainer.teachers:
             told, stored = torch.rand(2, 3, 16, 16), checkpoint.load(base, CPU).segmenter
             assert torch.allclose(teacher(told).logits, stored(told).logits, atol=1e-5)
             assert not any(weight.requires_grad for weight in teacher.parameters())
@@ -264,8 +224,8 @@ class TestMadeImages:
     def test_what_is_not_there_is_not_replayed(self, lists, base, made):
         folder, images = made  # images without a list
         for given in (folder, folder / "nothing", None):
-            assert self.prepared(lists, base, given).task.replayed is None
+            assert self.prepared(lists, base, given).data.replayed is None
         store.listed(lists.of("step1"), 3, images).write(folder / "list.json")
-        assert lists.prepare(plan("deepinversion"), "step0").task.replayed is None
-        plain = lists.prepare(plan("ft"), "step1", base, Sources(synthesis=folder))
-        assert plain.task.replayed is None
+        assert lists.prepare(plan("deepinversion"), "step0").data.replayed is None
+        plain = lists.prepare(plan("ft"), "step1", base, StageInputs(synthesis=folder))
+        assert plain.data.replayed is None

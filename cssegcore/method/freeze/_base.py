@@ -4,6 +4,7 @@ import abc
 from collections.abc import Mapping
 from typing import ClassVar
 
+from cssegcore.core.types import UpdateFactors
 from cssegcore.models.segmenter import Segmenter
 
 
@@ -20,10 +21,10 @@ class Freeze(abc.ABC):
     needs_unknown: ClassVar[bool] = False
 
     @abc.abstractmethod
-    def __call__(self, segmenter: Segmenter) -> Mapping[str, float]:
+    def __call__(self, segmenter: Segmenter) -> Mapping[str, UpdateFactors]:
         """Freezes weights (`requires_grad`) and normalisation (`Segmenter.hold`) in place.
 
         Returns:
-            What the learning rate of a weight is multiplied by, by the weight's name; 1 for all
-            that are not named.
+            Factors of learning rate and weight decay by the weight's name; 1 for weights that are
+            not named.
         """

@@ -11,6 +11,7 @@ from typing import ClassVar, final
 
 from torch import nn
 
+from cssegcore.core.types import UpdateFactors
 from cssegcore.method.freeze._base import Freeze
 from cssegcore.models.segmenter import Segmenter
 
@@ -38,7 +39,7 @@ class AllButNewest(Freeze):
                 f"`background_lr` must be a finite number >= 0, got {self.background_lr}"
             )
 
-    def __call__(self, segmenter: Segmenter) -> Mapping[str, float]:
+    def __call__(self, segmenter: Segmenter) -> Mapping[str, UpdateFactors]:
         unknown, background, *_, newest = segmenter.groups
         norms = [m for m in segmenter.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         segmenter.hold(norms)
@@ -48,5 +49,6 @@ class AllButNewest(Freeze):
         for norm in norms:
             norm.requires_grad_(False)
         slow = {id(weight) for weight in background.parameters() if weight.requires_grad}
+        factors = UpdateFactors(lr=self.background_lr)
         weights = segmenter.named_parameters()
-        return {name: self.background_lr for name, weight in weights if id(weight) in slow}
+        return {name: factors for name, weight in weights if id(weight) in slow}

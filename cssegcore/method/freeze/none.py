@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import final
 
+from cssegcore.core.types import UpdateFactors
 from cssegcore.method.freeze._base import Freeze
 from cssegcore.models.segmenter import Segmenter
 
@@ -13,6 +14,6 @@ from cssegcore.models.segmenter import Segmenter
 class Nothing(Freeze):
     """Freezes nothing."""
 
-    def __call__(self, segmenter: Segmenter) -> Mapping[str, float]:
+    def __call__(self, segmenter: Segmenter) -> Mapping[str, UpdateFactors]:
         del segmenter
         return {}

@@ -1,33 +1,66 @@
-"""How weights move: the numbers of SGD and its learning rate over a step."""
+"""The numbers that all optimizers share, and the state of one during a training."""
 
+import abc
 import dataclasses
 import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch.nn import Parameter
+
+from cssegcore.core.types import UpdateFactors
+
+Groups = Mapping[UpdateFactors, Sequence[Parameter]]
+"""The weights in training, grouped by the factors of their learning rate and weight decay."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Optimizer:
-    """SGD with Nesterov momentum and a polynomial decay per iteration.
+class Updater(abc.ABC):
+    """An optimizer during one training: the weights that it updates, and its state."""
+
+    @abc.abstractmethod
+    def zero_grad(self) -> None:
+        """Sets all gradients to None."""
+
+    @abc.abstractmethod
+    def step(self, lr: Callable[[float], float]) -> None:
+        """Updates every weight that has a gradient.
+
+        Args:
+            lr: Returns the learning rate of a group from its factor `UpdateFactors.lr`.
+        """
+
+    @property
+    @abc.abstractmethod
+    def state(self) -> Any:  # noqa: ANN401 - plain containers of tensors, each optimizer's own
+        """Everything that changes during training, for resuming; not copied."""
+
+    @state.setter
+    @abc.abstractmethod
+    def state(self, state: Any) -> None: ...  # noqa: ANN401
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optimizer(abc.ABC):
+    """Batch size, polynomial decay of the learning rate per iteration, and precision.
 
     Attributes:
         batch_size: Images an iteration, over all processes.
-        momentum: Of SGD.
         weight_decay: On every weight, norms and biases too, as the field does.
         power: lr at iteration i of n is `lr * (1 - i/n) ** power`.
+        clip: Largest gradient norm; 0 clips nothing.
+        amp: Whether CUDA runs convolutions in bfloat16; losses stay in float32.
         warmup: Share of the iterations over which the lr rises to that from a thousandth of it.
         floor: No lr falls below it (SSUL on VOC: 1e-6).
         backbone_lr: Factor of the backbone's lr (SSUL's base step: 0.1).
-        clip: Largest gradient norm; 0 clips nothing.
-        amp: Whether CUDA runs convolutions in bfloat16; losses stay in float32.
+        accumulate: Micro-batches that a process cuts its share of a batch into, to run one after
+            the other in less memory; batch norm sees one at a time.
         compile: Whether PyTorch compiles the networks' extractors when they first run: on a GPU
-            all, on a CPU those that stand still. That takes seconds or minutes in each step; what
-            it gains is in docs/performance.md. With several processes on GPUs it breaks off at
-            every normalisation, and gains less.
-        accumulate: Pieces that a process cuts its share of a batch into, to run one after the other
-            in less memory; normalisations see a piece at a time.
+            all, on a CPU the frozen ones. That takes seconds or minutes in each step;
+            docs/performance.md has the gain. With several processes on GPUs it breaks off at every
+            normalisation, and gains less.
     """
 
     batch_size: int
-    momentum: float
     weight_decay: float
     power: float
     clip: float
@@ -46,8 +79,6 @@ class Optimizer:
                 f"`accumulate` must lie in [1, `batch_size`] = [1, {self.batch_size}], got"
                 f" {self.accumulate}"
             )
-        if not 0 < self.momentum < 1:
-            raise ValueError(f"`momentum` must lie in (0, 1) for Nesterov, got {self.momentum}")
         if not 0 <= self.warmup <= 1:
             raise ValueError(f"`warmup` is a share of the iterations in [0, 1], got {self.warmup}")
         for name in ("weight_decay", "power", "clip", "floor", "backbone_lr"):
@@ -62,3 +93,26 @@ class Optimizer:
             done = iteration / rising
             rate *= 0.001 * (1 - done) + done
         return max(rate, self.floor)
+
+    @abc.abstractmethod
+    def start(self, groups: Groups) -> Updater:
+        """Starts to update the weights of `groups`."""
+
+
+def group_weights(
+    weights: Mapping[str, Parameter], factors: Mapping[str, UpdateFactors], backbone_lr: float
+) -> Groups:
+    """Groups weights by the factors of their updates.
+
+    Args:
+        weights: The weights in training by name.
+        factors: Factors by the weight's name; 1 for weights that are not named.
+        backbone_lr: A further factor of the backbone's learning rates.
+    """
+    groups: dict[UpdateFactors, list[Parameter]] = {}
+    for name, weight in weights.items():
+        own = factors.get(name, UpdateFactors())
+        if name.startswith("extractor.backbone."):
+            own = own._replace(lr=own.lr * backbone_lr)
+        groups.setdefault(own, []).append(weight)
+    return groups

@@ -5,40 +5,57 @@ and every step of the pipeline is a process. The update itself is PyTorch's own 
 CUDA.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable
+from typing import final
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 from torch.optim.sgd import sgd
 
+from cssegcore.training.optimizer._base import Groups, Optimizer, Updater
 
-class Sgd:
-    """The weights it moves, in groups of one learning rate, and their velocities."""
+Velocities = list[list[Tensor | None]]
 
-    def __init__(
-        self, groups: Mapping[float, Sequence[Parameter]], *, momentum: float, weight_decay: float
-    ) -> None:
-        """Takes the weights by the factor of their learning rate."""
-        self._groups = {factor: list(weights) for factor, weights in groups.items()}
-        self._velocities: list[list[Tensor | None]] = [[None] * len(g) for g in groups.values()]
+
+@final
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sgd(Optimizer):
+    """SGD with Nesterov momentum.
+
+    Attributes:
+        momentum: Factor of the velocity, per iteration.
+    """
+
+    momentum: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.momentum < 1:
+            raise ValueError(f"`momentum` must lie in (0, 1) for Nesterov, got {self.momentum}")
+
+    def start(self, groups: Groups) -> "SgdUpdater":
+        return SgdUpdater(groups, momentum=self.momentum, weight_decay=self.weight_decay)
+
+
+@final
+class SgdUpdater(Updater):
+    """The weights and their velocities."""
+
+    def __init__(self, groups: Groups, *, momentum: float, weight_decay: float) -> None:
+        self._groups = {factors: list(weights) for factors, weights in groups.items()}
+        self._velocities: Velocities = [[None] * len(g) for g in groups.values()]
         self._momentum = momentum
         self._weight_decay = weight_decay
 
     def zero_grad(self) -> None:
-        """Forgets the gradients."""
         for weights in self._groups.values():
             for weight in weights:
                 weight.grad = None
 
     @torch.no_grad()
     def step(self, lr: Callable[[float], float]) -> None:
-        """Moves every weight that has a gradient.
-
-        Args:
-            lr: Returns the learning rate of a group from its factor.
-        """
-        for (factor, weights), kept in zip(self._groups.items(), self._velocities, strict=True):
+        for (factors, weights), kept in zip(self._groups.items(), self._velocities, strict=True):
             moved = [i for i, weight in enumerate(weights) if weight.grad is not None]
             if not moved:
                 continue
@@ -50,9 +67,9 @@ class Sgd:
                 velocities,
                 fused=on_gpu,
                 foreach=not on_gpu,
-                weight_decay=self._weight_decay,
+                weight_decay=self._weight_decay * factors.weight_decay,
                 momentum=self._momentum,
-                lr=lr(factor),
+                lr=lr(factors.lr),
                 dampening=0.0,
                 nesterov=True,
                 maximize=False,
@@ -61,10 +78,10 @@ class Sgd:
                 kept[i] = velocity
 
     @property
-    def state(self) -> list[list[Tensor | None]]:
+    def state(self) -> Velocities:
         """The velocities, in the order of groups and weights; None before the first step."""
         return self._velocities
 
     @state.setter
-    def state(self, velocities: list[list[Tensor | None]]) -> None:
-        self._velocities = [list(group) for group in velocities]
+    def state(self, state: Velocities) -> None:
+        self._velocities = [list(group) for group in state]

@@ -18,7 +18,7 @@ from cssegcore.data.dataset import open_dataset
 from cssegcore.data.crop_and_resize import MEAN, STD, crop_and_resize
 from cssegcore.method.method import Method, Recipe
 from cssegcore.scenario.scenario import StepList
-from cssegcore.training.setup import Sources, padding, prepare
+from cssegcore.training.setup import StageInputs, build_trainer, padding
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_training import CPU, Lists, method_section, plan
 
@@ -220,14 +220,14 @@ class TestPadding:
         sources = lists.sources(how, "step0", None, tmp_path)
         job = lists.prepare(how, "step0", sources=sources)
         assert padding(job.method, "train") == value
-        decoded = {name: (p, x) for name, p, x in job.task.images.decoded()}
+        decoded = {name: (p, x) for name, p, x in job.data.images.decoded()}
         assert {0, 255} < set(np.unique([x for _, x in decoded.values()]).tolist())
         views = {}
         for place, (photograph, labels) in decoded.items():
             black, filled = padded(photograph, 40)[0], np.pad(labels, 8, constant_values=value)
             views[place] = (black, filled), (black[:, ::-1], filled[:, ::-1])
         left = set(decoded)
-        for batch in job.task.images.epoch(job.augmentation, 1, np.random.default_rng(1), CPU):
+        for batch in job.data.images.epoch(job.augmentation, 1, np.random.default_rng(1), CPU):
             seen, labels = bytes_of(batch.images[0]), batch.labels[0].numpy()
             assert torch.equal(batch.labels, batch.annotated)
             left.remove(
@@ -255,22 +255,22 @@ class TestPadding:
         checkpoint.save(path, job.segmenter, job.model, {})
         memory = tmp_path / "memory"
         lists.of("step0").write(memory / "list.json")
-        sources = Sources(memory=memory, saliency=lists.folder / "saliency")
+        sources = StageInputs(memory=memory, saliency=lists.folder / "saliency")
         step = lists.prepare(how, "step1", path, sources)
         (batch,) = list(
-            step.task.images.epoch(
-                step.augmentation, 4, np.random.default_rng(1), CPU, step.task.replayed
+            step.data.images.epoch(
+                step.augmentation, 4, np.random.default_rng(1), CPU, step.data.replayed
             )
         )[:1]
         assert sorted(batch.labels[:, 0, 0].tolist()) == [0, 0, 1, 1]
 
     def test_all_maps_get_it_and_each_image_has_its_own(self, lists):
-        def revise(_, annotated):
+        def make_labels(_, annotated):
             made = (np.arange(annotated.size) % 200 + 20).astype(np.uint8).reshape(24, 24)
             return made, made // 2
 
-        own = Images(lists.dataset, lists.of("step0"), revise, 5)
-        others = Replayed(Images(lists.dataset, lists.of("step0"), revise, 7), 0.5)
+        own = Images(lists.dataset, lists.of("step0"), make_labels, 5)
+        others = Replayed(Images(lists.dataset, lists.of("step0"), make_labels, 7), 0.5)
         rule = ScaleAndCrop(size=40, scale=(0.7, 1.4))
         fills = set()
         for batch in own.epoch(rule, 2, np.random.default_rng(4), CPU, others):
@@ -427,9 +427,9 @@ class TestVoid:
         lists.of("step0").write(tmp_path / "memory" / "list.json")
         for void, held in (("ignore", True), ("background", False)):
             image_list = dataclasses.replace(lists.of("step1"), void=void)
-            sources = Sources(memory=tmp_path / "memory")
-            task = prepare(how, lists.dataset, image_list, tmp_path / "model", CPU, sources).task
-            for images in (task.images, task.replayed.images):
+            sources = StageInputs(memory=tmp_path / "memory")
+            data = build_trainer(how, lists.dataset, image_list, tmp_path / "model", CPU, sources).data
+            for images in (data.images, data.replayed.images):
                 assert {255 in labels for _, _, labels in images.decoded()} == {held}
 
 
