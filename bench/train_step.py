@@ -38,8 +38,9 @@ from cssegcore.runtime.resume import ResumeFile
 from cssegcore.saliency.maps import write_maps
 from cssegcore.scenario.scenario import StepList
 from cssegcore.scenario.splits import write_splits
+from cssegcore.training.hooks import Hooks
 from cssegcore.training.setup import StageInputs, TrainingParams, build_trainer
-from cssegcore.training.trainer import Hooks, Trained, Trainer
+from cssegcore.training.trainer import Trained, Trainer
 from stages import compose
 from stages.common.params import FIRST, Params, read_params
 

@@ -38,8 +38,8 @@ def main(
     from cssegcore.runtime.device import choose_device
     from cssegcore.runtime.distributed import process_group
     from cssegcore.scenario.scenario import StepList
+    from cssegcore.training.hooks import Hooks, Row
     from cssegcore.training.setup import StageInputs, build_trainer
-    from cssegcore.training.trainer import Hooks, Row
     from stages.common.reporting import open_run, tell_epoch
 
     params = read_params()

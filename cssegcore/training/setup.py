@@ -97,14 +97,7 @@ def build_trainer(
     if optimizer.compile:
         check_compiler(device)
     augmentation = build_part(AUGMENTATIONS, Augmentation, params.augmentation, "augmentation")
-    model = checkpoint.Model(
-        step=image_list.step,
-        network=dict(params.model),
-        head=method.head_recipe,
-        unknown=method.unknown_scores,
-        classes=image_list.classes,
-        raw=image_list.raw,
-    )
+    model = _model(params, image_list, method)
     with _seeded(params.seed, image_list.index):
         networks = _networks(model, method, previous, device)
     update_factors = method.freeze(networks.segmenter)
@@ -137,6 +130,17 @@ def build_trainer(
     if optimizer.compile:
         trainer.compile()
     return trainer
+
+
+def _model(params: TrainingParams, image_list: StepList, method: Method) -> checkpoint.Model:
+    return checkpoint.Model(
+        step=image_list.step,
+        network=dict(params.model),
+        head=method.head_recipe,
+        unknown=method.unknown_scores,
+        classes=image_list.classes,
+        raw=image_list.raw,
+    )
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,15 +35,11 @@ from cssegcore.runtime.distributed import (
 from cssegcore.runtime.resume import ResumeFile
 from cssegcore.training.batchnorm import synchronized
 from cssegcore.training.compile import compile_extractors
+from cssegcore.training.hooks import Hooks, Progress, Row
 from cssegcore.training.loss_scaling import check_pieces
 from cssegcore.training.objective import Objective, Terms, penalty_inputs, start_statistics
 from cssegcore.training.optimizer import Optimizer, group_weights
 from cssegcore.training.state import TrainingState
-
-Row = dict[str, float]
-"""One epoch: `epoch` (from 1), `lr` at its end, `loss` and each term, as means over iterations."""
-
-Progress = Callable[[Iterable[Batch], int], Iterable[Batch]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,19 +65,6 @@ class StepData:
     images: Images
     replayed: Replayed | None
     num_old: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Hooks:
-    """Callbacks.
-
-    Attributes:
-        epoch: Called with every finished epoch's row, also with rows from before a resume.
-        progress: Wraps the iterable of batches of an epoch (second argument: their number).
-    """
-
-    epoch: Callable[[Row], None]
-    progress: Progress
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,8 +22,9 @@ from cssegcore.evaluation import evaluate
 from cssegcore.models import checkpoint
 from cssegcore.runtime.distributed import process_group, world
 from cssegcore.runtime.resume import ResumeFile
+from cssegcore.training.hooks import Hooks
 from cssegcore.training.setup import StageInputs, TrainingParams
-from cssegcore.training.trainer import Hooks, Trainer
+from cssegcore.training.trainer import Trainer
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_training import (
     AUGMENTATIONS,

@@ -24,8 +24,9 @@ from cssegcore.runtime.resume import ResumeFile
 from cssegcore.saliency.maps import write_maps
 from cssegcore.scenario.scenario import Scenario, StepList
 from cssegcore.scenario.splits import write_splits
+from cssegcore.training.hooks import Hooks, Row
 from cssegcore.training.setup import StageInputs, TrainingParams, build_trainer
-from cssegcore.training.trainer import Hooks, Row, Trained, Trainer
+from cssegcore.training.trainer import Trained, Trainer
 from tests.helpers import tiny_dataset as scenes
 
 torch.set_num_threads(1)

@@ -53,14 +53,14 @@ class LossInputs:
     @property
     def old_outputs(self) -> Outputs:
         """What the old model says, for terms with `needs_old`."""
-        assert self.old is not None, "the engine runs the old model for terms that need it"
+        assert self.old is not None, "the objective runs the old model for terms that need it"
         return self.old
 
     @property
     def teacher_logits(self) -> Float[Tensor, "b k h w"]:
         """What teachers say, for terms with `needs_teachers`."""
         assert self.teacher_scores is not None, (
-            "the engine runs the teachers for terms that need them"
+            "the objective runs the teachers for terms that need them"
         )
         return self.teacher_scores
 
@@ -82,7 +82,7 @@ class PenaltyInputs:
 
 @dataclasses.dataclass(frozen=True)
 class Term:
-    """A term of the objective, already averaged; the engine multiplies it by `weight`.
+    """A term of the objective, already averaged; `Objective` multiplies it by `weight`.
 
     Class attributes say what a term needs, so that a senseless recipe is refused at once:
 

@@ -32,6 +32,6 @@ class Salient(Unknown):
     def relabel(
         self, labels: UInt8[np.ndarray, "h w"], salient: Bool[np.ndarray, "h w"] | None
     ) -> UInt8[np.ndarray, "h w"]:
-        assert salient is not None, "the engine reads saliency for rules that look at it"
+        assert salient is not None, "the label rule reads saliency for rules that look at it"
         unknown = (labels == BACKGROUND) & salient
         return labels + ((labels != IGNORE) & ~unknown)

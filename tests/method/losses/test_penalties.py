@@ -20,7 +20,7 @@ def penalty(part, **numbers):
 
 
 def held(term, now, old, saved):
-    """What a penalty says, as the engine asks it."""
+    """What a penalty says, as the objective asks it."""
     return term(PenaltyInputs(now, old, term.importance(saved)))
 
 
