@@ -17,9 +17,9 @@ import torch
 
 from bench._device import Clock
 from cssegcore.core.config import parse
-from cssegcore.inversion.invert import Wanted, invert
-from cssegcore.inversion.layouts import draw, procedural
-from cssegcore.inversion.settings import Settings
+from cssegcore.inversion.invert import InversionTargets, invert
+from cssegcore.inversion.label_maps import draw_label_maps, procedural
+from cssegcore.inversion.settings import InversionSettings
 from cssegcore.method.replay.deepinversion import DeepInversion
 from cssegcore.models.checkpoint import Model
 from cssegcore.runtime.device import choose_device
@@ -49,9 +49,11 @@ def main() -> None:
     count, known = how.inversion.batch_size, range(1, len(classes))
     primaries = np.resize(np.array(known), count)
     rng = np.random.default_rng(params.seed)
-    wanted = Wanted(primaries, draw(primaries.tolist(), known, size, procedural, rng))
+    wanted = InversionTargets(
+        primaries, draw_label_maps(primaries.tolist(), known, size, procedural, rng)
+    )
 
-    def run(settings: Settings) -> None:
+    def run(settings: InversionSettings) -> None:
         invert(segmenter, None, wanted, settings, rng, lambda items, _: items)  # ends in a copy
 
     run(dataclasses.replace(how.inversion, phases=((1, 3),)))  # warm up

@@ -21,7 +21,7 @@ from cssegcore.data.crop_and_resize import MEAN, STD
 from cssegcore.inversion.competition import competition
 from cssegcore.inversion.feature_statistics import batch_norms, record_feature_statistics
 from cssegcore.inversion.objective import Objective, objective
-from cssegcore.inversion.settings import Settings
+from cssegcore.inversion.settings import InversionSettings
 from cssegcore.inversion.targets import (
     bordered,
     class_weights,
@@ -35,7 +35,7 @@ Row = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class InversionTargets:
     """What a batch shall show.
 
     Attributes:
@@ -48,7 +48,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Inverted:
+class InvertedBatch:
     """Images drawn out of a network (photograph values 0 to 255), and how the terms fell."""
 
     images: UInt8[np.ndarray, "n s s 3"]
@@ -72,11 +72,11 @@ def factors(segmenter: Segmenter, stem_factor: float) -> dict[str, float]:
 def invert(
     segmenter: Segmenter,
     student: Segmenter | None,
-    wanted: Wanted,
-    settings: Settings,
+    wanted: InversionTargets,
+    settings: InversionSettings,
     rng: np.random.Generator,
     progress: Callable[[Iterable[Any], int], Iterable[Any]],
-) -> Inverted:
+) -> InvertedBatch:
     """Descends on the pixels of a batch.
 
     On a GPU convolutions run in bfloat16; images, statistics and terms stay in float32.
@@ -107,7 +107,7 @@ def invert(
         {"iteration": at + 1.0, "lr": rate, **dict(zip(names, row, strict=True))}
         for at, ((rate, _), row) in enumerate(zip(rows, values, strict=True))
     ]
-    return Inverted(descent.photographs(), table)
+    return InvertedBatch(descent.photographs(), table)
 
 
 class _Descent:
@@ -117,8 +117,8 @@ class _Descent:
         self,
         segmenter: Segmenter,
         student: Segmenter | None,
-        wanted: Wanted,
-        settings: Settings,
+        wanted: InversionTargets,
+        settings: InversionSettings,
         rng: np.random.Generator,
     ) -> None:
         self._segmenter, self._student = segmenter, student

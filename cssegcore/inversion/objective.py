@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cssegcore.core.precision import at_least_float32
 from cssegcore.inversion.priors import image_l2, total_variation_l1, total_variation_l2
-from cssegcore.inversion.weights import Weights
+from cssegcore.inversion.settings import InversionWeights
 
 Term = Float[Tensor, ""] | Callable[[], Float[Tensor, ""]]
 """A number, or what computes it if it has a weight."""
@@ -33,7 +33,7 @@ class Objective(NamedTuple):
 
 
 def objective(
-    weights: Weights,
+    weights: InversionWeights,
     images: Float[Tensor, "b n h w"],
     target: Term,
     features: Term,

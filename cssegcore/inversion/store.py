@@ -1,4 +1,4 @@
-"""Made images on disk: what is written beside each, and how a step reads them back."""
+"""GeneratedImage images on disk: what is written beside each, and how a step reads them back."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ LIST = "list.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Made:
+class GeneratedImage:
     """One made image.
 
     Attributes:
@@ -46,8 +46,8 @@ def file_stems(names: Sequence[str]) -> list[str]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Opened:
-    """Made images as a dataset.
+class GeneratedImages:
+    """GeneratedImage images as a dataset.
 
     Attributes:
         dataset: Its photographs and labels.
@@ -62,7 +62,7 @@ class Opened:
     sources: Int[np.ndarray, " n"]
 
 
-def write(folder: Path, made: Made) -> list[str]:
+def write_image(folder: Path, made: GeneratedImage) -> list[str]:
     """Writes `KIND/NAME.png` for each kind; returns the name and a digest of image and labels."""
     for kind in KINDS:
         with replacing(folder / kind / f"{made.name}.png") as path:
@@ -74,7 +74,7 @@ def write(folder: Path, made: Made) -> list[str]:
     return [made.name, digest(made.image.tobytes(), made.labels.tobytes())]
 
 
-def listed(current: StepList, known: int, images: list[list[str]]) -> StepList:
+def image_list(current: StepList, known: int, images: list[list[str]]) -> StepList:
     """Returns the list of made images for a step whose previous model knows `known` classes.
 
     Labels are network classes, so a class is its own raw label.
@@ -85,7 +85,7 @@ def listed(current: StepList, known: int, images: list[list[str]]) -> StepList:
     return dataclasses.replace(current, raw=raw, visible=list(range(1, known)), images=images)
 
 
-def opened(folder: Path) -> Opened | None:
+def open_images(folder: Path) -> GeneratedImages | None:
     """Returns the made images; nothing if there are none.
 
     Raises:
@@ -97,15 +97,15 @@ def opened(folder: Path) -> Opened | None:
     image_list, steps = StepList.read(path), read_manifest(folder)["steps"]
     classes = tuple(name for step in image_list.classes for name in step)
     by_name = {name: at for at, step in enumerate(steps) for name in step["images"]}
-    return Opened(
+    return GeneratedImages(
         dataset=Dataset("made images", folder, _Files(), classes),
         image_list=image_list,
-        teachers=[teacher(folder, step["step"]) for step in steps],
+        teachers=[teacher_path(folder, step["step"]) for step in steps],
         sources=np.array([by_name[name] for name in image_list.names]),
     )
 
 
-def teacher(folder: Path, step: str) -> Path:
+def teacher_path(folder: Path, step: str) -> Path:
     """Returns where the model that made images lies: beside them, as it was."""
     return folder / "models" / f"{step}.safetensors"
 

@@ -196,7 +196,7 @@ def _replayed(
     image_list: StepList,
     method: Method,
     sources: Sources,
-    made: store.Opened | None,
+    made: store.GeneratedImages | None,
 ) -> Replayed | None:
     """Reads the samples of earlier steps, if the recipe replays any and the step has some.
 
@@ -217,13 +217,15 @@ def _replayed(
     return Replayed(_images(dataset, kept, method, sources, "memory"), share, separate_batches)
 
 
-def _made(method: Method, sources: Sources) -> store.Opened | None:
+def _made(method: Method, sources: Sources) -> store.GeneratedImages | None:
     if sources.synthesis is None or not method.replay.generates:
         return None
-    return store.opened(sources.synthesis)
+    return store.open_images(sources.synthesis)
 
 
-def _teachers(method: Method, made: store.Opened | None, device: torch.device) -> list[Segmenter]:
+def _teachers(
+    method: Method, made: store.GeneratedImages | None, device: torch.device
+) -> list[Segmenter]:
     """Loads the models that made images, if the recipe asks what they say of them."""
     if not made or not any(term.needs_teachers for term in method.replayed.values()):
         return []

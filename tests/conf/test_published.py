@@ -18,7 +18,7 @@ from cssegcore.core.registry import build_part
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.index import build_index
-from cssegcore.inversion.weights import Weights
+from cssegcore.inversion.settings import InversionWeights
 from cssegcore.method.compatibility import AssembledRecipe, check_recipe
 from cssegcore.method.method import SLOTS, Method, Recipe
 from cssegcore.method.pseudo_labels import PseudoLabels
@@ -115,7 +115,7 @@ DEEPINVERSION = dataclasses.replace(
         "jitter": 30,
         "flip": 0.5,
         "stem_factor": 10,
-        "weights": Weights(features=0.05, total_variation_l2=1e-4, image_l2=1e-5),
+        "weights": InversionWeights(features=0.05, total_variation_l2=1e-4, image_l2=1e-5),
     },
 )
 changed = dataclasses.replace

@@ -16,7 +16,7 @@ from cssegcore.inversion.feature_statistics import (
 )
 from cssegcore.inversion.objective import objective
 from cssegcore.inversion.priors import image_l2, total_variation_l1, total_variation_l2
-from cssegcore.inversion.weights import Weights
+from cssegcore.inversion.settings import InversionWeights
 
 PRIORS = [total_variation_l1, total_variation_l2, image_l2]
 SHAPE = (2, 3, 5, 6)
@@ -501,7 +501,7 @@ class TestObjective:
     TERMS = tuple(torch.tensor(v, dtype=torch.float64) for v in (0.7, 3.0, 0.4))
 
     def test_the_sum_of_all_terms(self):
-        weights = Weights(2.0, 0.3, 0.5, 0.25, 0.125, 4.0)
+        weights = InversionWeights(2.0, 0.3, 0.5, 0.25, 0.125, 4.0)
         found = objective(weights, self.IMAGES, *self.TERMS)
         priors = [plain_prior(prior, self.IMAGES.numpy()) for prior in PRIORS]
         expected = 2 * 0.7 + 0.3 * 3 + 0.5 * priors[0] + 0.25 * priors[1] + 0.125 * priors[2] + 1.6
@@ -519,14 +519,16 @@ class TestObjective:
         )
 
     def test_a_term_may_be_what_computes_it(self):
-        weights = Weights(competition=0.5)
+        weights = InversionWeights(competition=0.5)
         plain = objective(weights, self.IMAGES, *self.TERMS)
         lazy = objective(weights, self.IMAGES, *(lambda t=t: t for t in self.TERMS))
         assert lazy.total == plain.total
         assert lazy.terms == plain.terms
 
     def test_a_term_without_weight_is_not_computed(self):
-        found = objective(Weights(target=0.0, features=0.0), self.IMAGES, never, never, never)
+        found = objective(
+            InversionWeights(target=0.0, features=0.0), self.IMAGES, never, never, never
+        )
         assert (found.terms["target"], found.terms["competition"]) == (0, 0)
         priors = [plain_prior(prior, self.IMAGES.numpy()) for prior in PRIORS]
         assert found.terms["total_variation_l1"].item() == pytest.approx(priors[0])
@@ -534,14 +536,14 @@ class TestObjective:
 
     def test_what_has_no_weight_moves_nothing_however_bad(self):
         images, bad = leaf(self.IMAGES), leaf(torch.tensor(math.nan))
-        found = objective(Weights(), images, *self.TERMS[:2], competition=bad)
+        found = objective(InversionWeights(), images, *self.TERMS[:2], competition=bad)
         assert found.total.isfinite()
         found.total.backward()
         assert bad.grad is None
         assert images.grad.isfinite().all()
 
     def test_gradient(self):
-        weights = Weights(1.5, 1.0, 1.0, 1.0, 1.0, 1.0)
+        weights = InversionWeights(1.5, 1.0, 1.0, 1.0, 1.0, 1.0)
 
         def total(images):
             square = images.square().mean()
@@ -550,7 +552,7 @@ class TestObjective:
         assert torch.autograd.gradcheck(total, leaf(random(1, 2, 2, 3)))
 
     def test_terms_hold_no_graph(self):
-        found = objective(Weights(), leaf(self.IMAGES), *self.TERMS)
+        found = objective(InversionWeights(), leaf(self.IMAGES), *self.TERMS)
         assert found.total.requires_grad
         assert not any(term.requires_grad for term in found.terms.values())
 
@@ -559,7 +561,7 @@ class TestObjective:
         images = leaf(random(2, 3, 8, 8).float())
         layouts = torch.randint(0, 3, (2, 4, 4), generator=torch.Generator().manual_seed(0))
         layouts[0, 0] = 255
-        weights = Weights(competition=0.2)
+        weights = InversionWeights(competition=0.2)
         with record_feature_statistics(network, released_factors(network)) as statistics:
             logits = network(images)
             found = objective(
@@ -578,8 +580,8 @@ class TestObjective:
     @pytest.mark.parametrize("name", ["target", "features", "competition", "image_l2"])
     def test_bad_weight(self, name, value):
         with pytest.raises(ValueError, match=f"`{name}` must be a finite number >= 0, got {value}"):
-            Weights(**{name: value})
+            InversionWeights(**{name: value})
 
     def test_no_weight_at_all(self):
         with pytest.raises(ValueError, match="one of the weights must be > 0"):
-            Weights(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+            InversionWeights(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)

@@ -17,11 +17,10 @@ from cssegcore.core.files import digest, write_json
 from cssegcore.core.registry import build_part
 from cssegcore.data.batches import Images
 from cssegcore.data.crop_and_resize import MEAN, STD, normalise
-from cssegcore.inversion import judging, sheet, store
-from cssegcore.inversion.invert import Wanted, factors, invert
-from cssegcore.inversion.settings import Settings
-from cssegcore.inversion.store import Made
-from cssegcore.inversion.weights import Weights
+from cssegcore.inversion import contact_sheet, quality, store
+from cssegcore.inversion.invert import InversionTargets, factors, invert
+from cssegcore.inversion.settings import InversionSettings, InversionWeights
+from cssegcore.inversion.store import GeneratedImage
 from cssegcore.method.replay import Replay, _synthesis
 from cssegcore.models import checkpoint
 from cssegcore.models._base import FeatureExtractor
@@ -59,7 +58,7 @@ class TestSettings:
     )
     def test_refusals(self, wrong, message):
         with pytest.raises(InputError, match=message):
-            parse(Settings, wrong, "x")
+            parse(InversionSettings, wrong, "x")
 
     @pytest.mark.parametrize(
         ("iterations", "at", "share"),
@@ -75,10 +74,12 @@ class TestSettings:
     )
     def test_the_rate_rises(self, iterations, at, share):
         falling = math.cos(math.pi * at / iterations / 2) ** 2
-        assert Settings(lr=0.3).rate(at, iterations) == pytest.approx(0.3 * share * falling)
+        assert InversionSettings(lr=0.3).rate(at, iterations) == pytest.approx(
+            0.3 * share * falling
+        )
 
     def test_and_falls_to_nothing(self):
-        settings = Settings(lr=2.0)
+        settings = InversionSettings(lr=2.0)
         assert settings.rate(50, 100) == pytest.approx(1.0)
         assert settings.rate(25, 100) == pytest.approx(1 + math.sqrt(0.5))
         assert 0 < settings.rate(999, 1000) < 1e-5
@@ -142,16 +143,16 @@ def lopsided(size=16):
     layouts[0, 2:8, 1:5] = 1
     layouts[0, 9:15, 8:12] = 2
     layouts[1, 4:10, 10:14] = 2
-    return Wanted(np.array([1, 2]), layouts)
+    return InversionTargets(np.array([1, 2]), layouts)
 
 
 def drawn(segmenter, wanted, seed=0, student=None, **numbers):
     usual = {
         "phases": ((1, 60),),
         "border": 0,
-        "weights": Weights(features=0.0, total_variation_l2=1e-4),
+        "weights": InversionWeights(features=0.0, total_variation_l2=1e-4),
     }
-    settings = Settings(**usual | numbers)
+    settings = InversionSettings(**usual | numbers)
     return invert(segmenter, student, wanted, settings, np.random.default_rng(seed), whole)
 
 
@@ -216,7 +217,7 @@ class TestInvert:
     def test_rows(self):
         numbers = {"phases": ((2, 12), (1, 20)), "lr": 0.3}
         made = drawn(telling(GREY, RED, BLUE), lopsided(), **numbers)
-        settings = Settings(**numbers)
+        settings = InversionSettings(**numbers)
         assert [list(row) for row in made.rows] == [["iteration", "lr", *TERMS]] * 32
         assert [row["iteration"] for row in made.rows] == list(range(1, 33))
         rates = [settings.rate(at, n) for n in (12, 20) for at in range(n)]
@@ -227,7 +228,7 @@ class TestInvert:
         segmenter = new_segmenter([3]).eval()
         segmenter.extractor.local.weight.requires_grad_(False)
         before = state(segmenter), [p.requires_grad for p in segmenter.parameters()]
-        weights = Weights(features=0.1, competition=0.5)
+        weights = InversionWeights(features=0.1, competition=0.5)
         student = new_segmenter([3]).eval()
         theirs = state(student)
         drawn(segmenter, lopsided(), student=student, phases=((2, 2), (1, 2)), weights=weights)
@@ -248,8 +249,8 @@ class TestInvert:
         segmenter = telling(GREY, GREY, norm=norm)
         norm.running_mean.copy_(torch.tensor([1.0, -1.0, 0.5]))
         norm.running_var.fill_(0.25)
-        weights = Weights(target=0.0, features=1.0, total_variation_l2=0.0, image_l2=0.0)
-        wanted = Wanted(np.array([1, 1]), np.ones((2, 16, 16), np.uint8))
+        weights = InversionWeights(target=0.0, features=1.0, total_variation_l2=0.0, image_l2=0.0)
+        wanted = InversionTargets(np.array([1, 1]), np.ones((2, 16, 16), np.uint8))
         made = drawn(segmenter, wanted, weights=weights, stem_factor=3.0, phases=((1, 100),))
         images = normalise(torch.from_numpy(made.images))
         assert images.mean((0, 2, 3)).tolist() == pytest.approx([1, -1, 0.5], abs=0.03)
@@ -259,7 +260,7 @@ class TestInvert:
         assert made.rows[0]["features"] == pytest.approx(3 * plain.rows[0]["features"], rel=1e-5)
 
     def test_presence_asks_for_the_class_anywhere(self):
-        wanted = Wanted(np.array([1, 2]), np.full((2, 16, 16), VOID, np.uint8))
+        wanted = InversionTargets(np.array([1, 2]), np.full((2, 16, 16), VOID, np.uint8))
         made = drawn(telling(GREY, RED, BLUE), wanted, target="presence", lr=0.2)
         found = nearest(made.images, GREY, RED, BLUE)
         shares = [[(image == c).mean() for c in range(3)] for image in found]
@@ -269,8 +270,8 @@ class TestInvert:
 
     def test_a_competition_moves_images_to_where_a_student_differs(self):
         segmenter, student = telling(GREY, RED, BLUE), telling(GREY, BLUE, RED)
-        wanted = Wanted(np.array([1]), np.full((1, 16, 16), VOID, np.uint8))
-        weights = Weights(target=0.0, features=0.0, competition=1.0)
+        wanted = InversionTargets(np.array([1]), np.full((1, 16, 16), VOID, np.uint8))
+        weights = InversionWeights(target=0.0, features=0.0, competition=1.0)
         made = drawn(segmenter, wanted, student=student, weights=weights)
         assert made.rows[-1]["competition"] < made.rows[0]["competition"] - 0.1
 
@@ -282,7 +283,7 @@ class TestInvert:
             told.append((len(items), count))
             return items
 
-        settings = Settings(phases=((2, 3), (1, 4)))
+        settings = InversionSettings(phases=((2, 3), (1, 4)))
         rng = np.random.default_rng(0)
         invert(telling(GREY, RED, BLUE), None, lopsided(), settings, rng, progress)
         assert told == [(3, 3), (4, 4)]
@@ -309,7 +310,7 @@ class TestJudging:
         torch.manual_seed(1)
         segmenter = varied(new_segmenter([4]))
         images = np.random.default_rng(1).integers(0, 256, (3, 16, 16, 3), np.uint8)
-        classes, confidence = judging.seen(segmenter, images)
+        classes, confidence = quality.seen(segmenter, images)
         with torch.no_grad():
             one = segmenter(normalise(torch.from_numpy(images))).logits.double().numpy()
             mirrored = np.ascontiguousarray(images[:, :, ::-1])
@@ -327,7 +328,7 @@ class TestJudging:
     def test_any_number_of_images_is_seen_alike(self, batch_size):
         segmenter = telling(GREY, RED, BLUE)
         images = np.random.default_rng(1).integers(0, 256, (5, 8, 8, 3), np.uint8)
-        found = judging.classes_seen(segmenter, images, batch_size)
+        found = quality.classes_seen(segmenter, images, batch_size)
         assert np.array_equal(found, nearest(images, GREY, RED, BLUE))
 
     CLASSES = np.array([[0, 1, 2, 3], [0, 1, 2, 3]], np.uint8).reshape(2, 2, 2)
@@ -346,7 +347,7 @@ class TestJudging:
     )
     def test_what_is_believed(self, least, by_layout, expected):
         given = self.CLASSES.copy(), self.SURE.copy(), self.LAYOUTS.copy() if by_layout else None
-        labels = judging.believed(*given, least)
+        labels = quality.believed(*given, least)
         assert labels.reshape(2, 4).tolist() == expected
         assert labels.dtype == np.uint8
         assert np.array_equal(given[0], self.CLASSES)
@@ -362,13 +363,13 @@ class TestJudging:
             either = [p or q for p, q in zip(a.ravel(), b.ravel(), strict=True)]
             both = [p and q for p, q in zip(a.ravel(), b.ravel(), strict=True)]
             expected.append(sum(both) / sum(either) if any(either) else 0.0)
-        assert judging.overlap(target, found).tolist() == pytest.approx(expected)
+        assert quality.overlap(target, found).tolist() == pytest.approx(expected)
 
     def test_agreement_is_counted(self):
         rng = np.random.default_rng(3)
         asked = rng.choice([0, 0, 1, 2, VOID], (3, 6, 6)).astype(np.uint8)
         seen = np.where(rng.random(asked.shape) < 0.6, asked % VOID, rng.integers(0, 4, (3, 6, 6)))
-        found = judging.agreement(asked, seen.astype(np.uint8), 4)
+        found = quality.agreement(asked, seen.astype(np.uint8), 4)
         pairs = list(zip(asked.ravel().tolist(), seen.ravel().tolist(), strict=True))
         shares, ious = [], []
         for label in range(4):
@@ -385,9 +386,9 @@ class TestJudging:
 
     def test_where_nothing_was_asked_for_there_is_no_number(self):
         nothing, seen = np.full((1, 4, 4), VOID, np.uint8), np.zeros((1, 4, 4), np.uint8)
-        found = judging.agreement(nothing, seen, 3)
+        found = quality.agreement(nothing, seen, 3)
         assert (found["target_pixels"], found["miou"]) == (None, None)
-        assert judging.agreement(seen, seen, 3)["target_pixels"] is None
+        assert quality.agreement(seen, seen, 3)["target_pixels"] is None
 
     def test_a_network_that_met_just_these_images_is_no_distance_away(self):
         segmenter = telling(GREY, RED)
@@ -395,9 +396,9 @@ class TestJudging:
         norm = segmenter.extractor.backbone[1]
         norm.running_mean.copy_(images.mean((0, 2, 3)))
         norm.running_var.copy_(images.var((0, 2, 3), correction=0))
-        assert judging.distance(segmenter, images) == pytest.approx(0, abs=1e-5)
+        assert quality.distance(segmenter, images) == pytest.approx(0, abs=1e-5)
         # by 2 off in every channel's mean; the first normalisation counts once
-        assert judging.distance(segmenter, images + 2) == pytest.approx(2 * math.sqrt(3), rel=1e-4)
+        assert quality.distance(segmenter, images + 2) == pytest.approx(2 * math.sqrt(3), rel=1e-4)
         assert all(p.requires_grad for p in segmenter.parameters())
 
 
@@ -408,7 +409,7 @@ def lists(tmp_path_factory):
 
 def some_made(name="step0_red_0000", seed=0, size=16):
     rng = np.random.default_rng(seed)
-    return Made(
+    return GeneratedImage(
         name,
         rng.integers(0, 256, (size, size, 3), np.uint8),
         rng.choice([0, 1, 2, VOID], (size, size)).astype(np.uint8),
@@ -420,7 +421,7 @@ def some_made(name="step0_red_0000", seed=0, size=16):
 class TestStore:
     def test_every_file_reads_back(self, tmp_path):
         made = some_made()
-        name, _ = store.write(tmp_path, made)
+        name, _ = store.write_image(tmp_path, made)
         assert name == made.name
         for kind, values in (
             ("images", made.image),
@@ -435,7 +436,7 @@ class TestStore:
         made = some_made()
 
         def written(**changed):
-            return store.write(tmp_path, dataclasses.replace(made, **changed))[1]
+            return store.write_image(tmp_path, dataclasses.replace(made, **changed))[1]
 
         assert written() == written(name="other")
         image, labels = made.image.copy(), made.labels.copy()
@@ -446,11 +447,11 @@ class TestStore:
     @pytest.mark.parametrize("step", ["step1", "step2"])
     def test_labels_are_read_unchanged_at_any_later_step(self, tmp_path, lists, step):
         made = [some_made(f"m{i}", i) for i in range(3)]
-        current, rows = lists.of(step), [store.write(tmp_path, one) for one in made]
-        store.listed(current, 3, rows).write(tmp_path / store.LIST)
+        current, rows = lists.of(step), [store.write_image(tmp_path, one) for one in made]
+        store.image_list(current, 3, rows).write(tmp_path / store.LIST)
         steps = [{"step": "a", "images": ["m1"]}, {"step": "b", "images": ["m0", "m2"]}]
         write_json(tmp_path / "manifest.json", {"steps": steps})
-        opened = store.opened(tmp_path)
+        opened = store.open_images(tmp_path)
         assert opened.sources.tolist() == [1, 0, 1]
         assert opened.teachers == [tmp_path / "models" / f"{n}.safetensors" for n in "ab"]
         dataset, image_list = opened.dataset, opened.image_list
@@ -468,17 +469,17 @@ class TestStore:
 
     def test_labels_of_classes_that_are_not_known_are_background(self, tmp_path, lists):
         made = dataclasses.replace(some_made(), labels=np.full((16, 16), 3, np.uint8))
-        store.listed(lists.of("step2"), 3, [store.write(tmp_path, made)]).write(
+        store.image_list(lists.of("step2"), 3, [store.write_image(tmp_path, made)]).write(
             tmp_path / store.LIST
         )
         steps = [{"step": "a", "images": [made.name]}]
         write_json(tmp_path / "manifest.json", {"steps": steps})
-        opened = store.opened(tmp_path)
+        opened = store.open_images(tmp_path)
         ((_, _, labels),) = Images(opened.dataset, opened.image_list).decoded()
         assert (labels == 0).all()
 
     def test_nothing_is_there(self, tmp_path):
-        assert store.opened(tmp_path) is None
+        assert store.open_images(tmp_path) is None
 
     def test_names_of_files(self):
         names = ["a_dining table/été", "a_dog", "a_dining-table/été", "a_dining table-été"]
@@ -494,13 +495,15 @@ def test_a_sheet_shows_each_class_with_its_name(tmp_path):
         {"red": [some_made()] * 2, "green": [some_made()], "none": []},
         {"red": [bare]},
     ):
-        sheet.save(tmp_path / "sheet.png", rows)
+        contact_sheet.save_contact_sheet(tmp_path / "sheet.png", rows)
         with Image.open(tmp_path / "sheet.png") as image:
             sizes.append(image.size)
             assert len(np.unique(np.asarray(image.convert("RGB")))) > 2
-    tall, line = sheet.SIDE + sheet.MARGIN, sheet.TITLE
-    wide = sheet.MARGIN + sheet.COLUMNS * tall
-    heights = [sheet.MARGIN + n * tall + titles * line for n, titles in ((3, 1), (6, 2), (2, 1))]
+    tall, line = contact_sheet.SIDE + contact_sheet.MARGIN, contact_sheet.TITLE
+    wide = contact_sheet.MARGIN + contact_sheet.COLUMNS * tall
+    heights = [
+        contact_sheet.MARGIN + n * tall + titles * line for n, titles in ((3, 1), (6, 2), (2, 1))
+    ]
     assert sizes == [(wide, height) for height in heights]
 
 
@@ -556,7 +559,7 @@ class TestSynthesize:
         assert early["steps"] == late["steps"][:1]
         assert [s["images"] for s in late["steps"]] == [own, listed.names[4:]]
         for step in ("step0", "step1"):
-            assert store.teacher(second, step).read_bytes() == models[step].read_bytes()
+            assert store.teacher_path(second, step).read_bytes() == models[step].read_bytes()
         assert [[row["class"] for row in s["classes"]] for s in late["steps"]] == [
             ["red", "green"],
             ["blue"],
@@ -593,7 +596,7 @@ class TestSynthesize:
         segmenter.to(memory_format=torch.channels_last)
         for name, told in listed.images:
             image, labels, sure, layout = (picture(out / k / f"{name}.png") for k in store.KINDS)
-            classes, confidence = judging.seen(segmenter, image[None])
+            classes, confidence = quality.seen(segmenter, image[None])
             assert np.abs(sure.astype(int) - confidence[0]).max() <= 1
             for at in np.ndindex(labels.shape):
                 asked = classes[0][at] == 0 or classes[0][at] in layout
@@ -616,7 +619,7 @@ class TestSynthesize:
         for name in listed.names:
             image, layout = (picture(out / k / f"{name}.png") for k in ("images", "layouts"))
             primary = {"red": 1, "green": 2}[name.split("_")[1]]
-            found, asked = judging.seen(segmenter, image[None])[0][0] == primary, layout == primary
+            found, asked = quality.seen(segmenter, image[None])[0][0] == primary, layout == primary
             scores[name] = (found & asked).sum() / (found | asked).sum()
         second, best = sorted(set(scores.values()))[-2:]
         least = float(second + best) / 2
@@ -709,14 +712,14 @@ class TestSynthesize:
         )
         for who, model in (("inverted", models["step0"]), ("independent", path)):
             segmenter = checkpoint.load(model, CPU).segmenter
-            classes, _ = judging.seen(segmenter, images)
+            classes, _ = quality.seen(segmenter, images)
             target = layouts > 0
             share = (classes == layouts)[target].mean()
             assert numbers["agreement"][who]["target_pixels"] == pytest.approx(share, abs=0.01)
         # one batch: the images are all that was made, in another order
         photographs = normalise(torch.from_numpy(images))
         segmenter = checkpoint.load(models["step0"], CPU).segmenter
-        away = judging.distance(segmenter, photographs)
+        away = quality.distance(segmenter, photographs)
         assert numbers["distance"]["made"] == pytest.approx(away, rel=1e-3)
         assert numbers["distance"]["real"] > 0
         without = self.made(lists, models, tmp_path / "2", how=part())[1]["steps"][0]
@@ -753,8 +756,8 @@ class TestSynthesize:
         (numbers,) = manifest["steps"]
         assert numbers["labelled"] == 1
         tall = picture(out / "sheets" / "step0.png").shape[0]
-        lines = 2 * (2 * (sheet.SIDE + sheet.MARGIN) + sheet.TITLE)
-        assert tall == sheet.MARGIN + lines
+        lines = 2 * (2 * (contact_sheet.SIDE + contact_sheet.MARGIN) + contact_sheet.TITLE)
+        assert tall == contact_sheet.MARGIN + lines
 
         shares = {
             name: (picture(out / "labels" / f"{name}.png") == 1 + ("green" in name)).mean()

@@ -17,9 +17,9 @@ from cssegcore.core.types import IGNORE
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import Images
 from cssegcore.data.crop_and_resize import normalise
-from cssegcore.inversion import judging, layouts, sheet, store
-from cssegcore.inversion.invert import Inverted, Wanted, invert
-from cssegcore.inversion.store import Made
+from cssegcore.inversion import contact_sheet, label_maps, quality, store
+from cssegcore.inversion.invert import InversionTargets, InvertedBatch, invert
+from cssegcore.inversion.store import GeneratedImage
 from cssegcore.method.replay._base import Synthesis
 from cssegcore.models.checkpoint import load
 from cssegcore.models.segmenter import Segmenter
@@ -48,26 +48,26 @@ def synthesize(out: Path, how: "DeepInversion", request: Synthesis) -> None:
     made = session.run()
     shutil.copytree(request.kept, out, dirs_exist_ok=True)
     before = read_manifest(request.kept)
-    had = store.opened(request.kept)
+    had = store.open_images(request.kept)
     images = [
         *(had.image_list.images if had else []),
-        *(store.write(out, one) for one in made.images),
+        *(store.write_image(out, one) for one in made.images),
     ]
-    model = store.teacher(out, session.step)
+    model = store.teacher_path(out, session.step)
     model.parent.mkdir(exist_ok=True)
     shutil.copy(request.model, model)  # DVC's cache holds it once
     known = session.segmenter.outputs
-    store.listed(request.current, known, images).write(out / store.LIST)
+    store.image_list(request.current, known, images).write(out / store.LIST)
     write_rows(out / "curves" / f"{session.step}.csv", made.rows)
-    sheet.save(out / "sheets" / f"{session.step}.png", made.by_class)
+    contact_sheet.save_contact_sheet(out / "sheets" / f"{session.step}.png", made.by_class)
     steps = [*before.get("steps", []), made.statistics]
     write_json(out / "manifest.json", {"images": [name for name, _ in images], "steps": steps})
 
 
 @dataclasses.dataclass(frozen=True)
 class _Result:
-    images: list[Made]
-    by_class: dict[str, list[Made]]
+    images: list[GeneratedImage]
+    by_class: dict[str, list[GeneratedImage]]
     rows: list[dict[str, float]]
     statistics: dict[str, Any]
 
@@ -76,8 +76,8 @@ class _Result:
 class _Batch:
     """A finished batch and what the inverted model sees in it."""
 
-    wanted: Wanted
-    inverted: Inverted
+    wanted: InversionTargets
+    inverted: InvertedBatch
     classes: UInt8[np.ndarray, "n s s"]
     confidence: UInt8[np.ndarray, "n s s"]
 
@@ -109,7 +109,7 @@ class _Session:
         need = dict.fromkeys(self._new, how.per_class)
         planned = -(-how.per_class * len(self._new) // settings.batch_size)
         batches: list[_Batch] = []
-        kept: dict[int, list[Made]] = {c: [] for c in self._new}
+        kept: dict[int, list[GeneratedImage]] = {c: [] for c in self._new}
         finished = _Finished(ResumeFile(self._task.resume()))
         for at in range(planned + how.extra):
             batch = self._batch(at, need, finished)
@@ -154,30 +154,32 @@ class _Session:
                 self._task.progress,
             )
             finished.add(inverted)
-        return _Batch(wanted, inverted, *judging.seen(self.segmenter, inverted.images))
+        return _Batch(wanted, inverted, *quality.seen(self.segmenter, inverted.images))
 
-    def _wanted(self, primaries: list[int], rng: np.random.Generator) -> Wanted:
+    def _wanted(self, primaries: list[int], rng: np.random.Generator) -> InversionTargets:
         if self._by_layout:
             known = range(1, len(self._names))
-            asked = layouts.draw(primaries, known, self._size, self._shapes, rng)
+            asked = label_maps.draw_label_maps(primaries, known, self._size, self._shapes, rng)
         else:
             asked = np.full((len(primaries), self._size, self._size), IGNORE, np.uint8)
-        return Wanted(np.array(primaries), asked)
+        return InversionTargets(np.array(primaries), asked)
 
-    def _keep(self, batch: _Batch, need: dict[int, int], kept: dict[int, list[Made]]) -> None:
+    def _keep(
+        self, batch: _Batch, need: dict[int, int], kept: dict[int, list[GeneratedImage]]
+    ) -> None:
         """Takes what is good enough, in the order made, as long as its class needs it."""
         asked = batch.wanted.layouts if self._by_layout else None
-        labels = judging.believed(batch.classes, batch.confidence, asked, self._how.confidence)
+        labels = quality.believed(batch.classes, batch.confidence, asked, self._how.confidence)
         primaries = batch.wanted.primaries[:, None, None]
         found = labels == primaries
         score = found.mean((1, 2))
         if asked is not None:
-            score = judging.overlap(asked == primaries, batch.classes == primaries)
+            score = quality.overlap(asked == primaries, batch.classes == primaries)
         for at, primary in enumerate(batch.wanted.primaries.tolist()):
             if need[primary] and score[at] >= self._how.agreement:
                 need[primary] -= 1
                 kept[primary].append(
-                    Made(
+                    GeneratedImage(
                         f"{self._stems[primary]}_{len(kept[primary]):04d}",
                         batch.inverted.images[at],
                         labels[at],
@@ -186,7 +188,9 @@ class _Session:
                     )
                 )
 
-    def _statistics(self, batches: list[_Batch], by_class: dict[str, list[Made]]) -> dict[str, Any]:
+    def _statistics(
+        self, batches: list[_Batch], by_class: dict[str, list[GeneratedImage]]
+    ) -> dict[str, Any]:
         size = self._how.inversion.batch_size
         images = [one for made in by_class.values() for one in made]
         asked = np.stack([one.layout if self._by_layout else one.labels for one in images])
@@ -207,7 +211,7 @@ class _Session:
                 for c, (name, made) in zip(self._new, by_class.items(), strict=True)
             ],
             "agreement": {
-                who: judging.agreement(asked, judging.classes_seen(by, photographs, size), outputs)
+                who: quality.agreement(asked, quality.classes_seen(by, photographs, size), outputs)
                 for who, by in see.items()
                 if by
             },
@@ -226,8 +230,8 @@ class _Session:
         )
         real = next(iter(views)).images
         return {
-            "made": judging.distance(self.segmenter, made[: len(real)]),
-            "real": judging.distance(self.segmenter, real),
+            "made": quality.distance(self.segmenter, made[: len(real)]),
+            "real": quality.distance(self.segmenter, real),
         }
 
     def _some(self, count: int, rng: np.random.Generator) -> StepList:
@@ -236,9 +240,9 @@ class _Session:
         places = rng.permutation(len(current.images))[:count]
         return dataclasses.replace(current, images=[current.images[at] for at in sorted(places)])
 
-    def _outlines(self) -> layouts.Shapes:
+    def _outlines(self) -> label_maps.Shapes:
         if self._how.inversion.layouts == "procedural":
-            return layouts.procedural
+            return label_maps.procedural
         request = self._task
         rng = np.random.default_rng([request.seed, request.current.index])
         image_list = self._some(200, rng)
@@ -247,7 +251,7 @@ class _Session:
         masks = [
             mask
             for name in image_list.names
-            for mask in layouts.components(table[request.dataset.label(name)], new, LEAST_OBJECT)
+            for mask in label_maps.components(table[request.dataset.label(name)], new, LEAST_OBJECT)
         ]
         if not masks:
             raise InputError(
@@ -255,7 +259,7 @@ class _Session:
                 " so there is none to transplant: set `method.replay.inversion.layouts` to"
                 " procedural."
             )
-        return layouts.transplanted(masks)
+        return label_maps.transplanted(masks)
 
     def _other(self, path: str, role: str) -> Segmenter | None:
         """Loads a second model of the same classes, if there is one."""
@@ -283,12 +287,12 @@ class _Finished:
         state = file.load(torch.device("cpu")) or {"batches": []}
         self._batches: list[dict[str, Any]] = state["batches"]
 
-    def get(self, at: int) -> Inverted | None:
+    def get(self, at: int) -> InvertedBatch | None:
         if at >= len(self._batches):
             return None
-        return Inverted(self._batches[at]["images"].numpy(), self._batches[at]["rows"])
+        return InvertedBatch(self._batches[at]["images"].numpy(), self._batches[at]["rows"])
 
-    def add(self, batch: Inverted) -> None:
+    def add(self, batch: InvertedBatch) -> None:
         images = torch.from_numpy(batch.images)
         self._batches.append({"images": images, "rows": batch.rows})
         self._file.save({"batches": self._batches})

@@ -13,8 +13,8 @@ from typing import ClassVar, Literal, final
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import digest
 from cssegcore.core.types import Scores
-from cssegcore.inversion.layouts import SMALLEST
-from cssegcore.inversion.settings import Settings
+from cssegcore.inversion.label_maps import SMALLEST
+from cssegcore.inversion.settings import InversionSettings
 from cssegcore.method.replay._base import Replay, Synthesis
 
 
@@ -57,7 +57,7 @@ class DeepInversion(Replay):
     extra: int = 1
     student: str = ""
     verifier: str = ""
-    inversion: Settings = dataclasses.field(default_factory=Settings)
+    inversion: InversionSettings = dataclasses.field(default_factory=InversionSettings)
 
     generates: ClassVar[bool] = True
     training_only: ClassVar[tuple[str, ...]] = ("share", "labels", "weight", "moves_statistics")

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from matplotlib.path import Path
 
-from cssegcore.inversion.layouts import components, draw, margin, procedural, transplanted
+from cssegcore.inversion.label_maps import (
+    components,
+    draw_label_maps,
+    margin,
+    procedural,
+    transplanted,
+)
 from tests.helpers import tiny_dataset as scenes
 
 KNOWN = [1, 2, 5, 9]
@@ -41,7 +47,7 @@ def shapes(request):
 
 def many(shapes, size, n=100, seed=0):
     primaries = [KNOWN[i % len(KNOWN)] for i in range(n)]
-    return primaries, draw(primaries, KNOWN, size, shapes, generator(seed))
+    return primaries, draw_label_maps(primaries, KNOWN, size, shapes, generator(seed))
 
 
 class TestDraw:
@@ -90,14 +96,14 @@ class TestDraw:
     def test_the_primary_is_as_it_would_be_alone(self, shapes):
         """Further objects take from the generator after the primary did."""
         for seed in range(60):
-            (crowded,) = draw([3], [3, 4, 5], 32, shapes, generator(seed))
-            (alone,) = draw([3], [3], 32, shapes, generator(seed))
+            (crowded,) = draw_label_maps([3], [3, 4, 5], 32, shapes, generator(seed))
+            (alone,) = draw_label_maps([3], [3], 32, shapes, generator(seed))
             np.testing.assert_array_equal(crowded == 3, alone == 3)
 
     def test_further_objects_may_be_covered_in_part_only(self):
         """Half of a further square, or more, is in sight beside the primary."""
         rectangle = transplanted([np.ones((7, 7), bool)])
-        layouts = draw([1] * 300, [1, 2], 32, rectangle, generator())
+        layouts = draw_label_maps([1] * 300, [1, 2], 32, rectangle, generator())
         shares = [(layout == 2).mean() for layout in layouts]
         assert min(s for s in shares if s) >= 0.01
         assert len([s for s in shares if s]) > 120
@@ -108,12 +114,14 @@ class TestDraw:
         ids=["diagonal", "row", "column"],
     )
     def test_too_thin_shapes_make_room_for_blobs(self, mask):
-        layouts = draw([1] * 20, [1], 64, transplanted([mask]), generator())
+        layouts = draw_label_maps([1] * 20, [1], 64, transplanted([mask]), generator())
         assert all(0.1 <= (layout == 1).mean() <= 0.3 for layout in layouts)
 
     @pytest.mark.parametrize("side", [1, 3, 500])
     def test_shapes_of_any_size_are_scaled(self, side):
-        layouts = draw([1] * 20, [1], 32, transplanted([np.ones((side, side), bool)]), generator())
+        layouts = draw_label_maps(
+            [1] * 20, [1], 32, transplanted([np.ones((side, side), bool)]), generator()
+        )
         for layout in layouts:
             (found,) = components(layout, [1], 1)
             assert found.all()
@@ -121,17 +129,21 @@ class TestDraw:
 
     def test_scaling_keeps_a_symmetric_shape_so(self):
         y, x = np.mgrid[-50:51, -50:51]
-        for layout in draw([1] * 20, [1], 64, lambda *_: np.hypot(x, y) < 50.5, generator()):
+        for layout in draw_label_maps(
+            [1] * 20, [1], 64, lambda *_: np.hypot(x, y) < 50.5, generator()
+        ):
             (found,) = components(layout, [1], 1)
             np.testing.assert_array_equal(found, found[::-1])
             np.testing.assert_array_equal(found, found[:, ::-1])
 
     def test_a_shape_s_own_size_is_kept_where_it_fits(self):
-        layouts = draw([1] * 40, [1], 32, lambda *_: np.ones((12, 13), bool), generator())
+        layouts = draw_label_maps(
+            [1] * 40, [1], 32, lambda *_: np.ones((12, 13), bool), generator()
+        )
         assert {int((layout == 1).sum()) for layout in layouts} == {12 * 13}
 
     def test_a_source_that_gives_nothing_ends_in_blobs(self):
-        (layout,) = draw([1], [], 32, lambda *_: np.zeros((4, 4), bool), generator())
+        (layout,) = draw_label_maps([1], [], 32, lambda *_: np.zeros((4, 4), bool), generator())
         assert 0.1 <= (layout == 1).mean() <= 0.3
 
     def test_the_generator_decides_all(self, shapes):
@@ -144,26 +156,26 @@ class TestDraw:
         assert len({layout.tobytes() for layout in first}) > 90
 
     def test_the_order_of_the_known_does_not_matter(self):
-        first = draw([1] * 30, [1, 2, 3], 32, procedural, generator())
-        other = draw([1] * 30, [3, 1, 2, 2], 32, procedural, generator())
+        first = draw_label_maps([1] * 30, [1, 2, 3], 32, procedural, generator())
+        other = draw_label_maps([1] * 30, [3, 1, 2, 2], 32, procedural, generator())
         np.testing.assert_array_equal(first, other)
 
     def test_no_layouts(self):
-        assert draw([], [], 16, procedural, generator()).shape == (0, 16, 16)
+        assert draw_label_maps([], [], 16, procedural, generator()).shape == (0, 16, 16)
 
     def test_a_primary_that_is_not_known_and_the_highest_class(self):
-        layouts = draw([254] * 20, [1], 16, procedural, generator())
+        layouts = draw_label_maps([254] * 20, [1], 16, procedural, generator())
         assert set(np.unique(layouts).tolist()) == {0, 1, 254}
 
     def test_size(self):
         with pytest.raises(ValueError, match="`size` must be at least 16, got 15"):
-            draw([1], [1], 15, procedural, generator())
+            draw_label_maps([1], [1], 15, procedural, generator())
 
     @pytest.mark.parametrize(("primary", "known"), [(0, 1), (255, 1), (1, 0), (1, 255), (1, -1)])
     def test_classes(self, primary, known):
         wrong = primary if primary != 1 else known
         with pytest.raises(ValueError, match=rf"must lie in \[1, 254\], got {wrong}"):
-            draw([primary], [known], 16, procedural, generator())
+            draw_label_maps([primary], [known], 16, procedural, generator())
 
 
 @pytest.mark.parametrize(("size", "expected"), [(16, 2), (17, 3), (64, 8), (65, 9)])
@@ -358,6 +370,6 @@ class TestComponents:
 
 
 def test_no_torch():
-    code = "import sys, cssegcore.inversion.layouts; sys.exit('torch' in sys.modules)"
+    code = "import sys, cssegcore.inversion.label_maps; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-B", "-c", code], cwd=scenes.HOME, check=False)
     assert done.returncode == 0

@@ -28,7 +28,7 @@ Shapes = Callable[[int, np.random.Generator], Bool[np.ndarray, "_ _"]]
 """Draws an object's mask for a layout of some size; one too large or too small is scaled."""
 
 
-def draw(
+def draw_label_maps(
     primaries: Sequence[int],
     known: Sequence[int],
     size: int,

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from cssegcore.core.files import replacing
 from cssegcore.core.palette import palette
 from cssegcore.core.types import IGNORE
-from cssegcore.inversion.store import Made
+from cssegcore.inversion.store import GeneratedImage
 
 COLUMNS = 8
 SIDE = 96
@@ -18,7 +18,7 @@ SIDE = 96
 MARGIN, TITLE = 4, 14
 
 
-def save(path: Path, rows: Mapping[str, Sequence[Made]]) -> None:
+def save_contact_sheet(path: Path, rows: Mapping[str, Sequence[GeneratedImage]]) -> None:
     """Writes a PNG with three lines a class: images, layouts if there are any, labels."""
     lines = [line for title, made in rows.items() for line in _lines(title, made[:COLUMNS])]
     width = MARGIN + COLUMNS * (SIDE + MARGIN)
@@ -36,7 +36,7 @@ def save(path: Path, rows: Mapping[str, Sequence[Made]]) -> None:
         sheet.save(temporary, format="PNG")
 
 
-def _lines(title: str, made: Sequence[Made]) -> list[tuple[str, list[Image.Image]]]:
+def _lines(title: str, made: Sequence[GeneratedImage]) -> list[tuple[str, list[Image.Image]]]:
     if not made:
         return []
     photographs = [_tile(one.image) for one in made]
