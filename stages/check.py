@@ -54,7 +54,7 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     """Builds every part once, has the network's weights looked for, and returns the code tables."""
     from cssegcore.core.config import parse
     from cssegcore.core.registry import build_part, part_module
-    from cssegcore.data.augmentation import Augmentation
+    from cssegcore.data.augmentation import AUGMENTATIONS, Augmentation
     from cssegcore.data.dataset import LAYOUTS
     from cssegcore.inversion.feature_statistics import batch_norms
     from cssegcore.method.compatibility import AssembledRecipe, check_recipe
@@ -63,7 +63,6 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     from cssegcore.models._base import Architecture
     from cssegcore.models.checkpoint import NETWORKS
     from cssegcore.training.optimizer import Optimizer
-    from cssegcore.training.setup import AUGMENTATIONS
     from stages.common.code import closure
 
     recipe = Recipe.of(params.method)

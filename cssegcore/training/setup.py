@@ -14,7 +14,7 @@ from cssegcore.core.errors import InputError
 from cssegcore.core.files import read_manifest
 from cssegcore.core.registry import build_part
 from cssegcore.core.types import BACKGROUND, IGNORE
-from cssegcore.data.augmentation import Augmentation
+from cssegcore.data.augmentation import AUGMENTATIONS, Augmentation
 from cssegcore.data.batches import Images, Labels, Replayed, Revise
 from cssegcore.data.dataset import Dataset, read_labels
 from cssegcore.inversion import store
@@ -27,8 +27,6 @@ from cssegcore.scenario.scenario import StepList
 from cssegcore.training.compile import check_compiler
 from cssegcore.training.optimizer import Optimizer
 from cssegcore.training.trainer import Job, Task
-
-AUGMENTATIONS = "cssegcore.data.augmentation"
 
 
 @dataclasses.dataclass(frozen=True)

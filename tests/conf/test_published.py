@@ -15,7 +15,7 @@ from PIL import Image
 from cssegcore.core.config import parse
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
-from cssegcore.data.augmentation import Augmentation
+from cssegcore.data.augmentation import AUGMENTATIONS, Augmentation
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.index import build_index
 from cssegcore.inversion.settings import InversionWeights
@@ -26,7 +26,6 @@ from cssegcore.method.replay.deepinversion import DeepInversion
 from cssegcore.models._base import Architecture
 from cssegcore.scenario.scenario import Scenario
 from cssegcore.training.optimizer import Optimizer
-from cssegcore.training.setup import AUGMENTATIONS
 from stages.common.params import Params
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_training import METHODS
