@@ -56,7 +56,6 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     from cssegcore.core.registry import build_part, part_module
     from cssegcore.data.augmentation import AUGMENTATIONS, Augmentation
     from cssegcore.data.dataset import LAYOUTS
-    from cssegcore.inversion.feature_statistics import batch_norms
     from cssegcore.method.compatibility import AssembledRecipe, check_recipe
     from cssegcore.method.method import SLOTS, Method, Recipe, base_modules, recipe_modules
     from cssegcore.method.pseudo_labels import PseudoLabels
@@ -73,9 +72,9 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     _check_room(params, assembled, dataset)
     parse(Optimizer, params.optimizer, "optimizer")
     size = build_part(AUGMENTATIONS, Augmentation, params.augmentation, "augmentation").size
-    assembled.increment.replay.check_size(size)
     architecture = build_part(NETWORKS, Architecture, params.model, "model")
     architecture.check()
+    assembled.increment.replay.check(architecture.extractor, size)
 
     layout = part_module(LAYOUTS, params.dataset["layout"], "dataset.layout")
     network = part_module(NETWORKS, params.model, "model")
@@ -103,7 +102,6 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
         extra["synthesize"] = [replay, layout]
     else:
         extra["synthesize"] += [views]
-        batch_norms(architecture.extractor())  # refuses what has no statistics to draw from
     tables = {name: closure([f"stages.{name}", *extra.get(name, [])]) for name in STAGES}
     making = assembled.increment.replay.stage_parameters(recipe.replay)
     for stage in ("memory", "synthesize"):  # what only a training reads does not run them again

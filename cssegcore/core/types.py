@@ -4,7 +4,8 @@ Shape letters: `b` images, `c` network outputs (all classes seen, background fir
 the old model, `h w` pixels, `d` channels.
 """
 
-from typing import Final, Literal
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Literal
 
 BACKGROUND: Final = 0
 """Network output, and label value, of "none of the classes seen so far"."""
@@ -17,3 +18,6 @@ Background = Literal["annotated", "void", "none"]
 
 Scores = Literal["softmax", "sigmoid"]
 """How logits become scores: shares of one whole, or one yes-or-no for each output."""
+
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+"""Wraps an iterable to show progress; the second argument is the number of items."""

@@ -1,28 +1,30 @@
-"""What networks see in made images: labels, agreement with what was asked for, statistics."""
+"""Quality of generated images: labels, agreement with their targets, distance of statistics."""
 
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from cssegcore.core.types import BACKGROUND, IGNORE
 from cssegcore.data.crop_and_resize import normalise
 from cssegcore.inversion.feature_statistics import record_feature_statistics
-from cssegcore.inversion.invert import factors
+from cssegcore.inversion.invert import layer_factors
 from cssegcore.metrics.confusion import confusion_matrix, iou, mean_defined
 from cssegcore.models.segmenter import Segmenter
 
-Labels = UInt8[np.ndarray, "n s s"]
+ClassMaps = UInt8[np.ndarray, "n s s"]
+"""A network output for each pixel; 255 for none."""
 
 
-def seen(
+def predict_mirrored(
     segmenter: Segmenter, images: UInt8[np.ndarray, "n s s 3"]
-) -> tuple[Labels, UInt8[np.ndarray, "n s s"]]:
-    """Returns the class of each pixel and its probability (255 standing for 1).
+) -> tuple[ClassMaps, UInt8[np.ndarray, "n s s"]]:
+    """Predicts the class of each pixel and its probability (255 is probability 1).
 
-    Averaged over the images as stored and mirrored: what holds for one of them only is noise.
+    Probabilities are averaged over an image and its mirror image: a class that the network sees in
+    one of them alone is noise.
     """
     device = next(segmenter.parameters()).device
     photographs = normalise(torch.from_numpy(images).to(device))
@@ -33,29 +35,51 @@ def seen(
     return classes.byte().cpu().numpy(), (confidence * 255).round().byte().cpu().numpy()
 
 
-def classes_seen(
+def predict_classes(
     segmenter: Segmenter, images: UInt8[np.ndarray, "n s s 3"], batch_size: int
-) -> Labels:
-    """Returns the class of each pixel of any number of images, `batch_size` of them at a time."""
+) -> ClassMaps:
+    """Predicts the class of each pixel of any number of images, `batch_size` images at a time."""
     starts = range(0, len(images), batch_size)
-    return np.concatenate([seen(segmenter, images[at : at + batch_size])[0] for at in starts])
+    batches = (images[at : at + batch_size] for at in starts)
+    return np.concatenate([predict_mirrored(segmenter, batch)[0] for batch in batches])
 
 
-def believed(
-    classes: Labels, confidence: UInt8[np.ndarray, "n s s"], layouts: Labels | None, least: float
-) -> Labels:
-    """Returns labels to train on: 255 where the network is not sure, or sees what nobody asked for.
+def reliable_labels(
+    classes: ClassMaps,
+    confidence: UInt8[np.ndarray, "n s s"],
+    label_maps: ClassMaps | None,
+    least: float,
+) -> ClassMaps:
+    """Returns training labels: the predicted classes, or 255 where they are not reliable.
 
-    What a layout asks for is background, too.
+    A pixel is not reliable if its probability is below `least`, or if its class is neither
+    background nor in the image's label map.
     """
     doubtful = confidence < round(255 * least)
-    if layouts is not None:
-        for at, layout in enumerate(layouts):
-            doubtful[at] |= ~np.isin(classes[at], [BACKGROUND, *np.unique(layout)])
+    if label_maps is not None:
+        for at, label_map in enumerate(label_maps):
+            doubtful[at] |= ~np.isin(classes[at], [BACKGROUND, *np.unique(label_map)])
     return np.where(doubtful, IGNORE, classes).astype(np.uint8)
 
 
-def overlap(
+def primary_scores(
+    primaries: Int[np.ndarray, " n"],
+    classes: ClassMaps,
+    labels: ClassMaps,
+    label_maps: ClassMaps | None,
+) -> Float[np.ndarray, " n"]:
+    """Scores from 0 to 1 how well each image shows its primary class.
+
+    The score is the intersection over union of label map and prediction for this class; without
+    label maps, the share of pixels that are labelled with it.
+    """
+    wanted = primaries[:, None, None]
+    if label_maps is None:
+        return (labels == wanted).mean((1, 2))
+    return mask_iou(label_maps == wanted, classes == wanted)
+
+
+def mask_iou(
     target: Bool[np.ndarray, "n s s"], found: Bool[np.ndarray, "n s s"]
 ) -> Float[np.ndarray, " n"]:
     """Returns the intersection over union of each pair of masks; 0 where both are empty."""
@@ -63,14 +87,15 @@ def overlap(
     return both / np.maximum(either, 1)
 
 
-def agreement(asked: Labels, classes: Labels, outputs: int) -> dict[str, Any]:
-    """Compares what was asked for (255: nothing) with what a network sees.
+def agreement(asked: ClassMaps, classes: ClassMaps, outputs: int) -> dict[str, Any]:
+    """Compares label maps (255: no class asked for) with a network's predictions.
 
     Returns:
-        target_pixels: Share of the pixels of a class, not of the background, that it sees as asked;
-            None if there is none.
-        miou: Mean intersection over union, background included; None if nothing was asked for.
-        by_class: That share for each class, background included; None if nobody asked for it.
+        target_pixels: Share of the pixels of a class other than background whose prediction is the
+            asked class; None if there is no such pixel.
+        miou: Mean intersection over union, background included; None if no pixel has a class.
+        by_class: Share of agreeing pixels of each class, background included; None for a class that
+            no pixel asks for.
     """
     matrix = confusion_matrix(asked, classes, outputs)
     hits, wanted = np.diagonal(matrix), matrix.sum(1)
@@ -83,11 +108,14 @@ def agreement(asked: Labels, classes: Labels, outputs: int) -> dict[str, Any]:
     }
 
 
-def distance(segmenter: Segmenter, images: Float[Tensor, "b 3 h w"]) -> float:
-    """Returns how far a batch's statistics are from the running ones, summed over layers."""
-    with (
-        torch.inference_mode(),
-        record_feature_statistics(segmenter, factors(segmenter, 1.0)) as features,
-    ):
+def labelled_share(labels: ClassMaps) -> float:
+    """Returns the share of pixels that have a label."""
+    return float(np.mean([(one != IGNORE).mean() for one in labels]))
+
+
+def feature_distance(segmenter: Segmenter, images: Float[Tensor, "b 3 h w"]) -> float:
+    """Returns the distance of a batch's feature statistics from the running ones, summed."""
+    factors = layer_factors(segmenter, 1.0)
+    with torch.inference_mode(), record_feature_statistics(segmenter, factors) as features:
         segmenter(images)
         return float(features.total())

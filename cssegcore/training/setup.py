@@ -17,8 +17,8 @@ from cssegcore.core.types import BACKGROUND, IGNORE
 from cssegcore.data.augmentation import AUGMENTATIONS, Augmentation
 from cssegcore.data.batches import Images, Labels, Replayed, Revise
 from cssegcore.data.dataset import Dataset, read_labels
-from cssegcore.inversion import store
 from cssegcore.method.method import Method, Recipe
+from cssegcore.method.replay import GeneratedImages
 from cssegcore.models import checkpoint
 from cssegcore.models.fuse_batchnorm import fuse_batchnorm
 from cssegcore.models.segmenter import Segmenter
@@ -194,7 +194,7 @@ def _replayed(
     image_list: StepList,
     method: Method,
     sources: Sources,
-    made: store.GeneratedImages | None,
+    made: GeneratedImages | None,
 ) -> Replayed | None:
     """Reads the samples of earlier steps, if the recipe replays any and the step has some.
 
@@ -215,14 +215,12 @@ def _replayed(
     return Replayed(_images(dataset, kept, method, sources, "memory"), share, separate_batches)
 
 
-def _made(method: Method, sources: Sources) -> store.GeneratedImages | None:
-    if sources.synthesis is None or not method.replay.generates:
-        return None
-    return store.open_images(sources.synthesis)
+def _made(method: Method, sources: Sources) -> GeneratedImages | None:
+    return method.replay.read(sources.synthesis) if sources.synthesis else None
 
 
 def _teachers(
-    method: Method, made: store.GeneratedImages | None, device: torch.device
+    method: Method, made: GeneratedImages | None, device: torch.device
 ) -> list[Segmenter]:
     """Loads the models that made images, if the recipe asks what they say of them."""
     if not made or not any(term.needs_teachers for term in method.replayed.values()):
