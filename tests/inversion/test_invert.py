@@ -109,7 +109,7 @@ class TestInvert:
         segmenter.extractor.local.weight.requires_grad_(False)
         before = state(segmenter), [p.requires_grad for p in segmenter.parameters()]
         weights = InversionWeights(features=0.1, competition=0.5)
-        student = new_segmenter([3]).eval()
+        student = new_segmenter([3]).eval().requires_grad_(False)
         theirs = state(student)
         drawn(segmenter, lopsided(), student=student, phases=((2, 2), (1, 2)), weights=weights)
         assert (state(segmenter), [p.requires_grad for p in segmenter.parameters()]) == before
