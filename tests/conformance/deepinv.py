@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cssegcore.inversion.competition import competition
 from cssegcore.inversion.feature_statistics import record_feature_statistics, released_factors
-from cssegcore.inversion.objective import Objective, objective
+from cssegcore.inversion.objective import ObjectiveValue, objective
 from cssegcore.inversion.priors import image_l2, total_variation_l1, total_variation_l2
 from cssegcore.inversion.settings import InversionWeights
 from tests.conformance.vectors import Arrays, Checked, cases, compare
@@ -93,7 +93,7 @@ def check_deepinv_total(arrays: Arrays) -> Checked:
     return Checked(int(arrays["n_cases"]), worst)
 
 
-def _objective(given: Arrays, images: Tensor) -> Objective:
+def _objective(given: Arrays, images: Tensor) -> ObjectiveValue:
     teacher, student = (_network(given, f"{name}_") for name in ("teacher", "student"))
     weights = InversionWeights(
         **{ours: float(given[f"w_{name}"]) for name, ours in PUBLISHED.items()}
