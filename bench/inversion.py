@@ -17,9 +17,10 @@ import torch
 
 from bench._device import Clock
 from cssegcore.core.config import parse
-from cssegcore.inversion.invert import Wanted, invert
-from cssegcore.inversion.layouts import draw, procedural
-from cssegcore.inversion.settings import Settings
+from cssegcore.inversion.invert import invert
+from cssegcore.inversion.label_maps import draw_targets
+from cssegcore.inversion.object_shapes import procedural
+from cssegcore.inversion.settings import InversionSettings
 from cssegcore.method.replay.deepinversion import DeepInversion
 from cssegcore.models.checkpoint import Model
 from cssegcore.runtime.device import choose_device
@@ -47,12 +48,12 @@ def main() -> None:
     )
     segmenter = model.segmenter().to(device).to(memory_format=torch.channels_last).eval()
     count, known = how.inversion.batch_size, range(1, len(classes))
-    primaries = np.resize(np.array(known), count)
+    primaries = np.resize(np.array(known), count).tolist()
     rng = np.random.default_rng(params.seed)
-    wanted = Wanted(primaries, draw(primaries.tolist(), known, size, procedural, rng))
+    targets = draw_targets(primaries, known, size, procedural, rng)
 
-    def run(settings: Settings) -> None:
-        invert(segmenter, None, wanted, settings, rng, lambda items, _: items)  # ends in a copy
+    def run(settings: InversionSettings) -> None:
+        invert(segmenter, None, targets, settings, rng, lambda items, _: items)  # ends in a copy
 
     run(dataclasses.replace(how.inversion, phases=((1, 3),)))  # warm up
     start = time.perf_counter()

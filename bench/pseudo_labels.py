@@ -24,7 +24,7 @@ from torch import Tensor
 from cssegcore.core.files import read_manifest
 from cssegcore.core.registry import build_part
 from cssegcore.core.types import BACKGROUND, IGNORE
-from cssegcore.data.augmentation import Augmentation
+from cssegcore.data.augmentation import AUGMENTATIONS, Augmentation
 from cssegcore.data.batches import Batch, Images, Labels
 from cssegcore.data.dataset import open_dataset, read_labels
 from cssegcore.method.pseudo_labels import LabelRequest
@@ -40,7 +40,6 @@ from cssegcore.models import checkpoint
 from cssegcore.models.segmenter import Segmenter
 from cssegcore.runtime.device import choose_device
 from cssegcore.scenario.scenario import StepList
-from cssegcore.training.setup import AUGMENTATIONS
 from stages.common.params import Params, read_params
 
 WORK = Path("work")

@@ -53,16 +53,14 @@ def main(
 def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]]:
     """Builds every part once, has the network's weights looked for, and returns the code tables."""
     from cssegcore.core.registry import build_part, part_module
-    from cssegcore.data.augmentation import Augmentation
+    from cssegcore.data.augmentation import AUGMENTATIONS, Augmentation
     from cssegcore.data.dataset import LAYOUTS
-    from cssegcore.inversion.feature_statistics import batch_norms
     from cssegcore.method.compatibility import AssembledRecipe, check_recipe
     from cssegcore.method.method import SLOTS, Method, Recipe, base_modules, recipe_modules
     from cssegcore.method.pseudo_labels import PseudoLabels
     from cssegcore.models._base import Architecture
     from cssegcore.models.checkpoint import NETWORKS
     from cssegcore.training.optimizer import OPTIMIZERS, build_optimizer
-    from cssegcore.training.setup import AUGMENTATIONS
     from stages.common.code import closure
 
     recipe = Recipe.of(params.method)
@@ -73,9 +71,9 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     build_optimizer(params.optimizer)
     _check_room(params, assembled, dataset)
     size = build_part(AUGMENTATIONS, Augmentation, params.augmentation, "augmentation").size
-    assembled.increment.replay.check_size(size)
     architecture = build_part(NETWORKS, Architecture, params.model, "model")
     architecture.check()
+    assembled.increment.replay.check(architecture.extractor, size)
 
     layout = part_module(LAYOUTS, params.dataset["layout"], "dataset.layout")
     network = part_module(NETWORKS, params.model, "model")
@@ -103,7 +101,6 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
         extra["synthesize"] = [replay, layout]
     else:
         extra["synthesize"] += [views]
-        batch_norms(architecture.extractor())  # refuses what has no statistics to draw from
     tables = {name: closure([f"stages.{name}", *extra.get(name, [])]) for name in STAGES}
     making = assembled.increment.replay.stage_parameters(recipe.replay)
     for stage in ("memory", "synthesize"):  # what only a training reads does not run them again

@@ -24,7 +24,7 @@ def main(
     """
     from cssegcore.core.registry import build_part
     from cssegcore.data.dataset import open_dataset
-    from cssegcore.method.replay import Replay, Synthesis
+    from cssegcore.method.replay import Replay, SynthesisRequest
     from cssegcore.scenario.scenario import StepList
 
     params = read_params()
@@ -34,7 +34,7 @@ def main(
         sections, inputs = [params.augmentation, params.seed], [images, previous, kept, code]
         return resume_path(f"{step}-synthesis", sections, inputs)
 
-    task = Synthesis(
+    request = SynthesisRequest(
         dataset=open_dataset(params.dataset),
         current=StepList.read(images),
         augmentation=params.augmentation,
@@ -45,7 +45,7 @@ def main(
         progress=bar("iterations", f"invert for {step}"),
         tell=say,
     )
-    way.synthesize(out, task)
+    way.synthesize(out, request)
 
 
 if __name__ == "__main__":

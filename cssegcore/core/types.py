@@ -4,7 +4,8 @@ Shape letters: `b` images, `c` network outputs (all classes seen, background fir
 the old model, `h w` pixels, `d` channels.
 """
 
-from typing import Final, Literal, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Literal, NamedTuple
 
 BACKGROUND: Final = 0
 """Network output, and label value, of "none of the classes seen so far"."""
@@ -29,3 +30,7 @@ class UpdateFactors(NamedTuple):
 
     lr: float = 1.0
     weight_decay: float = 1.0
+
+
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+"""Wraps an iterable to show progress; the second argument is the number of items."""

@@ -1,4 +1,4 @@
-"""DeepInversion: photographs drawn out of a trained network, by descent on their pixels.
+"""DeepInversion: images generated from a trained network by gradient descent on their pixels.
 
 Yin et al., Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion, CVPR 2020,
 https://arxiv.org/abs/1912.08795.

@@ -1,4 +1,4 @@
-"""Adaptive DeepInversion's competition: images on which a student still disagrees.
+"""Adaptive DeepInversion's competition: it favours images on which a student disagrees.
 
 Yin et al., Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion, CVPR 2020,
 https://arxiv.org/abs/1912.08795.
@@ -11,7 +11,7 @@ from cssegcore.core.precision import at_least_float32
 
 TEMPERATURE = 3.0
 LEAST, MOST = 0.01, 0.99
-"""What probabilities are clamped to."""
+"""Bounds that probabilities are clamped to."""
 
 
 def competition(
@@ -19,16 +19,16 @@ def competition(
     student_logits: Float[Tensor, "b c *pixels"],
     temperature: float = TEMPERATURE,
 ) -> Float[Tensor, ""]:
-    """Computes 1 less the disagreement of the inverted model P and a student Q, held in [0, 1].
+    """Computes 1 minus the disagreement (clamped to [0, 1]) of inverted model P and student Q.
 
     The disagreement, with M = (P + Q) / 2, is KL(M‖P) / 2 + KL(M‖Q) / 2, averaged over images or,
-    of score maps, over all their pixels: divided by the images alone it would be above 1 at once.
-    At 0, and at 1 with many classes (most probabilities then lie below 0.01), there is no gradient.
-    Both models' logits have one.
+    for score maps, over all pixels; a sum over pixels would exceed 1. The gradient is 0 where the
+    result is 0, and where it is 1 with many classes, as most probabilities are then below 0.01.
+    Gradients flow to both models' logits.
 
     Deviation: as in the released code, where the paper has the Jensen–Shannon divergence
     KL(P‖M) / 2 + KL(Q‖M) / 2 of plain softmaxes: both divergences are reversed, softmaxes have a
-    temperature, and P, Q and M are clamped, M after it was formed, and not normalised again.
+    temperature, and P, Q and M are clamped (M after it is computed) without being normalised again.
 
     Raises:
         ValueError: `temperature` is not a finite number > 0.

@@ -1,4 +1,4 @@
-"""DeepInversion's feature statistics: batch normalisations meet what they met in training.
+"""DeepInversion's feature statistics: batch statistics must equal the running statistics.
 
 Yin et al., Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion, CVPR 2020,
 https://arxiv.org/abs/1912.08795.
@@ -16,7 +16,7 @@ from cssegcore.core.errors import InputError
 from cssegcore.core.precision import at_least_float32
 
 FIRST_FACTOR = 10.0
-"""Of the first layer, as released; not in the paper."""
+"""Factor of the first layer in the released code; the paper has none."""
 
 
 def statistics_distance(
@@ -26,10 +26,10 @@ def statistics_distance(
 ) -> Float[Tensor, ""]:
     """Computes ‖mean − running mean‖ + ‖variance − running variance‖, both over the channels.
 
-    Mean and variance are over the batch and its pixels. Gradient: 0 where a norm is 0.
+    Mean and variance run over batch and pixels. The gradient of a norm that is 0 is 0.
 
-    Deviation: the norms are not squared, as in the released code. The variance is biased, while
-    the running variance that a batch normalisation keeps is not: that matters for maps of 1 x 1.
+    Deviation: the norms are not squared, as in the released code. The variance is biased, but
+    the running variance of a batch normalisation is unbiased: this matters for maps of 1 x 1.
     """
     with torch.autocast(values.device.type, enabled=False):
         variance, mean = torch.var_mean(at_least_float32(values), dim=(0, 2, 3), correction=0)
@@ -64,10 +64,10 @@ def batch_norms(network: nn.Module) -> dict[str, nn.BatchNorm2d]:
 
 
 def released_factors(network: nn.Module, first: float = FIRST_FACTOR) -> dict[str, float]:
-    """Returns the released code's factor of each layer: `first`, then 1 for all others.
+    """Returns the released code's factor of each layer: `first` for the first one, 1 for others.
 
-    The first is that of the order of modules. A network with two stems wants a choice of its own,
-    and so does one with normalisations after a pooling to 1 x 1, whose statistics are the batch's.
+    The first layer is the first in the order of modules. Networks with two stems, or with
+    normalisations after a pooling to 1 x 1, need other factors: see `layer_factors` in `invert`.
 
     Raises:
         InputError: See `batch_norms`.
@@ -77,21 +77,21 @@ def released_factors(network: nn.Module, first: float = FIRST_FACTOR) -> dict[st
 
 
 class FeatureStatistics:
-    """What `record_feature_statistics` layers met in the latest forward pass."""
+    """Distances of the latest forward pass inside `record_feature_statistics`."""
 
     def __init__(self, factors: Mapping[str, float]) -> None:
         self._factors = factors
         self.distances: dict[str, Float[Tensor, ""]] = {}
-        """`statistics_distance` of the input of each layer, not multiplied.
+        """`statistics_distance` of each layer's input, before its factor.
 
-        Of a layer that a pass runs twice, the last counts.
+        If a pass runs a layer twice, the second run counts.
         """
 
     def total(self) -> Float[Tensor, ""]:
         """Sums the distances times their factors.
 
         Raises:
-            ValueError: A layer did not run since the latest pass began.
+            ValueError: A layer did not run in the latest forward pass.
         """
         idle = [name for name in self._factors if name not in self.distances]
         if idle:
@@ -103,18 +103,20 @@ class FeatureStatistics:
 def record_feature_statistics(
     network: nn.Module, factors: Mapping[str, float]
 ) -> Iterator[FeatureStatistics]:
-    """Measures every forward pass of a network, whose weights ask for no gradient meanwhile.
+    """Measures each forward pass of a network; its weights require no gradient inside the block.
 
-    Afterwards, also after an error, hooks and measurements are gone and weights are as they were.
+    When the block ends, also by an error, hooks and measurements are removed, and the weights
+    require gradients as before.
 
     Args:
-        network: In evaluation mode: in training it would normalise by the batch, and move the very
-            statistics that the images are drawn from.
-        factors: Of the layers that count, by name: others are not measured.
+        network: A network in evaluation mode. In training mode it would change the running
+            statistics that the images are fitted to.
+        factors: Factor of each layer by name; layers without a factor are not measured.
 
     Raises:
         InputError: See `batch_norms`.
-        ValueError: The network trains, or a factor is of no layer, or not a finite number >= 0.
+        ValueError: The network is in training mode, or a factor names no batch normalisation or is
+            not a finite number >= 0.
     """
     layers = batch_norms(network)
     _check(network, layers, factors)
@@ -132,7 +134,7 @@ def record_feature_statistics(
             hook.remove()
         for weight in learning:
             weight.requires_grad_(True)
-        found.distances.clear()  # they hold the pass's memory
+        found.distances.clear()  # they keep the graph of the forward pass alive
 
 
 def _measuring(

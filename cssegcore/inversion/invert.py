@@ -1,15 +1,14 @@
-"""The descent: a batch of images drawn out of a segmentation network.
+"""Gradient descent on the pixels of a batch of images, so that a network sees given classes.
 
 Yin et al., Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion, CVPR 2020,
-https://arxiv.org/abs/1912.08795, for classifiers. A segmentation network is asked for a layout
-here, pixel by pixel, which shifts and flips along with the image: so image and labels come out
-together, and nothing is learned that only holds at one place.
+https://arxiv.org/abs/1912.08795, for classifiers. Here a segmentation network is asked for a label
+map, pixel by pixel. Each iteration shifts and flips image and label map together, so that both
+match at the end and no pattern depends on one position.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,46 +16,42 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from cssegcore.core.types import Progress
 from cssegcore.data.crop_and_resize import MEAN, STD
 from cssegcore.inversion.competition import competition
 from cssegcore.inversion.feature_statistics import batch_norms, record_feature_statistics
-from cssegcore.inversion.objective import Objective, objective
-from cssegcore.inversion.settings import Settings
+from cssegcore.inversion.label_maps import InversionTargets
+from cssegcore.inversion.objective import ObjectiveValue, objective
+from cssegcore.inversion.settings import InversionSettings
 from cssegcore.inversion.targets import (
     bordered,
     class_weights,
-    layout_objective,
+    label_map_objective,
     presence_objective,
 )
 from cssegcore.models.segmenter import Segmenter
 
-Row = dict[str, float]
-"""One iteration: `iteration` (from 1, over all phases), `lr`, and each term before its weight."""
-
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a batch shall show.
+class InvertedBatch:
+    """Images drawn out of a network, and the curves of the objective's terms.
 
     Attributes:
-        primaries: The class that each image is made for.
-        layouts: The class of each pixel.
+        images: RGB values from 0 to 255.
+        rows: One row an iteration: `iteration` (from 1, over all phases), `lr`, and each term
+            before its weight.
     """
 
-    primaries: Int[np.ndarray, " n"]
-    layouts: UInt8[np.ndarray, "n s s"]
-
-
-@dataclass(frozen=True)
-class Inverted:
-    """Images drawn out of a network (photograph values 0 to 255), and how the terms fell."""
-
     images: UInt8[np.ndarray, "n s s 3"]
-    rows: list[Row]
+    rows: list[dict[str, float]]
 
 
-def factors(segmenter: Segmenter, stem_factor: float) -> dict[str, float]:
-    """Returns what the feature statistics of each described normalisation are multiplied by.
+def layer_factors(segmenter: Segmenter, stem_factor: float) -> dict[str, float]:
+    """Returns the factor on the feature statistics of each normalisation that describes images.
+
+    Args:
+        segmenter: The network; its extractor lists these normalisations.
+        stem_factor: Factor of the normalisations nearest to the input; all others have 1.
 
     Raises:
         InputError: See `batch_norms`.
@@ -72,32 +67,34 @@ def factors(segmenter: Segmenter, stem_factor: float) -> dict[str, float]:
 def invert(
     segmenter: Segmenter,
     student: Segmenter | None,
-    wanted: Wanted,
-    settings: Settings,
+    targets: InversionTargets,
+    settings: InversionSettings,
     rng: np.random.Generator,
-    progress: Callable[[Iterable[Any], int], Iterable[Any]],
-) -> Inverted:
-    """Descends on the pixels of a batch.
+    progress: Progress,
+) -> InvertedBatch:
+    """Optimises the pixels of a batch by gradient descent.
 
     On a GPU convolutions run in bfloat16; images, statistics and terms stay in float32.
 
     Args:
-        segmenter: The network to invert, in evaluation mode; left as it was.
-        student: A network of the same outputs, for the competition; needed if that has a weight.
-        wanted: What to show, in the network's classes.
-        settings: How.
+        segmenter: The network to invert, in evaluation mode; it is not changed.
+        student: A network of the same outputs; needed if the term `competition` has a weight.
+        targets: Contents to show, in the network's classes.
+        settings: Numbers of the inversion.
         rng: Draws the first images, shifts and flips.
-        progress: Wraps the iterable of a phase's iterations (second argument: how many).
+        progress: Wraps the iterable of a phase's iterations (second argument: their number).
 
     Raises:
-        InputError: The network has no running statistics to draw from.
+        InputError: A normalisation of the network keeps no running statistics.
         ValueError: See `record_feature_statistics`.
     """
-    descent = _Descent(segmenter, student, wanted, settings, rng)
+    descent = _Descent(segmenter, student, targets, settings, rng)
     rows: list[tuple[float, dict[str, Tensor]]] = []
-    with record_feature_statistics(segmenter, factors(segmenter, settings.stem_factor)) as features:
+    with record_feature_statistics(
+        segmenter, layer_factors(segmenter, settings.stem_factor)
+    ) as features:
         for reduction, iterations in settings.phases:
-            adam = descent.adam()  # afresh: moments of another resolution mislead
+            adam = descent.adam()  # fresh: moments of another resolution are wrong for this one
             for at in progress(range(iterations), iterations):
                 rate = settings.rate(at, iterations)
                 rows.append((rate, descent.step(adam, rate, reduction, features.total).terms))
@@ -107,28 +104,28 @@ def invert(
         {"iteration": at + 1.0, "lr": rate, **dict(zip(names, row, strict=True))}
         for at, ((rate, _), row) in enumerate(zip(rows, values, strict=True))
     ]
-    return Inverted(descent.photographs(), table)
+    return InvertedBatch(descent.photographs(), table)
 
 
 class _Descent:
-    """The images on their way down."""
+    """The images of a batch while they are optimised."""
 
     def __init__(
         self,
         segmenter: Segmenter,
         student: Segmenter | None,
-        wanted: Wanted,
-        settings: Settings,
+        targets: InversionTargets,
+        settings: InversionSettings,
         rng: np.random.Generator,
     ) -> None:
         self._segmenter, self._student = segmenter, student
         self._settings, self._rng = settings, rng
         self._device = next(segmenter.parameters()).device
-        layouts = torch.from_numpy(wanted.layouts).long().to(self._device)
-        self._asked = bordered(layouts, settings.border)
-        self._primaries = torch.from_numpy(wanted.primaries).long().to(self._device)
+        label_maps = torch.from_numpy(targets.label_maps).long().to(self._device)
+        self._asked = bordered(label_maps, settings.border)
+        self._primaries = torch.from_numpy(targets.primaries).long().to(self._device)
         self._weights = class_weights(self._asked, segmenter.outputs)
-        n, h, w = wanted.layouts.shape
+        n, h, w = targets.label_maps.shape
         fresh = torch.from_numpy(rng.standard_normal((n, 3, h, w), np.float32))
         self._mean, self._std = (
             torch.tensor(v, device=self._device).view(1, 3, 1, 1) for v in (MEAN, STD)
@@ -137,7 +134,7 @@ class _Descent:
         self.images = fresh.to(self._device, memory_format=torch.channels_last).requires_grad_()
 
     def adam(self) -> torch.optim.Adam:
-        """Returns a fresh optimiser of the images."""
+        """Returns a new optimiser of the images."""
         fused = self._device.type == "cuda"
         return torch.optim.Adam([self.images], betas=self._settings.betas, fused=fused)
 
@@ -147,8 +144,8 @@ class _Descent:
         rate: float,
         reduction: int,
         features: Callable[[], Float[Tensor, ""]],
-    ) -> Objective:
-        """Moves the images once."""
+    ) -> ObjectiveValue:
+        """Updates the images once, and returns the objective before the update."""
         view, asked = self._view(reduction)
         logits = self._scores(self._segmenter, view)
         result = objective(
@@ -163,12 +160,12 @@ class _Descent:
         for group in adam.param_groups:
             group["lr"] = rate
         adam.step()
-        with torch.no_grad():  # a photograph has no other values
+        with torch.no_grad():  # keep the value range of photographs
             self.images.copy_(torch.maximum(torch.minimum(self.images, self._most), self._least))
         return result
 
     def photographs(self) -> UInt8[np.ndarray, "n s s 3"]:
-        """Returns the images as they are stored."""
+        """Returns the images as RGB values from 0 to 255."""
         values = ((self.images.detach() * self._std + self._mean) * 255).round().clamp(0, 255)
         return values.permute(0, 2, 3, 1).byte().contiguous().cpu().numpy()
 
@@ -178,7 +175,7 @@ class _Descent:
             return network(view).logits
 
     def _view(self, reduction: int) -> tuple[Float[Tensor, "n 3 h w"], Int[Tensor, "n h w"]]:
-        """Reduces, shifts and flips images and layouts alike."""
+        """Reduces, shifts and flips images and label maps together."""
         view, asked = self.images, self._asked
         if reduction > 1:
             view = F.avg_pool2d(view, reduction)
@@ -195,7 +192,7 @@ class _Descent:
         self, logits: Float[Tensor, "n c h w"], asked: Int[Tensor, "n h w"]
     ) -> Float[Tensor, ""]:
         if self._settings.target == "layout":
-            return layout_objective(logits, asked, self._weights)
+            return label_map_objective(logits, asked, self._weights)
         return presence_objective(logits, self._primaries, math.exp(self._rng.random()))
 
     def _competition(self, view: Tensor, logits: Tensor) -> Float[Tensor, ""]:

@@ -14,18 +14,18 @@ from torch import Tensor
 
 from cssegcore.core.precision import at_least_float32
 from cssegcore.inversion.priors import image_l2, total_variation_l1, total_variation_l2
-from cssegcore.inversion.weights import Weights
+from cssegcore.inversion.settings import InversionWeights
 
-Term = Float[Tensor, ""] | Callable[[], Float[Tensor, ""]]
-"""A number, or what computes it if it has a weight."""
+LazyTerm = Float[Tensor, ""] | Callable[[], Float[Tensor, ""]]
+"""A value, or a function that computes it; the function is called only if the term has a weight."""
 
 
-class Objective(NamedTuple):
-    """The objective of a batch of images.
+class ObjectiveValue(NamedTuple):
+    """Value of the objective for a batch of images.
 
     Attributes:
-        total: The weighted sum, to descend on.
-        terms: Each term before its weight, by the weight's name, for curves: without gradient.
+        total: The weighted sum that is minimised.
+        terms: Each term before its weight, by the weight's name, detached; for curves.
     """
 
     total: Float[Tensor, ""]
@@ -33,26 +33,25 @@ class Objective(NamedTuple):
 
 
 def objective(
-    weights: Weights,
+    weights: InversionWeights,
     images: Float[Tensor, "b n h w"],
-    target: Term,
-    features: Term,
-    competition: Term,
-) -> Objective:
+    target: LazyTerm,
+    features: LazyTerm,
+    competition: LazyTerm,
+) -> ObjectiveValue:
     """Sums the terms by their weights.
 
-    A term without weight takes no part, so that it costs no backward pass; if it still has to be
-    computed, a student's pass say, it is left out and told as 0.
+    A term of weight 0 is not part of the sum and costs no backward pass. If it is given as a
+    function (such as a student's forward pass), it is not computed, and `terms` has 0 for it.
 
     Args:
-        weights: Of the terms.
-        images: As the network saw them: shifted, flipped, reduced.
-        target: The class objective: of classes, cross-entropy with the images' classes; of a
-            segmentation, with their layouts.
-        features: `FeatureStatistics.total` after the pass.
-        competition: See `competition`.
+        weights: Weights of the terms.
+        images: The network's input: shifted, flipped, reduced.
+        target: The class objective; see `cssegcore.inversion.targets`.
+        features: `FeatureStatistics.total` after the forward pass.
+        competition: See `cssegcore.inversion.competition`.
     """
-    given: dict[str, Term] = {
+    given: dict[str, LazyTerm] = {
         "target": target,
         "features": features,
         "total_variation_l1": total_variation_l1(images),
@@ -63,10 +62,10 @@ def objective(
     factors = dataclasses.asdict(weights)
     terms = {name: _value(term, factors[name], images) for name, term in given.items()}
     total = torch.stack([f * terms[name] for name, f in factors.items() if f]).sum()
-    return Objective(total, {name: term.detach() for name, term in terms.items()})
+    return ObjectiveValue(total, {name: term.detach() for name, term in terms.items()})
 
 
-def _value(term: Term, weight: float, images: Tensor) -> Float[Tensor, ""]:
+def _value(term: LazyTerm, weight: float, images: Tensor) -> Float[Tensor, ""]:
     if isinstance(term, Tensor):
         return at_least_float32(term)
     return at_least_float32(term()) if weight else at_least_float32(images.new_zeros(()))

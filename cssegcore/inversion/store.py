@@ -1,4 +1,4 @@
-"""Made images on disk: what is written beside each, and how a step reads them back."""
+"""Files of generated images: how a synthesis writes them and how a training reads them back."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import final
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from cssegcore.core.files import digest, read_manifest, replacing
@@ -14,70 +14,55 @@ from cssegcore.core.palette import save_labels
 from cssegcore.data.dataset import Dataset
 from cssegcore.data.layouts import Layout
 from cssegcore.data.layouts._base import Split
+from cssegcore.inversion.request import GeneratedImages
 from cssegcore.scenario.scenario import StepList
 
 KINDS = ("images", "labels", "confidence", "layouts")
+"""Folders of PNG files; `layouts` holds the label maps that the images were generated from."""
 LIST = "list.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Made:
-    """One made image.
+class GeneratedImage:
+    """One generated image.
 
     Attributes:
-        name: Of its files.
-        image: Photograph values.
-        labels: Network classes as the inverted model sees them, 255 where it is not sure.
-        confidence: The largest probability, 255 standing for 1.
-        layout: What was asked for; 255 everywhere if only a class was.
+        name: Stem of its file names.
+        image: RGB values from 0 to 255.
+        labels: Network outputs that the teacher predicts; 255 where it is not confident.
+        confidence: The largest probability; 255 is probability 1.
+        label_map: The class asked for at each pixel; 255 everywhere if there was no label map.
     """
 
     name: str
     image: UInt8[np.ndarray, "s s 3"]
     labels: UInt8[np.ndarray, "s s"]
     confidence: UInt8[np.ndarray, "s s"]
-    layout: UInt8[np.ndarray, "s s"]
+    label_map: UInt8[np.ndarray, "s s"]
 
 
 def file_stems(names: Sequence[str]) -> list[str]:
-    """Returns different names for files: what a path or a shell may take amiss is a dash."""
+    """Returns a distinct file stem for each name; unusual characters become dashes."""
     plain = ["".join(c if c.isalnum() or c in "-_" else "-" for c in name) for name in names]
     return [f"{stem}-{at}" if stem in plain[:at] else stem for at, stem in enumerate(plain)]
 
 
-@dataclasses.dataclass(frozen=True)
-class Opened:
-    """Made images as a dataset.
-
-    Attributes:
-        dataset: Its photographs and labels.
-        image_list: The list of all of them.
-        teachers: Files of the models that made them, oldest first.
-        sources: Which of these made each image of the list.
-    """
-
-    dataset: Dataset
-    image_list: StepList
-    teachers: list[Path]
-    sources: Int[np.ndarray, " n"]
-
-
-def write(folder: Path, made: Made) -> list[str]:
+def write_image(folder: Path, generated: GeneratedImage) -> list[str]:
     """Writes `KIND/NAME.png` for each kind; returns the name and a digest of image and labels."""
     for kind in KINDS:
-        with replacing(folder / kind / f"{made.name}.png") as path:
+        with replacing(folder / kind / f"{generated.name}.png") as path:
             if kind in ("labels", "layouts"):
-                save_labels(path, made.labels if kind == "labels" else made.layout)
+                save_labels(path, generated.labels if kind == "labels" else generated.label_map)
             else:
-                values = made.image if kind == "images" else made.confidence
+                values = generated.image if kind == "images" else generated.confidence
                 Image.fromarray(values).save(path, format="PNG")
-    return [made.name, digest(made.image.tobytes(), made.labels.tobytes())]
+    return [generated.name, digest(generated.image.tobytes(), generated.labels.tobytes())]
 
 
-def listed(current: StepList, known: int, images: list[list[str]]) -> StepList:
-    """Returns the list of made images for a step whose previous model knows `known` classes.
+def image_list(current: StepList, known: int, images: list[list[str]]) -> StepList:
+    """Returns the list of generated images for a step whose previous model has `known` outputs.
 
-    Labels are network classes, so a class is its own raw label.
+    Labels are network outputs, so the raw label of a class is its output.
     """
     sizes = [len(names) for names in current.classes]
     starts = np.cumsum([0, *sizes]).tolist()
@@ -85,8 +70,8 @@ def listed(current: StepList, known: int, images: list[list[str]]) -> StepList:
     return dataclasses.replace(current, raw=raw, visible=list(range(1, known)), images=images)
 
 
-def opened(folder: Path) -> Opened | None:
-    """Returns the made images; nothing if there are none.
+def open_images(folder: Path) -> GeneratedImages | None:
+    """Returns the generated images below a folder; None if it has none.
 
     Raises:
         InputError: The list or the manifest is damaged.
@@ -97,16 +82,16 @@ def opened(folder: Path) -> Opened | None:
     image_list, steps = StepList.read(path), read_manifest(folder)["steps"]
     classes = tuple(name for step in image_list.classes for name in step)
     by_name = {name: at for at, step in enumerate(steps) for name in step["images"]}
-    return Opened(
+    return GeneratedImages(
         dataset=Dataset("made images", folder, _Files(), classes),
         image_list=image_list,
-        teachers=[teacher(folder, step["step"]) for step in steps],
+        teachers=[teacher_path(folder, step["step"]) for step in steps],
         sources=np.array([by_name[name] for name in image_list.names]),
     )
 
 
-def teacher(folder: Path, step: str) -> Path:
-    """Returns where the model that made images lies: beside them, as it was."""
+def teacher_path(folder: Path, step: str) -> Path:
+    """Returns the path of a copy of the step's model, from which images below `folder` come."""
     return folder / "models" / f"{step}.safetensors"
 
 

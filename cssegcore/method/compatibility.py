@@ -216,7 +216,8 @@ def _fresh_weights_are_not_taken_for_old(assembled: AssembledRecipe) -> Iterator
     if init.needs_unknown or init.expects_background_at_0:
         yield (
             f"`method.classifier_init: {assembled.recipe.classifier_init['part']}` starts a head"
-            " from trained ones, which `method.start: scratch` leaves out: set `method.start: previous`"
+            " from trained ones, which `method.start: scratch` leaves out: set"
+            " `method.start: previous`"
             " or `method.classifier_init` to none."
         )
 

@@ -1,7 +1,7 @@
-"""What stands out in a photograph: the maps behind the unknown class."""
+"""Saliency maps: the salient pixels of photographs, from which the unknown class is derived."""
 
 from typing import Literal
 
 Origin = Literal["auto", "published", "computed"]
-"""Where maps come from: the dataset's own where it has them (`auto`), and nowhere else
-(`published`), or computed in any case."""
+"""Source of the maps: published with the dataset (`published`), computed here (`computed`), or
+published if the dataset has a folder of maps and computed otherwise (`auto`)."""

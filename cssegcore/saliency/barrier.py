@@ -1,4 +1,4 @@
-"""Minimum barrier distance: how far the values of a path must span to reach the border.
+"""Minimum barrier distance: the smallest value range among all paths to the image border.
 
 Strand et al., The minimum barrier distance, CVIU 117(4), 2013,
 https://doi.org/10.1016/j.cviu.2012.10.011; computed as by Zhang et al., Minimum Barrier Salient
@@ -12,22 +12,22 @@ import numpy as np
 from jaxtyping import UInt8
 
 ROUNDS: Final = 3
-"""Times all four directions are swept; the paper makes three raster scans."""
+"""Number of sweeps in all four directions; the paper makes three raster scans."""
 
 
 def barrier_distance(planes: UInt8[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "n h w"]:
-    """Computes, for each pixel, the least (highest - lowest) value of a path to the border.
+    """Computes, for each pixel, the smallest (highest - lowest) value over paths to the border.
 
-    Paths go through the four neighbours. The result is that of a path found, so never below the
-    exact distance; it is above where only a path of many turns, or one that is no best path to a
-    pixel on its way, would do.
+    Paths go through the four neighbours. The result belongs to an existing path, so it is never
+    below the exact distance. It is above where the best path has many turns, or contains a pixel
+    whose own best path is another one.
 
     Deviation: whole rows go down and up, whole columns right and left, all planes at once, where
     the paper scans pixel by pixel and looks at two neighbours.
     """
     values = np.ascontiguousarray(planes.transpose(1, 2, 0))
     turned = _turned(values)
-    # Widest range: a pixel that no path has reached yet offers no neighbour anything.
+    # The widest range marks a pixel that no path has reached yet.
     highest, lowest = np.full_like(values, 255), np.zeros_like(values)
     for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
         highest[edge] = lowest[edge] = values[edge]
@@ -40,7 +40,7 @@ def barrier_distance(planes: UInt8[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "n
 
 
 def _turned(values: UInt8[np.ndarray, "h w n"]) -> UInt8[np.ndarray, "w h n"]:
-    """Swaps rows and columns by a copy: sweeps along strided rows take ten times as long."""
+    """Swaps rows and columns in a copy, as sweeps along strided rows take ten times as long."""
     return np.ascontiguousarray(values.swapaxes(0, 1))
 
 
@@ -49,9 +49,9 @@ def _sweep(
     highest: UInt8[np.ndarray, "h w n"],
     lowest: UInt8[np.ndarray, "h w n"],
 ) -> None:
-    """Offers each row's paths to the next one, down and then up, in place.
+    """Extends each row's paths to the next row where that is better, down and then up, in place.
 
-    Bytes only, and no masked copies: numpy does all of it in vector registers.
+    All arrays are bytes without masked copies, so that NumPy uses vector instructions throughout.
     """
     high, low = np.empty_like(values[0]), np.empty_like(values[0])
     better = np.empty(high.shape, bool)

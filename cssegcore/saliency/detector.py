@@ -1,13 +1,14 @@
-"""What stands out: MB+ of Zhang et al., ICCV 2015, and Otsu's threshold.
+"""Saliency detection: MB+ of Zhang et al., ICCV 2015, and Otsu's threshold.
 
 Zhang et al., Minimum Barrier Salient Object Detection at 80 FPS,
 https://doi.org/10.1109/ICCV.2015.165; Otsu, A Threshold Selection Method from Gray-Level
 Histograms, IEEE Trans. SMC 9(1), 1979, https://doi.org/10.1109/TSMC.1979.4310076.
 
-Of the paper's MB+: the barrier distance to the border, summed over the colour channels, plus the
-contrast to the margins. Deviations: RGB, at most 200 pixels long, where the released code takes Lab
-at 300 and cuts off painted frames; a Gaussian smooths, where the paper opens and closes by
-reconstruction; no weight for the centre and no contrast curve, since a threshold follows.
+The parts of MB+ used here are the barrier distance to the border, summed over the colour channels,
+and the contrast to the margins. Deviations: images are RGB and at most 200 pixels long, where the
+released code takes Lab at 300 pixels and removes picture frames; a Gaussian smooths the map, where
+the paper uses morphological reconstruction; there is no centre prior and no contrast enhancement,
+because a threshold follows.
 """
 
 from typing import Final
@@ -20,19 +21,20 @@ from cssegcore.saliency.backgroundness import border_contrast, peak_one
 from cssegcore.saliency.barrier import barrier_distance
 
 SIDE: Final = 200
-"""Longer side, in pixels, of the photographs that are worked on."""
+"""Longer side, in pixels, of the shrunk photographs."""
 
 SMOOTHING: Final = 1 / 64
 """Standard deviation of the smoothing, as a share of the longer side."""
 
 
 LEAST_BARRIER: Final = 255.0
-"""Grey levels, summed over the channels, that make a full barrier at least. Where no object is off
-the border, noise is all there is, and must not weigh as much as the contrast to the margins."""
+"""Least normalizer of the barrier distances, in grey levels summed over the channels. In a
+photograph where every object touches the border, distances are noise, which must not be scaled up
+to 1."""
 
 
 def shrink(photograph: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "hs ws 3"]:
-    """Averages areas so that no side is longer than `SIDE`; never enlarges."""
+    """Shrinks a photograph by area averaging so that no side exceeds `SIDE`; never enlarges it."""
     height, width, _ = photograph.shape
     scale = min(1.0, SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -40,10 +42,10 @@ def shrink(photograph: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "hs ws 3
 
 
 def saliency_maps(photographs: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
-    """Computes how much each pixel stands out of its photograph, 255 where most.
+    """Computes the saliency of each pixel, up to 255.
 
     Args:
-        photographs: Of any size, but shrunk first: time and memory grow with the pixels.
+        photographs: Photographs of one size, shrunk before: time and memory grow with the pixels.
     """
     b, h, w, _ = photographs.shape
     planes = photographs.transpose(0, 3, 1, 2).reshape(3 * b, h, w)
@@ -57,21 +59,21 @@ def saliency_maps(photographs: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray
 def salient(
     saliency: UInt8[np.ndarray, "hs ws"], shape: tuple[int, int]
 ) -> Bool[np.ndarray, "h w"]:
-    """Enlarges a map to `shape` and tells what is above Otsu's threshold of the map."""
+    """Enlarges a map to `shape` and marks the pixels above the map's Otsu threshold."""
     height, width = shape
     enlarged = Image.fromarray(saliency).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(enlarged) > otsu(saliency)
 
 
 def otsu(saliency: UInt8[np.ndarray, "h w"]) -> int:
-    """Returns the level that parts a map best: most variance between what is above it and not.
+    """Returns Otsu's threshold: the level that maximises the variance between the two classes.
 
-    A map of one level is parted nowhere: 255, above which there is nothing.
+    For a map of a single level it is 255, so that no pixel is above.
     """
     counts = np.bincount(saliency.ravel(), minlength=256)
     below, mass = counts.cumsum(), (counts * np.arange(256)).cumsum()
     above = below[-1] - below
-    # Whole numbers before the square, which would not fit: 0 where it must be.
+    # Integers up to here keep zeros exact; their square would overflow, so it is a float.
     lead = (mass * above - (mass[-1] - mass) * below).astype(np.float64)
     between = lead**2 / np.maximum(below * above, 1)
     return int(between.argmax()) if between.any() else 255

@@ -1,4 +1,4 @@
-"""Saliency maps made: computed into a stage's folder, or published ones checked in their place."""
+"""The stage's work: computes saliency maps into a folder, or checks the published maps."""
 
 import collections
 import dataclasses
@@ -20,15 +20,15 @@ from cssegcore.saliency.detector import saliency_maps, salient, shrink
 from cssegcore.saliency.reading import Source, read_published
 
 CHUNK: Final = 256
-"""Photographs decoded ahead; those of one size are computed together."""
+"""Number of photographs decoded ahead; photographs of one size are computed together."""
 
 BATCH: Final = 32
-"""Photographs computed at once, with some 20 MB."""
+"""Number of photographs computed at once, which takes some 20 MB."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Made:
-    """One image's map: its salient pixels, all its pixels, the digest of a published file."""
+    """Counts of one map: salient pixels, all pixels; and the digest of a published file."""
 
     salient: int
     pixels: int
@@ -42,19 +42,19 @@ def write_maps(
     maps: Origin,
     progress: Callable[[Iterable[Any], int], Iterable[Any]],
 ) -> dict[str, Any]:
-    """Computes maps, or checks the published ones, which stay where they are.
+    """Computes maps, or checks the published maps, which are not copied.
 
     Args:
         out: Folder of the computed `NAME.png` (0, and 255 where salient) and of `manifest.json`.
-        dataset: Where photographs and published maps lie.
-        names: The images.
+        dataset: The photographs and published maps.
+        names: Names of the images.
         maps: `auto` takes published maps where their folder exists.
-        progress: Wraps an iterable with one item an image (second argument: how many).
+        progress: Wraps an iterable with one item an image (second argument: their number).
 
     Returns:
         The manifest: `source`, `images`, `salient` (share of all pixels) and, of published maps,
-        `digests` of the files by name: a changed file changes the manifest, so what reads the
-        maps runs again.
+        `digests` of the files by name. A changed file changes the manifest, so the stages that
+        read the maps run again.
 
     Raises:
         InputError: A photograph cannot be read, a published map is missing or unfit, or a file
@@ -76,7 +76,7 @@ def write_maps(
 
 
 def _choose(dataset: Dataset, names: Sequence[str]) -> Source:
-    """A folder that is there but lacks a map is a mistake to report, so folders are asked for."""
+    """Chooses by folder, not by file, so that a map missing in a folder is reported as an error."""
     folders = {dataset.layout.saliency(dataset.root, name).parent for name in names}
     return "published" if any(folder.is_dir() for folder in folders) else "computed"
 

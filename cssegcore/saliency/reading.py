@@ -1,6 +1,7 @@
-"""Saliency maps read: published ones where they lie, computed ones from their stage's folder.
+"""Reads saliency maps: published maps from the dataset, computed maps from the stage's folder.
 
-Apart from what makes them: a training depends on the maps, not on the program that made them.
+This module is separate from `maps`, so that a training depends on the maps but not on the program
+that computes them.
 """
 
 import dataclasses
@@ -24,7 +25,14 @@ COMPUTE: Final = "fix it, or set `maps: computed` in `method.base.unknown_class`
 @final
 @dataclasses.dataclass(frozen=True)
 class Maps:
-    """The maps that a manifest lists, read where they lie."""
+    """The maps that a manifest lists.
+
+    Attributes:
+        out: Folder of the manifest and of computed maps.
+        dataset: The photographs and published maps.
+        source: Whether maps are `published` or `computed`.
+        images: Names of the images that have a map.
+    """
 
     out: Path
     dataset: Dataset
@@ -36,16 +44,16 @@ class Maps:
         """Reads the manifest in the folder `out`.
 
         Raises:
-            InputError: It is missing or no JSON.
+            InputError: The manifest is missing or not JSON.
         """
         manifest = read_manifest(out)
         return cls(out, dataset, manifest["source"], frozenset(manifest["images"]))
 
     def of(self, name: str) -> Bool[np.ndarray, "h w"]:
-        """Returns where the photograph `name` is salient: where its map is not 0.
+        """Returns the mask of the salient pixels of photograph `name`: its map is not 0 there.
 
         Raises:
-            InputError: Its map is not listed, missing, unreadable or of another size.
+            InputError: The map is not listed, missing, unreadable or of another size.
         """
         if name not in self.images:
             raise InputError(f"{self.out} lists no saliency map of {name!r}: {REMAKE}.")
@@ -55,7 +63,11 @@ class Maps:
 
 
 def read_published(dataset: Dataset, name: str) -> Bool[np.ndarray, "h w"]:
-    """Reads a map that came with the dataset; raises as `Maps.of`."""
+    """Reads a map that is published with the dataset.
+
+    Raises:
+        InputError: The map is missing, unreadable or of another size.
+    """
     return _read(dataset.layout.saliency(dataset.root, name), _size(dataset, name), COMPUTE)
 
 
@@ -76,7 +88,7 @@ def _read(path: Path, shape: tuple[int, int], way_out: str) -> Bool[np.ndarray, 
 
 
 def _size(dataset: Dataset, name: str) -> tuple[int, int]:
-    """Reads a photograph's height and width from its header: decoding it takes a hundred times."""
+    """Reads height and width from a photograph's header, a hundred times faster than decoding."""
     path = dataset.photograph_path(name)
     try:
         with Image.open(path) as image:

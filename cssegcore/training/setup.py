@@ -12,11 +12,11 @@ import torch
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
-from cssegcore.data.augmentation import Augmentation
+from cssegcore.data.augmentation import AUGMENTATIONS, Augmentation
 from cssegcore.data.batches import Images, Replayed
 from cssegcore.data.dataset import Dataset
-from cssegcore.inversion import store
 from cssegcore.method.method import Method, Recipe
+from cssegcore.method.replay import GeneratedImages
 from cssegcore.models import checkpoint
 from cssegcore.models.fuse_batchnorm import fuse_batchnorm
 from cssegcore.models.segmenter import Segmenter
@@ -25,8 +25,6 @@ from cssegcore.training.compile import check_compiler
 from cssegcore.training.labels import ListKind, label_rule, padding
 from cssegcore.training.optimizer import build_optimizer
 from cssegcore.training.trainer import StepData, Trainer
-
-AUGMENTATIONS = "cssegcore.data.augmentation"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,7 +201,7 @@ def _replayed(
     image_list: StepList,
     method: Method,
     inputs: StageInputs,
-    made: store.Opened | None,
+    made: GeneratedImages | None,
 ) -> Replayed | None:
     """Decodes the images of earlier steps, if the recipe replays any and the step has some.
 
@@ -224,13 +222,13 @@ def _replayed(
     return Replayed(_images(dataset, kept, method, inputs, "memory"), share, separate_batches)
 
 
-def _made(method: Method, inputs: StageInputs) -> store.Opened | None:
-    if inputs.synthesis is None or not method.replay.generates:
-        return None
-    return store.opened(inputs.synthesis)
+def _made(method: Method, inputs: StageInputs) -> GeneratedImages | None:
+    return method.replay.read(inputs.synthesis) if inputs.synthesis else None
 
 
-def _teachers(method: Method, made: store.Opened | None, device: torch.device) -> list[Segmenter]:
+def _teachers(
+    method: Method, made: GeneratedImages | None, device: torch.device
+) -> list[Segmenter]:
     """Loads the models that images were inverted from, if a loss needs their logits."""
     if not made or not any(term.needs_teachers for term in method.replayed.values()):
         return []

@@ -15,10 +15,10 @@ from PIL import Image
 from cssegcore.core.config import parse
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
-from cssegcore.data.augmentation import Augmentation
+from cssegcore.data.augmentation import AUGMENTATIONS, Augmentation
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.index import build_index
-from cssegcore.inversion.weights import Weights
+from cssegcore.inversion.settings import InversionWeights
 from cssegcore.method.compatibility import AssembledRecipe, check_recipe
 from cssegcore.method.method import SLOTS, Method, Recipe
 from cssegcore.method.pseudo_labels import PseudoLabels
@@ -26,7 +26,6 @@ from cssegcore.method.replay.deepinversion import DeepInversion
 from cssegcore.models._base import Architecture
 from cssegcore.scenario.scenario import Scenario
 from cssegcore.training.optimizer import build_optimizer
-from cssegcore.training.setup import AUGMENTATIONS
 from stages.common.params import Params
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_training import METHODS
@@ -115,7 +114,7 @@ DEEPINVERSION = dataclasses.replace(
         "jitter": 30,
         "flip": 0.5,
         "stem_factor": 10,
-        "weights": Weights(features=0.05, total_variation_l2=1e-4, image_l2=1e-5),
+        "weights": InversionWeights(features=0.05, total_variation_l2=1e-4, image_l2=1e-5),
     },
 )
 changed = dataclasses.replace

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from cssegcore.inversion.competition import competition
 from cssegcore.inversion.feature_statistics import record_feature_statistics, released_factors
-from cssegcore.inversion.objective import Objective, objective
+from cssegcore.inversion.objective import ObjectiveValue, objective
 from cssegcore.inversion.priors import image_l2, total_variation_l1, total_variation_l2
-from cssegcore.inversion.weights import Weights
+from cssegcore.inversion.settings import InversionWeights
 from tests.conformance.vectors import Arrays, Checked, cases, compare
 
 PRIORS = {"tv_l1": total_variation_l1, "tv_l2": total_variation_l2, "image_l2": image_l2}
@@ -93,9 +93,11 @@ def check_deepinv_total(arrays: Arrays) -> Checked:
     return Checked(int(arrays["n_cases"]), worst)
 
 
-def _objective(given: Arrays, images: Tensor) -> Objective:
+def _objective(given: Arrays, images: Tensor) -> ObjectiveValue:
     teacher, student = (_network(given, f"{name}_") for name in ("teacher", "student"))
-    weights = Weights(**{ours: float(given[f"w_{name}"]) for name, ours in PUBLISHED.items()})
+    weights = InversionWeights(
+        **{ours: float(given[f"w_{name}"]) for name, ours in PUBLISHED.items()}
+    )
     factors = released_factors(teacher, float(given["first_bn_multiplier"]))
     with record_feature_statistics(teacher, factors) as statistics:
         logits = teacher(images)

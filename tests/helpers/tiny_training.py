@@ -14,7 +14,7 @@ from cssegcore.data.dataset import Dataset, open_dataset
 from cssegcore.data.index import build_index
 from cssegcore.method.method import SLOTS
 from cssegcore.method.pseudo_labels import LabelRequest, PseudoLabels
-from cssegcore.method.replay import ExemplarRequest, Replay, Synthesis
+from cssegcore.method.replay import ExemplarRequest, Replay, SynthesisRequest
 from cssegcore.method.unknown_class import Unknown
 from cssegcore.models import checkpoint
 from cssegcore.models._base import Architecture
@@ -143,12 +143,14 @@ class Lists:
         )
         return StageInputs(pseudo_labels, memory, saliency, synthesis)
 
-    def synthesis(self, how: TrainingParams, step: str, previous: Path, folder: Path) -> Synthesis:
+    def synthesis(
+        self, how: TrainingParams, step: str, previous: Path, folder: Path
+    ) -> SynthesisRequest:
         """Returns the moment before a step when images are made, from a model file."""
         kept = folder / list(STEPS)[list(STEPS).index(step) - 1] / "synthesis"
         if not kept.exists():
             write_json(kept / "manifest.json", {"images": []})
-        return Synthesis(
+        return SynthesisRequest(
             dataset=self.dataset,
             current=self.of(step),
             augmentation=how.augmentation,

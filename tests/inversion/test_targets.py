@@ -8,36 +8,25 @@ import torch.nn.functional as F
 from cssegcore.inversion.targets import (
     bordered,
     class_weights,
-    layout_objective,
+    label_map_objective,
     pooled,
     presence_objective,
 )
-
-
-def random(*shape, seed=0, scale=1.0):
-    return torch.tensor(scale * np.random.default_rng(seed).standard_normal(shape))
+from tests.inversion.formulas import gradient, leaf, random
 
 
 def labels(*shape, seed=0, values=(0, 1, 2, 255)):
     return torch.tensor(np.random.default_rng(seed).choice(values, shape))
 
 
-def leaf(values):
-    return values.clone().requires_grad_()
-
-
-def gradient(value, of):
-    return torch.autograd.grad(value, of)[0]
-
-
-def plain_bordered(layout, border):
+def plain_bordered(label_map, border):
     """Each pixel, and all others at most `border` away in both directions."""
-    h, w = layout.shape
-    found = layout.copy()
+    h, w = label_map.shape
+    found = label_map.copy()
     for y, x in np.ndindex(h, w):
         rows = range(max(0, y - border), min(h, y + border + 1))
         columns = range(max(0, x - border), min(w, x + border + 1))
-        if any(layout[i, j] != layout[y, x] for i in rows for j in columns):
+        if any(label_map[i, j] != label_map[y, x] for i in rows for j in columns):
             found[y, x] = 255
     return found
 
@@ -47,13 +36,13 @@ class TestBordered:
     @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
     def test_against_plain_loops(self, border, dtype):
         coarse = labels(3, 4, 5, seed=border, values=(0, 0, 0, 1, 254)).to(dtype)
-        layouts = coarse.repeat_interleave(3, 1).repeat_interleave(4, 2)
-        before = layouts.clone()
-        found = bordered(layouts, border)
+        label_maps = coarse.repeat_interleave(3, 1).repeat_interleave(4, 2)
+        before = label_maps.clone()
+        found = bordered(label_maps, border)
         assert found.dtype is dtype
-        expected = [plain_bordered(layout, border) for layout in layouts.numpy()]
+        expected = [plain_bordered(label_map, border) for label_map in label_maps.numpy()]
         np.testing.assert_array_equal(found.numpy(), expected)
-        assert torch.equal(layouts, before)
+        assert torch.equal(label_maps, before)
 
     def test_by_hand(self):
         row = torch.tensor([0, 0, 0, 0, 3, 3, 3, 3], dtype=torch.uint8).expand(1, 8, 8)
@@ -69,16 +58,16 @@ class TestBordered:
         assert bordered(torch.full((1, 1, 1), 4), 3).item() == 4
 
     def test_images_are_apart(self):
-        layouts = torch.stack([torch.zeros(5, 5), torch.ones(5, 5)]).long()
-        assert torch.equal(bordered(layouts, 1), layouts)
+        label_maps = torch.stack([torch.zeros(5, 5), torch.ones(5, 5)]).long()
+        assert torch.equal(bordered(label_maps, 1), label_maps)
 
     def test_border(self):
         with pytest.raises(ValueError, match="`border` must be at least 0, got -1"):
             bordered(torch.zeros(1, 2, 2).long(), -1)
 
 
-def plain_weights(layouts, classes):
-    pixels = [label for label in layouts.ravel().tolist() if label < classes]
+def plain_weights(label_maps, classes):
+    pixels = [label for label in label_maps.ravel().tolist() if label < classes]
     raw = [0.0] * classes
     for label in set(pixels):
         raw[label] = (len(pixels) / pixels.count(label)) ** 0.5
@@ -91,22 +80,22 @@ class TestClassWeights:
     @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
     def test_against_plain_loops(self, seed, dtype):
         values = (0, 0, 0, 0, 1, 1, 3, 255)
-        layouts = labels(2, 5, 6, seed=seed, values=values).to(dtype)
-        found = class_weights(layouts, 5)
+        label_maps = labels(2, 5, 6, seed=seed, values=values).to(dtype)
+        found = class_weights(label_maps, 5)
         assert found.dtype is torch.float32
-        assert found.tolist() == pytest.approx(plain_weights(layouts.numpy(), 5), rel=1e-6)
+        assert found.tolist() == pytest.approx(plain_weights(label_maps.numpy(), 5), rel=1e-6)
         assert (found == 0).tolist() == [False, False, True, False, True]
 
     def test_by_hand(self):
         # 9 and 1 pixels: roots 3 and 1, so weights 10 / (3 · 4) and 10 / (1 · 4)
-        layouts = torch.tensor([0] * 9 + [2] + [255] * 2).reshape(1, 3, 4)
-        assert class_weights(layouts, 3).tolist() == pytest.approx([10 / 12, 0, 10 / 4])
+        label_maps = torch.tensor([0] * 9 + [2] + [255] * 2).reshape(1, 3, 4)
+        assert class_weights(label_maps, 3).tolist() == pytest.approx([10 / 12, 0, 10 / 4])
 
     def test_the_mean_over_labelled_pixels_is_one(self):
-        layouts = labels(4, 9, 9, values=(0, 0, 0, 0, 0, 1, 2, 255))
-        weights = class_weights(layouts, 4)
-        assert weights[layouts[layouts < 4]].mean().item() == pytest.approx(1)
-        counts = torch.stack([(layouts == c).sum() for c in range(3)])
+        label_maps = labels(4, 9, 9, values=(0, 0, 0, 0, 0, 1, 2, 255))
+        weights = class_weights(label_maps, 4)
+        assert weights[label_maps[label_maps < 4]].mean().item() == pytest.approx(1)
+        counts = torch.stack([(label_maps == c).sum() for c in range(3)])
         products = weights[:3] * counts.sqrt()
         np.testing.assert_allclose(products, products[0], rtol=1e-6)
 
@@ -117,11 +106,11 @@ class TestClassWeights:
         assert class_weights(torch.full((1, 3, 3), 255), 3).tolist() == [0, 0, 0]
 
 
-def plain_objective(logits, layouts, weights):
+def plain_objective(logits, label_maps, weights):
     total, n = 0.0, 0
     b, _, h, w = logits.shape
     for i, y, x in np.ndindex(b, h, w):
-        label = int(layouts[i, y, x])
+        label = int(label_maps[i, y, x])
         if label == 255:
             continue
         scores = logits[i, :, y, x].tolist()
@@ -134,63 +123,66 @@ class TestLayoutObjective:
     @pytest.mark.parametrize("b", [1, 3])
     @pytest.mark.parametrize("seed", range(3))
     def test_against_plain_loops(self, seed, b):
-        logits, layouts = random(b, 4, 3, 5, seed=seed, scale=2), labels(b, 3, 5, seed=seed)
+        logits, label_maps = random(b, 4, 3, 5, seed=seed, scale=2), labels(b, 3, 5, seed=seed)
         weights = random(4, seed=seed + 9).exp()
-        found = layout_objective(logits, layouts, weights).item()
-        expected = plain_objective(logits.numpy(), layouts.numpy(), weights.tolist())
+        found = label_map_objective(logits, label_maps, weights).item()
+        expected = plain_objective(logits.numpy(), label_maps.numpy(), weights.tolist())
         assert found == pytest.approx(expected, rel=1e-12)
 
     def test_by_hand(self):
         # equal scores of 4 classes: log 4 at each pixel; weights 2 and 1, and one pixel ignored
-        layouts = torch.tensor([[[0, 1, 255]]])
-        found = layout_objective(torch.zeros(1, 4, 1, 3), layouts, torch.tensor([2.0, 1, 9, 9]))
+        label_maps = torch.tensor([[[0, 1, 255]]])
+        found = label_map_objective(
+            torch.zeros(1, 4, 1, 3), label_maps, torch.tensor([2.0, 1, 9, 9])
+        )
         assert found.item() == pytest.approx(1.5 * math.log(4))
 
     def test_with_the_layouts_own_weights_it_is_torch_s_weighted_mean(self):
-        logits, layouts = random(2, 3, 6, 6), labels(2, 6, 6)
-        weights = class_weights(layouts, 3).double()
-        expected = F.cross_entropy(logits, layouts, weights, ignore_index=255).item()
-        assert layout_objective(logits, layouts, weights).item() == pytest.approx(expected)
+        logits, label_maps = random(2, 3, 6, 6), labels(2, 6, 6)
+        weights = class_weights(label_maps, 3).double()
+        expected = F.cross_entropy(logits, label_maps, weights, ignore_index=255).item()
+        assert label_map_objective(logits, label_maps, weights).item() == pytest.approx(expected)
 
     def test_gradient(self):
-        layouts, weights = labels(2, 2, 3), random(4).exp()
+        label_maps, weights = labels(2, 2, 3), random(4).exp()
         assert torch.autograd.gradcheck(
-            lambda logits: layout_objective(logits, layouts, weights), leaf(random(2, 4, 2, 3))
+            lambda logits: label_map_objective(logits, label_maps, weights),
+            leaf(random(2, 4, 2, 3)),
         )
 
     def test_ignored_pixels_do_nothing(self):
-        logits, layouts, weights = random(2, 4, 3, 5), labels(2, 3, 5), torch.ones(4)
-        clean = layout_objective(logits, layouts, weights)
-        ignored = (layouts == 255)[:, None].expand_as(logits)
+        logits, label_maps, weights = random(2, 4, 3, 5), labels(2, 3, 5), torch.ones(4)
+        clean = label_map_objective(logits, label_maps, weights)
+        ignored = (label_maps == 255)[:, None].expand_as(logits)
         poisoned = leaf(logits.masked_fill(ignored, 1e4))
-        found = layout_objective(poisoned, layouts, weights)
+        found = label_map_objective(poisoned, label_maps, weights)
         assert found == clean
         assert not gradient(found, poisoned)[ignored].any()
 
     def test_none_labelled(self):
-        layouts = torch.full((2, 3, 5), 255)
+        label_maps = torch.full((2, 3, 5), 255)
         logits = leaf(random(2, 4, 3, 5).float())
-        found = layout_objective(logits, layouts, class_weights(layouts, 4))
+        found = label_map_objective(logits, label_maps, class_weights(label_maps, 4))
         assert found == 0
         assert torch.equal(gradient(found, logits), torch.zeros_like(logits))
 
     def test_one_class_alone(self):
-        layouts = torch.full((1, 3, 5), 1)
+        label_maps = torch.full((1, 3, 5), 1)
         logits = random(1, 4, 3, 5)
-        found = layout_objective(logits, layouts, class_weights(layouts, 4)).item()
-        assert found == pytest.approx(F.cross_entropy(logits, layouts).item())
+        found = label_map_objective(logits, label_maps, class_weights(label_maps, 4)).item()
+        assert found == pytest.approx(F.cross_entropy(logits, label_maps).item())
 
     def test_halves_are_counted_in_float32(self):
-        logits, layouts, weights = random(2, 4, 9, 9).bfloat16(), labels(2, 9, 9), torch.ones(4)
-        expected = plain_objective(logits.double().numpy(), layouts.numpy(), [1.0] * 4)
-        plain = layout_objective(logits, layouts, weights)
+        logits, label_maps, weights = random(2, 4, 9, 9).bfloat16(), labels(2, 9, 9), torch.ones(4)
+        expected = plain_objective(logits.double().numpy(), label_maps.numpy(), [1.0] * 4)
+        plain = label_map_objective(logits, label_maps, weights)
         with torch.autocast("cpu", torch.bfloat16):
-            cast = layout_objective(logits, layouts, weights)
+            cast = label_map_objective(logits, label_maps, weights)
         for found in (plain, cast):
             assert found.dtype is torch.float32
             assert found.item() == pytest.approx(expected, rel=1e-5)
         halves = leaf(logits)
-        slope = gradient(layout_objective(halves, layouts, weights), halves)
+        slope = gradient(label_map_objective(halves, label_maps, weights), halves)
         assert slope.dtype is torch.bfloat16
         assert slope.isfinite().all()
 

@@ -74,12 +74,14 @@ def make_images(lists, previous, folder):
     for at in range(4):
         labels = rng.choice([0, 1, 2, 255], (24, 24)).astype(np.uint8)
         image = rng.integers(0, 256, (24, 24, 3), np.uint8)
-        images.append(store.write(folder, store.Made(f"m{at}", image, labels, labels, labels)))
-    store.listed(lists.of("step1"), 3, images).write(folder / store.LIST)
+        images.append(
+            store.write_image(folder, store.GeneratedImage(f"m{at}", image, labels, labels, labels))
+        )
+    store.image_list(lists.of("step1"), 3, images).write(folder / store.LIST)
     steps = [{"step": "step0", "images": [name for name, _ in images]}]
     write_json(folder / "manifest.json", {"images": [], "steps": steps})
-    store.teacher(folder, "step0").parent.mkdir()
-    shutil.copy(previous, store.teacher(folder, "step0"))
+    store.teacher_path(folder, "step0").parent.mkdir()
+    shutil.copy(previous, store.teacher_path(folder, "step0"))
     return folder
 
 

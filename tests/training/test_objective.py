@@ -234,12 +234,14 @@ def made(lists, base, tmp_path_factory):
     for at in range(5):
         labels = rng.choice([0, 1, 2, 255], (24, 24)).astype(np.uint8)
         image = rng.integers(0, 256, (24, 24, 3), np.uint8)
-        images.append(store.write(folder, store.Made(f"m{at}", image, labels, labels, labels)))
-    store.listed(lists.of("step1"), 3, images).write(folder / store.LIST)
+        images.append(
+            store.write_image(folder, store.GeneratedImage(f"m{at}", image, labels, labels, labels))
+        )
+    store.image_list(lists.of("step1"), 3, images).write(folder / store.LIST)
     steps = [{"step": "step0", "images": [name for name, _ in images]}]
     write_json(folder / "manifest.json", {"images": [], "steps": steps})
-    store.teacher(folder, "step0").parent.mkdir()
-    shutil.copy(base, store.teacher(folder, "step0"))
+    store.teacher_path(folder, "step0").parent.mkdir()
+    shutil.copy(base, store.teacher_path(folder, "step0"))
     return folder
 
 
@@ -331,7 +333,7 @@ class TestReplayedBatches:
         names = [["m0", "m3"], ["m1", "m2", "m4"]]
         steps = [{"step": f"step{i}", "images": mine} for i, mine in enumerate(names)]
         write_json(folder / "manifest.json", {"images": [], "steps": steps})
-        shutil.copy(model, store.teacher(folder, "step1"))
+        shutil.copy(model, store.teacher_path(folder, "step1"))
         how = plan("ft", 1)
         how.method["replay"] = {"part": "deepinversion", "share": 0.6, "labels": "soft"}
         trainer = lists.prepare(how, "step2", model, StageInputs(synthesis=folder))

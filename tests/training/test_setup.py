@@ -179,12 +179,14 @@ class TestSynthesizedImages:
             labels[:4], labels[4:8], labels[8:10] = 0, 1, 2
             image = np.full((16, 16, 3), 50 * at, np.uint8)
             images.append(
-                store.write(tmp_path, store.Made(f"m{at}", image, labels, labels, labels))
+                store.write_image(
+                    tmp_path, store.GeneratedImage(f"m{at}", image, labels, labels, labels)
+                )
             )
         steps = [{"step": "step0", "images": ["m0", "m1", "m2"]}]
         write_json(tmp_path / "manifest.json", {"steps": steps})
         (tmp_path / "models").mkdir()
-        shutil.copy(base, store.teacher(tmp_path, "step0"))
+        shutil.copy(base, store.teacher_path(tmp_path, "step0"))
         return tmp_path, images
 
     def prepared(self, lists, base, folder, step="step1", **replay):
@@ -195,7 +197,7 @@ class TestSynthesizedImages:
     @pytest.mark.parametrize("labels", ["hard", "soft", "logits"])
     def test_they_are_read_with_their_labels(self, lists, base, made, labels):
         folder, images = made
-        store.listed(lists.of("step1"), 3, images).write(folder / "list.json")
+        store.image_list(lists.of("step1"), 3, images).write(folder / "list.json")
         trainer = self.prepared(lists, base, folder, share=0.25, labels=labels)
         replayed = trainer.data.replayed
         assert (replayed.share, replayed.separate_batches) == (0.25, True)
@@ -209,7 +211,7 @@ class TestSynthesizedImages:
     @pytest.mark.parametrize(("labels", "asked"), [("hard", 0), ("soft", 1), ("logits", 1)])
     def test_teachers_are_there_for_terms_that_ask_them(self, lists, base, made, labels, asked):
         folder, images = made
-        store.listed(lists.of("step1"), 3, images).write(folder / "list.json")
+        store.image_list(lists.of("step1"), 3, images).write(folder / "list.json")
         how = plan("ft")
         how.method["replay"] = {"part": "deepinversion", "labels": labels}
         trainer = lists.prepare(how, "step1", base, StageInputs(synthesis=folder))
@@ -225,7 +227,7 @@ class TestSynthesizedImages:
         folder, images = made  # images without a list
         for given in (folder, folder / "nothing", None):
             assert self.prepared(lists, base, given).data.replayed is None
-        store.listed(lists.of("step1"), 3, images).write(folder / "list.json")
+        store.image_list(lists.of("step1"), 3, images).write(folder / "list.json")
         assert lists.prepare(plan("deepinversion"), "step0").data.replayed is None
         plain = lists.prepare(plan("ft"), "step1", base, StageInputs(synthesis=folder))
         assert plain.data.replayed is None

@@ -1,4 +1,4 @@
-"""What a pseudo-labelling rule does. No torch here: most methods have no pseudo-labels."""
+"""Interface of a pseudo-labelling rule. No torch here: most methods have no pseudo-labels."""
 
 import abc
 from collections.abc import Callable, Iterable, Mapping
@@ -13,12 +13,12 @@ from cssegcore.scenario.scenario import StepList
 
 @dataclass(frozen=True)
 class LabelRequest:
-    """What to label.
+    """Inputs of a pseudo-labelling.
 
     Attributes:
-        dataset: Where the photographs and annotations lie.
-        lists: What the step trains on: its own list (`train`) and, if it replays any, the exemplars
-            (`memory`). A photograph may stand in both, annotated differently.
+        dataset: The photographs and annotations.
+        lists: Training lists of the step: its own (`train`) and, if it replays any, the exemplars
+            (`memory`). A photograph may be in both lists with different annotations.
         model: File of the previous model.
         progress: Wraps the iterable of batches (second argument: number of photographs).
     """
@@ -30,12 +30,13 @@ class LabelRequest:
 
 
 class PseudoLabels(abc.ABC):
-    """Labels a step's photographs with the model of the step before.
+    """Labels a step's photographs with the previous model.
 
     Attributes:
-        scores: How it reads the previous model's logits; None if it reads none.
-        expects_background_at_0: Whether it takes output 0 for the background, not the unknown
-            class.
+        scores: How the rule turns the previous model's logits into scores; None if it needs no
+            logits.
+        expects_background_at_0: Whether the rule expects the background, not the unknown class, as
+            output 0.
     """
 
     scores: ClassVar[Scores | None] = None
@@ -45,13 +46,13 @@ class PseudoLabels(abc.ABC):
     def write(self, out: Path, request: LabelRequest) -> None:
         """Writes `LIST/NAME.png` and `manifest.json` below `out`.
 
-        A label image holds what the step trains on, at the photograph's size: 0 background, 1.. the
-        classes seen, 255 ignored; the annotation of the step and, where it says background, what
-        the rule makes of the previous model's prediction. The manifest has the keys
+        A label image holds the training labels, at the photograph's size: 0 background, 1.. the
+        classes seen, 255 ignored. They are the annotation and, where it is background, the rule's
+        label from the previous model's prediction. The manifest has the keys
 
-        images: for each list the names it has label images of; empty if the rule labels nothing.
+        images: for each list, names of the label images; empty if the rule labels nothing.
         background: number of pixels annotated as background, over all lists.
         classes: for each class that the previous model knows, background included: `class`, its
-            `threshold` (None if the rule has none), and how many of those pixels were `predicted`
-            to be of it and `accepted`.
+            `threshold` (None if the rule has none), and the numbers of these pixels that were
+            `predicted` as the class, and of predicted pixels that were `accepted`.
         """

@@ -1,4 +1,4 @@
-"""What all rules share: the previous model's logits, the label images, the counts beside them."""
+"""Shared by all rules: the previous model's logits, label images and counts for the manifest."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -20,13 +20,14 @@ from cssegcore.runtime.device import choose_device
 
 @dataclasses.dataclass(frozen=True)
 class Ruling:
-    """What a rule makes of a batch.
+    """A rule's result for a batch.
 
     Attributes:
-        labels: What the step trains on: 0 background, 1.. the classes seen, 255 ignored.
-        predicted: The previous model's class, numbered alike; others (an unknown) are not counted.
-        accepted: Where that prediction is believed. Annotated pixels may hold anything here and in
-            `predicted`: only those annotated as background are counted.
+        labels: Training labels: 0 background, 1.. the classes seen, 255 ignored.
+        predicted: The previous model's class in the same numbers; other numbers (an unknown class)
+            are not counted.
+        accepted: Mask of the predictions that the rule accepts. Only pixels annotated as background
+            are counted; other pixels may have any value here and in `predicted`.
     """
 
     labels: Int[Tensor, "b h w"]
@@ -35,16 +36,16 @@ class Ruling:
 
 
 Rule = Callable[[Float[Tensor, "b k h w"], Int[Tensor, "b h w"]], Ruling]
-"""Judges a batch by the previous model's logits and the annotated labels (255 void)."""
+"""Maps the previous model's logits and the annotated labels (255 void) to a result."""
 
 
 @final
 class Writer:
-    """Runs the previous model on whole photographs and writes what a rule makes of it.
+    """Runs the previous model on whole photographs and writes a rule's results.
 
     Attributes:
-        known: Names of the classes of the steps before, background first: all that labels may hold
-            in the previous model's place.
+        known: Names of the previous steps' classes, background first: a label from the previous
+            model is one of them.
         total: Number of classes, those of this step included.
     """
 
@@ -53,8 +54,8 @@ class Writer:
 
         Args:
             out: Folder of the label images and the manifest.
-            request: What to label.
-            batch_size: Photographs at a time; only those of one size share a batch.
+            request: The photographs, their lists and the model.
+            batch_size: Most photographs of a batch; all photographs of a batch have one size.
 
         Raises:
             InputError: The model or a photograph cannot be read.
@@ -84,8 +85,9 @@ class Writer:
         """Writes the label images of all lists and the manifest.
 
         Args:
-            rule: What becomes of a batch.
-            thresholds: Of each class in `known`, for the manifest; JSON has no infinity.
+            rule: Labels a batch.
+            thresholds: Threshold of each class in `known`, for the manifest; None for infinity,
+                which JSON lacks.
 
         Raises:
             InputError: A file cannot be written.

@@ -1,17 +1,18 @@
 """What a way of replaying earlier steps does. No torch here: most methods replay nothing."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from cssegcore.core.files import write_json
-from cssegcore.core.types import Scores
+from cssegcore.core.types import Progress, Scores
 from cssegcore.data.dataset import Dataset
+from cssegcore.inversion.request import GeneratedImages, SynthesisRequest
 from cssegcore.scenario.scenario import StepList
 
-Progress = Callable[[Iterable[Any], int], Iterable[Any]]
-"""Wraps an iterable (second argument: how many)."""
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -35,34 +36,6 @@ class ExemplarRequest:
     model: Path
     seed: int
     progress: Progress
-
-
-@dataclass(frozen=True)
-class Synthesis:
-    """The moment before a step, when images are made.
-
-    Attributes:
-        dataset: Where photographs and annotations lie.
-        current: Training list of the step to come.
-        augmentation: The section `augmentation`: images are made at the size of its views.
-        kept: Folder of the images made before the steps before.
-        model: File of the model of the step before.
-        seed: Of the whole run.
-        resume: Names the file for what is finished, should the process be killed; it reads all
-            that determines the result, so a part that makes nothing does not ask.
-        progress: Wraps the iterable of iterations.
-        tell: Called with a line about each finished batch.
-    """
-
-    dataset: Dataset
-    current: StepList
-    augmentation: Mapping[str, object]
-    kept: Path
-    model: Path
-    seed: int
-    resume: Callable[[], Path]
-    progress: Progress
-    tell: Callable[[str], None]
 
 
 class Replay:
@@ -100,13 +73,26 @@ class Replay:
         """No terms of their own, so that samples join the step's batches."""
         return {}
 
-    def check_size(self, size: int) -> None:
-        """Makes sure that samples of `size` pixels a side can be made; by default none is made.
+    def check(self, extractor: Callable[[], "nn.Module"], size: int) -> None:
+        """Refuses a network or a size that images cannot be generated with; by default none.
+
+        Args:
+            extractor: Builds the network below its heads; called only if it matters.
+            size: Side in pixels of the crops that a step trains on.
 
         Raises:
-            InputError: They cannot.
+            InputError: No image can be generated.
         """
         return
+
+    def read(self, folder: Path) -> GeneratedImages | None:
+        """Returns the images that `synthesize` left in a folder; None if there are none.
+
+        Raises:
+            InputError: Their list or manifest is damaged.
+        """
+        del folder
+        return None
 
     def stage_parameters(self, recipe: Mapping[str, object]) -> dict[str, object]:
         """Returns what of the part's recipe determines what its stages leave.
@@ -126,7 +112,11 @@ class Replay:
         del request
         write_json(out / "manifest.json", {"images": []})
 
-    def synthesize(self, out: Path, request: Synthesis) -> None:
-        """Writes `manifest.json` below `out` and, if it makes images, those and `list.json`."""
+    def synthesize(self, out: Path, request: SynthesisRequest) -> None:
+        """Writes `manifest.json` below `out` and, if it generates images, these and `list.json`.
+
+        Raises:
+            InputError: The previous model cannot be used, or generates no usable image.
+        """
         del request
         write_json(out / "manifest.json", {"images": []})

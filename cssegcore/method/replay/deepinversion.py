@@ -6,16 +6,20 @@ https://arxiv.org/abs/1912.08795, made for segmentation: see `cssegcore.inversio
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal, final
+from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import digest
 from cssegcore.core.types import Scores
-from cssegcore.inversion.layouts import SMALLEST
-from cssegcore.inversion.settings import Settings
-from cssegcore.method.replay._base import Replay, Synthesis
+from cssegcore.inversion.label_maps import SMALLEST
+from cssegcore.inversion.request import GeneratedImages, SynthesisRequest
+from cssegcore.inversion.settings import InversionSettings, SynthesisSettings
+from cssegcore.method.replay._base import Replay
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @final
@@ -57,7 +61,7 @@ class DeepInversion(Replay):
     extra: int = 1
     student: str = ""
     verifier: str = ""
-    inversion: Settings = dataclasses.field(default_factory=Settings)
+    inversion: InversionSettings = dataclasses.field(default_factory=InversionSettings)
 
     generates: ClassVar[bool] = True
     training_only: ClassVar[tuple[str, ...]] = ("share", "labels", "weight", "moves_statistics")
@@ -91,23 +95,44 @@ class DeepInversion(Replay):
         }
         return {"replayed": recipes[self.labels] | {"weight": self.weight}}
 
-    def check_size(self, size: int) -> None:
+    @property
+    def settings(self) -> SynthesisSettings:
+        """The numbers of a synthesis."""
+        return SynthesisSettings(
+            per_class=self.per_class,
+            confidence=self.confidence,
+            agreement=self.agreement,
+            extra=self.extra,
+            student=self.student,
+            verifier=self.verifier,
+            inversion=self.inversion,
+        )
+
+    def check(self, extractor: Callable[[], "nn.Module"], size: int) -> None:
+        from cssegcore.inversion.feature_statistics import batch_norms  # slow: torch
+
         least = max(SMALLEST, *(reduction for reduction, _ in self.inversion.phases))
         if size < least:
             raise InputError(
                 f"`augmentation.size` is {size}, and images of {least} pixels on a side are the"
                 " smallest that `method.replay.inversion` can draw: set it to that or more."
             )
+        batch_norms(extractor())
+
+    def read(self, folder: Path) -> GeneratedImages | None:
+        from cssegcore.inversion.store import open_images  # only trainings need it
+
+        return open_images(folder)
 
     def stage_parameters(self, recipe: Mapping[str, object]) -> dict[str, object]:
         files = {f"method.replay.{role}": getattr(self, role) for role in ("student", "verifier")}
         found = {key: _digest(key, Path(name)) for key, name in files.items() if name}
         return super().stage_parameters(recipe) | found
 
-    def synthesize(self, out: Path, request: Synthesis) -> None:
-        from cssegcore.method.replay._synthesis import synthesize  # slow: torch
+    def synthesize(self, out: Path, request: SynthesisRequest) -> None:
+        from cssegcore.inversion.synthesis import synthesize  # slow: torch
 
-        synthesize(out, self, request)
+        synthesize(out, self.settings, request)
 
 
 def _digest(key: str, path: Path) -> str:

@@ -1,16 +1,10 @@
 import collections
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from matplotlib.path import Path
 
-from cssegcore.inversion.layouts import components, draw, margin, procedural, transplanted
-from tests.helpers import tiny_dataset as scenes
-
-KNOWN = [1, 2, 5, 9]
-SIZES = [16, 17, 33, 64]
+from cssegcore.inversion.object_shapes import components, procedural, transplanted
 
 
 def generator(seed=0):
@@ -26,149 +20,6 @@ def outlines():
     labels[np.arange(18, 36), np.arange(20, 38)] = 7
     labels[35:38, 2:4] = 8
     return labels
-
-
-def sources():
-    found = components(outlines(), [7, 8], 2)
-    assert len(found) == 4
-    return {"procedural": procedural, "transplanted": transplanted(found)}
-
-
-@pytest.fixture(params=["procedural", "transplanted"])
-def shapes(request):
-    return sources()[request.param]
-
-
-def many(shapes, size, n=100, seed=0):
-    primaries = [KNOWN[i % len(KNOWN)] for i in range(n)]
-    return primaries, draw(primaries, KNOWN, size, shapes, generator(seed))
-
-
-class TestDraw:
-    @pytest.mark.parametrize("size", SIZES)
-    def test_shares_and_rim(self, shapes, size):
-        primaries, layouts = many(shapes, size)
-        assert layouts.shape == (100, size, size)
-        rim = -(-size // 8)
-        for primary, layout in zip(primaries, layouts, strict=True):
-            assert 0.1 <= (layout > 0).mean() <= 0.45
-            assert 0.1 <= (layout == primary).mean() <= 0.3
-            present = set(np.unique(layout).tolist())
-            assert {0, primary} <= present <= {0, *KNOWN}
-            assert len(present) <= 4
-            for other in present - {0, primary}:
-                assert 0.01 <= (layout == other).mean() <= 0.075
-            outside = np.ones((size, size), bool)
-            outside[rim : size - rim, rim : size - rim] = False
-            assert not layout[outside].any()
-
-    def test_how_many_further_classes_and_which(self):
-        primaries, layouts = many(procedural, 32, 600)
-        pairs = zip(primaries, layouts, strict=True)
-        others = [set(np.unique(layout).tolist()) - {0, primary} for primary, layout in pairs]
-        counts = collections.Counter(map(len, others))
-        # two places at 0.35: 0.4225, 0.455, 0.1225 of the layouts; standard deviations up to 0.02
-        shares = [counts[n] / 600 for n in range(3)]
-        assert shares == pytest.approx([0.4225, 0.455, 0.1225], abs=0.07)
-        drawn = collections.Counter(label for labels in others for label in labels)
-        assert [drawn[label] / 600 for label in KNOWN] == pytest.approx([0.7 / 4] * 4, abs=0.05)
-
-    def test_sizes_and_places_vary(self, shapes):
-        primaries, layouts = many(shapes, 64, 200)
-        pairs = zip(primaries, layouts, strict=True)
-        maps = [layout == primary for primary, layout in pairs]
-        shares = [m.mean() for m in maps]
-        assert min(shares) < 0.13
-        assert max(shares) > 0.24
-        assert len({round(s, 3) for s in shares}) > 60
-        seen = np.any(maps, 0)
-        assert seen[8:56, 8:56].mean() > 0.9  # blobs seldom fill the corners
-        centres = np.array([np.argwhere(m).mean(0) for m in maps])
-        assert (centres.std(0) > 3).all()
-        assert centres.mean(0) == pytest.approx([31.5, 31.5], abs=2)
-
-    def test_the_primary_is_as_it_would_be_alone(self, shapes):
-        """Further objects take from the generator after the primary did."""
-        for seed in range(60):
-            (crowded,) = draw([3], [3, 4, 5], 32, shapes, generator(seed))
-            (alone,) = draw([3], [3], 32, shapes, generator(seed))
-            np.testing.assert_array_equal(crowded == 3, alone == 3)
-
-    def test_further_objects_may_be_covered_in_part_only(self):
-        """Half of a further square, or more, is in sight beside the primary."""
-        rectangle = transplanted([np.ones((7, 7), bool)])
-        layouts = draw([1] * 300, [1, 2], 32, rectangle, generator())
-        shares = [(layout == 2).mean() for layout in layouts]
-        assert min(s for s in shares if s) >= 0.01
-        assert len([s for s in shares if s]) > 120
-
-    @pytest.mark.parametrize(
-        "mask",
-        [np.eye(30, dtype=bool), np.ones((1, 40), bool), np.ones((50, 1), bool)],
-        ids=["diagonal", "row", "column"],
-    )
-    def test_too_thin_shapes_make_room_for_blobs(self, mask):
-        layouts = draw([1] * 20, [1], 64, transplanted([mask]), generator())
-        assert all(0.1 <= (layout == 1).mean() <= 0.3 for layout in layouts)
-
-    @pytest.mark.parametrize("side", [1, 3, 500])
-    def test_shapes_of_any_size_are_scaled(self, side):
-        layouts = draw([1] * 20, [1], 32, transplanted([np.ones((side, side), bool)]), generator())
-        for layout in layouts:
-            (found,) = components(layout, [1], 1)
-            assert found.all()
-            assert 0.1 <= (layout == 1).mean() <= 0.3
-
-    def test_scaling_keeps_a_symmetric_shape_so(self):
-        y, x = np.mgrid[-50:51, -50:51]
-        for layout in draw([1] * 20, [1], 64, lambda *_: np.hypot(x, y) < 50.5, generator()):
-            (found,) = components(layout, [1], 1)
-            np.testing.assert_array_equal(found, found[::-1])
-            np.testing.assert_array_equal(found, found[:, ::-1])
-
-    def test_a_shape_s_own_size_is_kept_where_it_fits(self):
-        layouts = draw([1] * 40, [1], 32, lambda *_: np.ones((12, 13), bool), generator())
-        assert {int((layout == 1).sum()) for layout in layouts} == {12 * 13}
-
-    def test_a_source_that_gives_nothing_ends_in_blobs(self):
-        (layout,) = draw([1], [], 32, lambda *_: np.zeros((4, 4), bool), generator())
-        assert 0.1 <= (layout == 1).mean() <= 0.3
-
-    def test_the_generator_decides_all(self, shapes):
-        _, first = many(shapes, 32)
-        _, again = many(shapes, 32)
-        np.testing.assert_array_equal(first, again)
-        _, other = many(shapes, 32, seed=1)
-        same = [np.array_equal(a, b) for a, b in zip(first, other, strict=True)]
-        assert sum(same) < 5  # rectangles in a small layout may coincide
-        assert len({layout.tobytes() for layout in first}) > 90
-
-    def test_the_order_of_the_known_does_not_matter(self):
-        first = draw([1] * 30, [1, 2, 3], 32, procedural, generator())
-        other = draw([1] * 30, [3, 1, 2, 2], 32, procedural, generator())
-        np.testing.assert_array_equal(first, other)
-
-    def test_no_layouts(self):
-        assert draw([], [], 16, procedural, generator()).shape == (0, 16, 16)
-
-    def test_a_primary_that_is_not_known_and_the_highest_class(self):
-        layouts = draw([254] * 20, [1], 16, procedural, generator())
-        assert set(np.unique(layouts).tolist()) == {0, 1, 254}
-
-    def test_size(self):
-        with pytest.raises(ValueError, match="`size` must be at least 16, got 15"):
-            draw([1], [1], 15, procedural, generator())
-
-    @pytest.mark.parametrize(("primary", "known"), [(0, 1), (255, 1), (1, 0), (1, 255), (1, -1)])
-    def test_classes(self, primary, known):
-        wrong = primary if primary != 1 else known
-        with pytest.raises(ValueError, match=rf"must lie in \[1, 254\], got {wrong}"):
-            draw([primary], [known], 16, procedural, generator())
-
-
-@pytest.mark.parametrize(("size", "expected"), [(16, 2), (17, 3), (64, 8), (65, 9)])
-def test_margin(size, expected):
-    assert margin(size) == expected
 
 
 class Told(np.random.Generator):
@@ -355,9 +206,3 @@ class TestComponents:
         before = labels.copy()
         components(labels, [7, 8], 2)[0][:] = False
         np.testing.assert_array_equal(labels, before)
-
-
-def test_no_torch():
-    code = "import sys, cssegcore.inversion.layouts; sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-B", "-c", code], cwd=scenes.HOME, check=False)
-    assert done.returncode == 0

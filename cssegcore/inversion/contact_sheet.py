@@ -1,4 +1,4 @@
-"""A contact sheet: what the made images of each class look like, and their labels."""
+"""A contact sheet of the generated images of each class, with their label maps and labels."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from cssegcore.core.files import replacing
 from cssegcore.core.palette import palette
 from cssegcore.core.types import IGNORE
-from cssegcore.inversion.store import Made
+from cssegcore.inversion.store import GeneratedImage
 
 COLUMNS = 8
 SIDE = 96
@@ -18,9 +18,9 @@ SIDE = 96
 MARGIN, TITLE = 4, 14
 
 
-def save(path: Path, rows: Mapping[str, Sequence[Made]]) -> None:
-    """Writes a PNG with three lines a class: images, layouts if there are any, labels."""
-    lines = [line for title, made in rows.items() for line in _lines(title, made[:COLUMNS])]
+def save_contact_sheet(path: Path, rows: Mapping[str, Sequence[GeneratedImage]]) -> None:
+    """Writes a PNG with three lines a class: images, label maps if there are any, labels."""
+    lines = [line for title, images in rows.items() for line in _lines(title, images[:COLUMNS])]
     width = MARGIN + COLUMNS * (SIDE + MARGIN)
     height = sum(TITLE * bool(title) + SIDE + MARGIN for title, _ in lines) + MARGIN
     sheet = Image.new("RGB", (width, height), "white")
@@ -36,12 +36,12 @@ def save(path: Path, rows: Mapping[str, Sequence[Made]]) -> None:
         sheet.save(temporary, format="PNG")
 
 
-def _lines(title: str, made: Sequence[Made]) -> list[tuple[str, list[Image.Image]]]:
-    if not made:
+def _lines(title: str, images: Sequence[GeneratedImage]) -> list[tuple[str, list[Image.Image]]]:
+    if not images:
         return []
-    photographs = [_tile(one.image) for one in made]
-    asked = [_tile(palette()[one.layout]) for one in made if (one.layout != IGNORE).any()]
-    labels = [_tile(palette()[one.labels]) for one in made]
+    photographs = [_tile(one.image) for one in images]
+    asked = [_tile(palette()[one.label_map]) for one in images if (one.label_map != IGNORE).any()]
+    labels = [_tile(palette()[one.labels]) for one in images]
     below = [("", asked)] if asked else []
     return [(f"{title}: images, what was asked for, labels", photographs), *below, ("", labels)]
 

@@ -1,0 +1,65 @@
+"""The model that images are inverted from, and second models of the same classes."""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from cssegcore.core.errors import InputError
+from cssegcore.models.checkpoint import load
+from cssegcore.models.segmenter import Segmenter
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """The model that images are inverted from.
+
+    Attributes:
+        segmenter: The network, in evaluation mode.
+        step: Name of the step that trained it.
+        classes: Names of its classes, background first.
+        new: Outputs of the classes that it learned last, background excluded.
+    """
+
+    segmenter: Segmenter
+    step: str
+    classes: list[str]
+    new: list[int]
+
+
+def load_teacher(path: Path, device: torch.device) -> Teacher:
+    """Loads the previous step's model.
+
+    Raises:
+        InputError: The file is missing or damaged.
+    """
+    loaded = load(path, device)
+    loaded.segmenter.to(memory_format=torch.channels_last)
+    by_step = loaded.model.classes
+    names = [name for step in by_step for name in step]
+    new = list(range(max(1, len(names) - len(by_step[-1])), len(names)))
+    return Teacher(loaded.segmenter, loaded.model.step, names, new)
+
+
+def load_second(path: str, role: str, teacher: Teacher, device: torch.device) -> Segmenter | None:
+    """Loads a second model of the teacher's classes.
+
+    Args:
+        path: Its file; no model if empty.
+        role: The key below `method.replay` that names the file, for error messages.
+        teacher: The model that images are inverted from.
+        device: Device of the network.
+
+    Raises:
+        InputError: The file is missing or damaged, or the model has other classes.
+    """
+    if not path:
+        return None
+    loaded = load(Path(path).expanduser(), device)
+    names = [name for step in loaded.model.classes for name in step]
+    if names != teacher.classes or loaded.model.unknown:
+        raise InputError(
+            f"`method.replay.{role}`: the model {path} tells {', '.join(names)} apart, and the"
+            f" one that is inverted {', '.join(teacher.classes)}: give one of the same classes."
+        )
+    return loaded.segmenter.requires_grad_(False)
