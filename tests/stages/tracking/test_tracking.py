@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import typer
+from stages.tracking.errors import DeliveryError, without_password
 from typer.testing import CliRunner
 
 from stages import tracking
 from stages.track import track
 from stages.tracking import following, locks, places
-from stages.tracking.errors import DeliveryError, without_password
 from stages.tracking.sender import Sender
 
 # MLflow's own business with SQLAlchemy.
