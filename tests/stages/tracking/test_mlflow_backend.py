@@ -102,7 +102,7 @@ class TestTwoSenders:
 
     def tell(self):
         backend = MlflowBackend()
-        backend.begin(self.OPENED, PARENT, 1)
+        backend.begin(self.OPENED, PARENT, self.OPENED.time)
         for point in self.POINTS:
             backend.log(self.OPENED, [point])
         backend.end(self.OPENED, Ended("step0", "FINISHED"))
@@ -133,7 +133,7 @@ class TestTwoSenders:
         """Each made runs and points after the other had looked."""
         one, two = MlflowBackend(), MlflowBackend()
         for backend in (one, two):
-            backend.begin(self.OPENED, PARENT, 1)
+            backend.begin(self.OPENED, PARENT, self.OPENED.time)
         for part in ("step0", "step1"):
             for step in range(3):
                 for backend in (one, two):
