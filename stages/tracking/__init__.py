@@ -11,16 +11,6 @@ that cannot reach the server; send with the command) or `off`.
 """
 
 from stages.tracking.run import Run, StepRun, flatten, open_run, run_key
-from stages.tracking.sender import ensure_sender
-from stages.tracking.tracker import RunInfo, Tracker
+from stages.tracking.tracker import RunInfo
 
-__all__ = [
-    "Run",
-    "RunInfo",
-    "StepRun",
-    "Tracker",
-    "ensure_sender",
-    "flatten",
-    "open_run",
-    "run_key",
-]
+__all__ = ["Run", "RunInfo", "StepRun", "flatten", "open_run", "run_key"]

@@ -50,7 +50,7 @@ _CAUTION = {
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 # What one `log_batch` may hold: https://mlflow.org/docs/latest/api_reference/rest-api.html
 _METRICS_AT_ONCE = 1000
-_FACTS_AT_ONCE = 100
+_PARAMS_AT_ONCE = 100
 _KEY_LENGTH = 250
 # MLflow's own scheme for files that its server keeps: without the place where the checkout lies.
 _PROXIED = "mlflow-artifacts:/"
@@ -175,36 +175,33 @@ class MlflowBackend:
         """Writes parameters and tags; a parameter that is there stays as it is."""
         from mlflow.entities import Param, RunTag
 
-        params = {_key(k): str(v) for k, v in run.params.items()}
-        new = [Param(k, v) for k, v in params.items() if k not in there.data.params]
-        for piece in _pieces(new, _FACTS_AT_ONCE):
+        params = [Param(_key(k), str(v)) for k, v in run.params.items()]
+        for piece in _pieces(
+            [p for p in params if p.key not in there.data.params], _PARAMS_AT_ONCE
+        ):
             self._client.log_batch(there.info.run_id, params=piece)
-        tags = {_key(k): v for k, v in run.tags.items()}
-        changed = [RunTag(k, v) for k, v in tags.items() if there.data.tags.get(k) != v]
-        for piece in _pieces(changed, _FACTS_AT_ONCE):
-            self._client.log_batch(there.info.run_id, tags=piece)
+        tags = [RunTag(_key(k), v) for k, v in run.tags.items()]
+        if changed := [tag for tag in tags if there.data.tags.get(tag.key) != tag.value]:
+            self._client.log_batch(there.info.run_id, tags=changed)
 
     def _new_points(self, there: "Run", points: Iterable[Metrics]) -> list["Metric"]:
         """Returns the points that are not there yet; another value at the same place is new."""
         from mlflow.entities import Metric
 
-        seen: dict[str, set[tuple[int, str]]] = {}
-        new = []
-        for event in points:
-            for name, value in event.values.items():
-                key, place = _key(name), (event.step, _digits(value))
-                if key not in seen:
-                    seen[key] = self._places(there, key)
-                if place not in seen[key]:
-                    new.append(Metric(key, value, event.time, event.step))
-                seen[key].add(place)
-        return new
-
-    def _places(self, there: "Run", key: str) -> set[tuple[int, str]]:
-        if key not in there.data.metrics:
-            return set()
-        history = self._client.get_metric_history(there.info.run_id, key)
-        return {(point.step, _digits(point.value)) for point in history}
+        said = [
+            Metric(_key(name), value, event.time, event.step)
+            for event in points
+            for name, value in event.values.items()
+        ]
+        charted = {point.key for point in said} & set(there.data.metrics)
+        known = [
+            point
+            for key in charted
+            for point in self._client.get_metric_history(there.info.run_id, key)
+        ]
+        seen = {_place(point) for point in known}
+        new = {_place(point): point for point in said if _place(point) not in seen}
+        return list(new.values())
 
 
 def without_password(text: str) -> str:
@@ -224,12 +221,12 @@ def _escaped(path: Path) -> str:
     return re.sub(r"[%?#]", lambda sign: f"%{ord(sign[0]):02X}", str(path.resolve()))
 
 
-def _digits(value: float) -> str:
-    """Returns the six digits that `epochs.csv` keeps.
+def _place(point: "Metric") -> tuple[str, int, str]:
+    """Returns by what a point is recognised: of its value the six digits that `epochs.csv` keeps.
 
     So the point that `train` told is the one that `report` read from the file.
     """
-    return f"{value:.6g}"
+    return point.key, point.step, f"{point.value:.6g}"
 
 
 def _key(text: str) -> str:
