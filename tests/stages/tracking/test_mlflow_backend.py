@@ -1,3 +1,4 @@
+import csv
 import shutil
 import sqlite3
 import threading
@@ -6,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from cssegcore.core.curves import write_rows
 from stages import tracking
+from stages.common.reporting import log_epoch
 from stages.tracking.journal import journals, spool
 from stages.tracking.mlflow_backend import MlflowBackend, without_password
 from stages.tracking.sender import Sender
@@ -63,14 +66,18 @@ def test_a_run_told_twice_is_there_once(store, report):
     assert after["parent"].info.end_time == before["parent"].info.end_time
 
 
-def test_a_point_read_from_a_file_is_the_point_that_was_told(store):
-    """`train` tells all digits, `report` the six of `epochs.csv`."""
+def test_a_point_read_from_a_file_is_the_point_that_was_told(store, tmp_path):
+    """`train` tells all digits, `report` those that it reads in `epochs.csv`."""
     losses = [0.123456789, 123456.789, 1.5e-7 / 3]
-    for digits in ("r", ".6g"):
+    told = [{"epoch": float(n), "ce": loss} for n, loss in enumerate(losses, 1)]
+    write_rows(tmp_path / "epochs.csv", told)
+    with (tmp_path / "epochs.csv").open() as lines:
+        kept = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(lines)]
+    assert kept != told
+    for rows in (told, kept):
         with tracking.open_run(INFO) as run:
-            for epoch, loss in enumerate(losses, 1):
-                value = float(f"{loss:.6g}") if digits == ".6g" else loss
-                run.step("step0").metrics({"loss/ce": value}, step=epoch)
+            for row in rows:
+                log_epoch(run.step("step0"), row)
         send()
     assert store.points("step0", "loss/ce") == list(enumerate(losses, 1))
 
