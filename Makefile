@@ -34,10 +34,8 @@ demo: data  ## the whole pipeline on the embedded dataset
 repro: $(READY)  ## run params.yaml as it stands
 	dvc repro
 
-ui: $(READY)  ## send what is not sent yet, then open MLflow's UI on port 5000
-	python -m stages.track
-	@echo "MLflow: http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
-	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
+ui: $(READY)  ## send what is not sent yet, then open MLflow's UI (make ui PORT=5050)
+	@python -m stages.track --ui $(if $(PORT),--port $(PORT))
 
 params: $(READY)  ## compose the default params.yaml from conf/
 	python -m stages.compose params.yaml

@@ -16,7 +16,7 @@ def main(
 ) -> None:
     """Write the summary, curves, tables, figures and a page of the whole run."""
     from cssegcore.report.write import write_report
-    from stages.common.reporting import open_run, retell
+    from stages.common.reporting import log_run, open_run
 
     params = read_params()
     scenario, future = params.scenario, params.evaluation.future
@@ -39,7 +39,7 @@ def main(
         background=params.dataset.get("background", "annotated"),
     )
     with open_run(params, code.parent) as tracked:
-        retell(tracked, evaluation, out, future)
+        log_run(tracked, evaluation, out, future)
     say(f"report: {out / 'report.html'}")
 
 

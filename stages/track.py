@@ -1,19 +1,29 @@
 """Sends to MLflow what has not been sent yet."""
 
+import contextlib
 import os
+import socket
+import sys
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
+from cssegcore.core.errors import InputError
 from stages.common.cli import run, say
-from stages.tracking import places
-from stages.tracking.errors import DeliveryError, without_password
-from stages.tracking.following import follow, send_now
-from stages.tracking.reading import journals
+from stages.common.places import root
+from stages.tracking.journal import journals, spool
+from stages.tracking.mlflow_backend import FILES, MlflowBackend, tracking_uri, without_password
+from stages.tracking.sender import Sender, follow
+from stages.tracking.tracker import DeliveryError
+
+_LOOPBACK = "127.0.0.1"
 
 
 def track(
     *,
+    ui: Annotated[bool, typer.Option("--ui", help="Then open MLflow's UI.")] = False,
+    port: Annotated[int, typer.Option(envvar="MLFLOW_PORT", help="Of the UI.")] = 5000,
     background: Annotated[bool, typer.Option("--background", hidden=True)] = False,
 ) -> None:
     """Send to MLflow what has not been sent yet.
@@ -25,22 +35,53 @@ def track(
         os.nice(19)
         follow()
         return
-    server = without_password(places.server_address()[0])
+    arrived = _send()
+    if ui:
+        _open_ui(port)
+    if not arrived:
+        raise typer.Exit(1)
+
+
+def _send() -> bool:
+    """Says what has been sent and what has not; returns whether all that there is arrived."""
+    tracker = MlflowBackend()
+    sender = Sender(tracker)
     try:
-        outcome = send_now()
+        sent = sender.send()
     except (DeliveryError, OSError) as error:
-        waiting = len(journals(places.spool()))
         typer.echo(
-            f"error: cannot send to {server}: {error}. Nothing is lost: {waiting} journals wait in"
-            f" {places.spool()}; run `python -m stages.track` again.",
+            f"error: cannot send to {tracker.address}: {error}. Nothing is lost: {len(journals())}"
+            f" journals wait in {spool()}; run `python -m stages.track` again.",
             err=True,
         )
-        raise typer.Exit(1) from None
-    for path, reason in outcome.set_aside.items():
-        typer.echo(f"error: {server} refuses a journal: {reason}. It is kept as {path}.", err=True)
-    going_on = f"; {outcome.writing} stages are still writing" if outcome.writing else ""
-    say(f"tracking: {outcome.sent or 'no new'} events sent to {server}{going_on}.")
-    raise typer.Exit(1 if outcome.set_aside else 0)
+        return False
+    for path, reason in sender.set_aside.items():
+        typer.echo(
+            f"error: {tracker.address} refuses a journal: {reason}. It is kept as {path}.", err=True
+        )
+    writing = len(journals())
+    going_on = f"; {writing} stages are still writing" if writing else ""
+    say(f"tracking: {sent or 'no new'} events sent to {tracker.address}{going_on}.")
+    return not sender.set_aside
+
+
+def _open_ui(port: int) -> None:
+    """Becomes MLflow's UI, for this machine only, or says where the server's own is.
+
+    Raises:
+        InputError: Another program answers at the port.
+    """
+    uri = tracking_uri()
+    if urlsplit(uri).scheme in ("http", "https", "databricks"):
+        say(f"MLflow: open {without_password(uri)} in a browser; that server has its own UI.")
+        return
+    with contextlib.suppress(OSError), socket.create_connection((_LOOPBACK, port), timeout=5):
+        raise InputError(f"port {port} is taken by another program: make ui PORT={port + 1}")
+    say(f"MLflow: http://{_LOOPBACK}:{port}/#/experiments?workflowType=machine_learning")
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = uri  # an argument can be read by all on the machine
+    os.chdir(root())
+    where = ["--host", _LOOPBACK, "--port", str(port), "--artifacts-destination", FILES]
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *where])
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def main(
     from cssegcore.scenario.scenario import StepList
     from cssegcore.training.hooks import Hooks, Row
     from cssegcore.training.setup import StageInputs, build_trainer
-    from stages.common.reporting import open_run, tell_epoch
+    from stages.common.reporting import log_epoch, open_run
 
     params = read_params()
     numbers = params.step(step)
@@ -58,7 +58,7 @@ def main(
         nested = tracked.step(step)
 
         def follow(row: Row) -> None:
-            tell_epoch(nested, row)
+            log_epoch(nested, row)
             if not interactive() and row["epoch"] % every == 0:
                 say(f"{step} epoch {row['epoch']:.0f}: loss {row['loss']:.4f}")
 

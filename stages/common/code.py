@@ -17,8 +17,8 @@ HOME = Path(__file__).resolve().parents[2]
 
 ROOTS = ("cssegcore", "stages")
 
-UNHEARD = ("stages.tracking", "stages.common.reporting")
-"""Modules that only tell others what happened: no result depends on them."""
+UNHEARD = ("stages.tracking", "stages.common.reporting", "stages.common.places")
+"""Modules that only tell others what happened, or where files lie: no result depends on them."""
 
 
 @cache

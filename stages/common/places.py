@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def scratch() -> Path:
-    """Returns the folder for resume files, in the main repository.
+def root() -> Path:
+    """Returns the main repository.
 
     DVC runs queued experiments in temporary copies and names the main repository in `DVC_ROOT`.
     """
-    return Path(os.environ.get("DVC_ROOT") or ".") / ".cssegcore"
+    return Path(os.environ.get("DVC_ROOT") or ".")
+
+
+def scratch() -> Path:
+    """Returns the folder for resume files and journals, in the main repository."""
+    return root() / ".cssegcore"
 
 
 def resume_path(name: str, sections: Sequence[object], inputs: Sequence[Path]) -> Path:

@@ -37,13 +37,13 @@ def open_run(params: Params, code: Path) -> tracking.Run:
     )
 
 
-def tell_epoch(nested: tracking.StepRun, row: Mapping[str, float]) -> None:
+def log_epoch(nested: tracking.StepRun, row: Mapping[str, float]) -> None:
     """Records one epoch of a step's training."""
     values = {_curve(k): v for k, v in row.items() if k != "epoch"}
     nested.metrics(values, step=int(row["epoch"]))
 
 
-def retell(run: tracking.Run, evaluation: Path, report: Path, future: str) -> None:
+def log_run(run: tracking.Run, evaluation: Path, report: Path, future: str) -> None:
     """Records a finished run as a whole.
 
     A stage that DVC restores from its cache does not run, so it told nothing; what others told
@@ -68,7 +68,7 @@ def retell(run: tracking.Run, evaluation: Path, report: Path, future: str) -> No
         nested.metrics(values, step=0)
         with (evaluation / record.step / "epochs.csv").open(encoding="utf-8") as lines:
             for row in csv.DictReader(lines):
-                tell_epoch(nested, {k: float(v) for k, v in row.items()})
+                log_epoch(nested, {k: float(v) for k, v in row.items()})
         nested.finish()
     final = continual_scores(records, future)  # type: ignore[arg-type]
     run.metrics({f"final/{k}": v for k, v in final.items()}, step=0)  # one value: shown as a bar

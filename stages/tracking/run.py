@@ -1,6 +1,7 @@
 """What a stage holds: a continual run and its steps, to be told what happens."""
 
 import contextlib
+import json
 import math
 import os
 import subprocess
@@ -10,17 +11,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, final
 
-from stages.tracking import places
-from stages.tracking.background import ensure_sender
-from stages.tracking.events import PARENT, Ended, Metrics, Opened, RunInfo, State
-from stages.tracking.journal import Journal, Nowhere, Sink
+from cssegcore.core.files import digest
+from stages.common.cli import is_main
+from stages.tracking.journal import Journal
+from stages.tracking.sender import SWITCH, ensure_sender
+from stages.tracking.tracker import PARENT, Ended, Metrics, Opened, RunInfo, Scalar, State
+
+# Where a dataset lies is no part of what a run is.
+_PLACES = frozenset({"dataset.root"})
 
 
 class _Part:
-    """A run of MLflow, seen from the stage that fills it."""
+    """What a stage says about the run or one step of it; without a journal nothing is kept."""
 
-    def __init__(self, sink: Sink, part: str) -> None:
-        self._sink = sink
+    def __init__(self, journal: Journal | None, part: str) -> None:
+        self._journal = journal
         self._part = part
 
     def metrics(self, values: Mapping[str, float | None], *, step: int) -> None:
@@ -33,16 +38,18 @@ class _Part:
         """
         known = {key: float(value) for key, value in values.items() if value is not None}
         finite = {key: value for key, value in known.items() if math.isfinite(value)}
-        if finite:
-            self._sink.append(Metrics(part=self._part, step=step, values=finite))
+        if finite and self._journal:
+            self._journal.append(Metrics(part=self._part, step=step, values=finite))
 
     def artifacts(self, path: Path, folder: str = "") -> None:
         """Records a file, or all that is in a folder, to be shown under `folder`."""
-        self._sink.append_files(path, part=self._part, folder=folder)
+        if self._journal:
+            self._journal.append_files(path, part=self._part, folder=folder)
 
     def finish(self, state: State = "FINISHED") -> None:
         """Records that this is over."""
-        self._sink.append(Ended(part=self._part, state=state))
+        if self._journal:
+            self._journal.append(Ended(part=self._part, state=state))
 
 
 @final
@@ -58,17 +65,18 @@ class Run(_Part):
     steps that this stage touched are marked as failed, or as killed by Ctrl-C.
     """
 
-    def __init__(self, sink: Sink) -> None:
-        super().__init__(sink, PARENT)
+    def __init__(self, journal: Journal | None) -> None:
+        super().__init__(journal, PARENT)
         self._steps: dict[str, StepRun] = {}
 
     def step(self, name: str) -> StepRun:
         """Returns the nested run of a step, e.g. `step1`."""
-        return self._steps.setdefault(name, StepRun(self._sink, name))
+        return self._steps.setdefault(name, StepRun(self._journal, name))
 
     def close(self) -> None:
         """Closes the journal. The run itself stays open for the stages that follow."""
-        self._sink.close()
+        if self._journal:
+            self._journal.close()
 
     def __enter__(self) -> Self:
         return self
@@ -91,13 +99,39 @@ def open_run(info: RunInfo) -> Run:
 
     The experiment's name in DVC and the commit are added to its tags. Costs a few milliseconds.
     """
-    if not places.writes_journals():
-        return Run(Nowhere())
+    if os.environ.get(SWITCH) == "off" or not is_main():
+        return Run(None)
     tags = {**_surroundings(), **info.tags}
-    opened = Opened(**vars(replace(info, tags=tags)))
-    run = Run(Journal(places.spool(), opened))
+    run = Run(Journal(Opened(**vars(replace(info, tags=tags)))))
     ensure_sender()
     return run
+
+
+def flatten(params: Mapping[str, object], prefix: str = "") -> dict[str, Scalar]:
+    """Turns nested parameters into dotted keys; a list becomes its JSON text.
+
+    An empty mapping stays visible as `{}`: leaving a slot empty differs from not having it.
+    """
+    flat: dict[str, Scalar] = {}
+    for key, value in params.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        elif value is None or isinstance(value, str | int | float | bool):
+            flat[f"{prefix}{key}"] = value
+        else:
+            flat[f"{prefix}{key}"] = json.dumps(value, ensure_ascii=False)
+    return flat
+
+
+def run_key(params: Mapping[str, object], code: str) -> str:
+    """Returns 16 hex digits that two runs share exactly if parameters and code are the same.
+
+    Args:
+        params: Everything that determines the run, nested or flat.
+        code: A digest of the code that produced it.
+    """
+    flat = {key: value for key, value in flatten(params).items() if key not in _PLACES}
+    return digest(json.dumps(flat, sort_keys=True).encode(), code.encode())
 
 
 def _surroundings() -> dict[str, str]:

@@ -1,99 +1,211 @@
-"""Sends what is in the journals; the only process that knows MLflow."""
+"""Sends what is in the journals: in the background while stages run, or on command.
 
+Any number of senders may be at work; a lock lets one at a time look and send.
+"""
+
+import logging
 import os
-from collections.abc import Callable
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import final
 
-from stages.tracking import places
-from stages.tracking.delivery import Delivery
-from stages.tracking.errors import DeliveryError, RefusedError, said_plainly
-from stages.tracking.events import Event
-from stages.tracking.reading import is_being_written, journals
+from stages.common.places import root
+from stages.tracking.journal import Reader, hold_lock, is_locked, journals, spool
+from stages.tracking.mlflow_backend import MlflowBackend
+from stages.tracking.tracker import (
+    PARENT,
+    Artifacts,
+    Closed,
+    DeliveryError,
+    Ended,
+    Event,
+    Metrics,
+    Opened,
+    RefusedError,
+    Tracker,
+)
 
-if TYPE_CHECKING:
-    from stages.tracking.server import Server
+SWITCH = "CSSEGCORE_TRACKING"
 
-# Short of patience and silent, unless a person chose otherwise. Read by MLflow when imported.
-_CAUTION = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-}
+_POLL_SECONDS = 1.0
+# Longer than the gap between two stages, so that one sender serves a whole `dvc repro`.
+_IDLE_SECONDS = 20.0
+_LONGEST_WAIT_SECONDS = 60.0
+# 2 + 4 + 8 + 16 + 32 s; the next stage starts another sender anyway.
+_FAILURES_TO_GIVE_UP = 5
+# The other sender may wait for a slow server.
+_PATIENCE_SECONDS = 60.0
 
+_log = logging.getLogger(__name__)
 
-def connect() -> "Server":
-    """Connects to the server of `MLFLOW_TRACKING_URI`, or to our own database."""
-    for name, value in _CAUTION.items():
-        os.environ.setdefault(name, value)
-    from stages.tracking.server import Server
-
-    return Server(*places.server_address())
+# Kept because nobody waits for them: Python warns of a process that is forgotten while it runs.
+_started: list[subprocess.Popen[bytes]] = []
 
 
 @final
 class Sender:
     """Sends journals, and deletes those that are sent and whose writers are gone.
 
-    Args:
-        spool: The folder of the journals.
-        connect: Called when there is something to send, and again after every failure.
+    Attributes:
+        set_aside: Journals that the tracker refused, with its reasons.
     """
 
-    def __init__(self, spool: Path, connect: "Callable[[], Server]" = connect) -> None:
-        self._spool = spool
-        self._connect = connect
-        self._server: Server | None = None
-        self._deliveries: dict[Path, Delivery] = {}
+    def __init__(self, tracker: Tracker | None = None) -> None:
+        self._tracker = tracker or MlflowBackend()
+        self._deliveries: dict[Path, _Delivery] = {}
         self.set_aside: dict[Path, str] = {}
 
     def send(self) -> int:
-        """Sends what is there now and returns how many events that were.
+        """Sends everything there is now and returns how many events that were.
 
-        Journals that the server refuses are set aside, with its reason, and stop nothing else.
+        Journals that the tracker refuses are set aside and stop nothing else.
 
         Raises:
             DeliveryError: Something did not arrive. It is kept.
+            OSError: A journal cannot be read or removed.
         """
-        return sum(self._send_journal(path) for path in journals(self._spool))
+        if not journals():
+            return 0
+        with hold_lock(spool() / "sending.lock", patience=_PATIENCE_SECONDS) as alone:
+            if not alone:
+                raise DeliveryError("another sender is at work and does not come to an end")
+            known = self._deliveries
+            self._deliveries = {p: known.get(p) or _Delivery(p) for p in journals()}
+            return sum(self._send(delivery) for delivery in self._deliveries.values())
 
-    def _send_journal(self, path: Path) -> int:
-        delivery = self._deliveries.setdefault(path, Delivery(path))
+    def _send(self, delivery: "_Delivery") -> int:
         # Asked before reading: if the writer is gone by now, what is read is all there will be.
-        gone = not is_being_written(path)
-        with said_plainly():
-            events = delivery.unsent(writer_is_gone=gone)
-            if events:
-                try:
-                    self._deliver(delivery, events)
-                except RefusedError as refusal:
-                    self.set_aside[delivery.reader.set_aside()] = str(refusal)
-                    del self._deliveries[path]
-                    return 0
-            if gone:
-                delivery.reader.remove()
-                del self._deliveries[path]
+        gone = not is_locked(delivery.reader.path)
+        events = delivery.unsent(writer_is_gone=gone)
+        try:
+            delivery.send(events, self._tracker)
+        except RefusedError as refusal:
+            self.set_aside[delivery.reader.set_aside()] = str(refusal)
+            return 0
+        if gone:
+            delivery.reader.remove()
         return len(events)
 
-    def _deliver(self, delivery: Delivery, events: list[Event]) -> None:
-        selects_exemplars = self._server is not None
-        try:
-            with said_plainly():
-                delivery.send(events, self._connected())
-        except DeliveryError as error:
-            self._server = None
-            if not (selects_exemplars and isinstance(error, RefusedError)):
-                raise
-            # What it selects_exemplars may be outdated: somebody deleted the run in the UI.
-            self._deliver(delivery, events)
 
-    def _connected(self) -> "Server":
-        if self._server is None:
-            try:
-                with said_plainly():
-                    self._server = self._connect()
-            except RefusedError as error:  # the address is refused, not the events
-                raise DeliveryError(str(error)) from error
-        return self._server
+@final
+class _Delivery:
+    """One journal on its way, in as many goes as it takes; a failed one is repeated whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.reader = Reader(path)
+        self._run: Opened | None = None
+        self._begun: set[str] = set()
+        self._closed = False
+
+    def unsent(self, *, writer_is_gone: bool) -> list[Event]:
+        """Returns what is to be sent now; what a dead writer did not finish was killed."""
+        events = self.reader.read()
+        self._closed = self._closed or any(isinstance(event, Closed) for event in events)
+        if writer_is_gone and not self._closed:
+            begun = {event.part for event in events if isinstance(event, Metrics | Artifacts)}
+            cut_off = self._begun | begun | {PARENT}
+            events += [Ended(part=part, state="KILLED") for part in sorted(cut_off)]
+        return events
+
+    def send(self, events: Sequence[Event], tracker: Tracker) -> None:
+        """Sends `events`, metrics first and as few requests as possible."""
+        points: dict[str, list[Metrics]] = defaultdict(list)
+        for event in events:
+            if isinstance(event, Opened):
+                self._run = event
+                self._begin(PARENT, event.time, tracker)
+            elif isinstance(event, Metrics):
+                points[event.part].append(event)
+        for part, batch in points.items():
+            tracker.log(self._begin(part, batch[0].time, tracker), batch)
+        for event in events:
+            if isinstance(event, Artifacts):
+                self._send_files(event, tracker)
+            elif isinstance(event, Ended):
+                tracker.end(self._begin(event.part, event.time, tracker), event)
+        self.reader.accept()
+
+    def _send_files(self, event: Artifacts, tracker: Tracker) -> None:
+        copies = self.reader.copies / event.copies
+        if copies.is_dir():  # gone if an earlier sender got this far
+            tracker.log_files(self._begin(event.part, event.time, tracker), event, copies)
+
+    def _begin(self, part: str, time: int, tracker: Tracker) -> Opened:
+        if self._run is None:
+            raise RefusedError("a journal must begin with the run it is about")
+        if part not in self._begun:
+            tracker.begin(self._run, part, time)
+            self._begun.add(part)
+        return self._run
+
+
+def follow() -> None:
+    """Sends until no stage has written for a while or the tracker stays away."""
+    while journals():
+        with hold_lock(_background_lock()) as alone:
+            if not alone or not _follow_until_idle(Sender()):
+                return
+        # Looked at again, because a stage that came just now saw the lock and started nobody.
+
+
+def _follow_until_idle(sender: Sender) -> bool:
+    """Returns False if it left because the tracker stays away."""
+    failures = 0
+    last_busy = time.monotonic()
+    while time.monotonic() - last_busy < _IDLE_SECONDS:
+        try:
+            sender.send()
+            failures = 0
+        except (DeliveryError, OSError) as error:
+            failures += 1
+            _log.warning("not sent, kept for later: %s", error)
+        waiting = journals()
+        if failures >= _FAILURES_TO_GIVE_UP and not any(map(is_locked, waiting)):
+            return False
+        if waiting:
+            last_busy = time.monotonic()
+        time.sleep(min(_POLL_SECONDS * 2**failures, _LONGEST_WAIT_SECONDS))
+    return True
+
+
+def ensure_sender() -> None:
+    """Starts the background sender, as a process that outlives the stage, unless it is at work.
+
+    Never raises; costs milliseconds.
+    """
+    if os.environ.get(SWITCH) == "later" or is_locked(_background_lock()):
+        return
+    try:
+        with (spool() / "sender.log").open("wb") as log:
+            sender = subprocess.Popen(
+                [sys.executable, "-m", "stages.track", "--background"],
+                cwd=root(),
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # neither Ctrl-C nor the end of a queue worker ends it
+            )
+        _started.append(sender)
+    except OSError as error:
+        _log.warning("the tracking sender does not start, the work goes on: %s", error)
+
+
+def _background_lock() -> Path:
+    return spool() / "sender.lock"
+
+
+def _environment() -> dict[str, str]:
+    """Returns the sender's environment: one thread, this repository, and code that stays.
+
+    A temporary copy of the repository is deleted while the sender still runs; the main one has
+    the same package.
+    """
+    main = root().resolve()
+    code = main if (main / "stages" / "track.py").is_file() else Path(__file__).parents[2]
+    path = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "DVC_ROOT": str(main), "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}

@@ -122,7 +122,8 @@ def _old_rows(before: Tensors, context: StatisticContext) -> tuple[Tensor, Tenso
         if name not in before:
             raise InputError(
                 f"Step {context.index} needs the prototypes of {context.num_old} old outputs, and"
-                f" the step before saved none: list the part `prototypes` in `method.base.statistics`."
+                " the step before saved none: list the part `prototypes` in"
+                " `method.base.statistics`."
             )
         if before[name].shape != shape:
             raise InputError(

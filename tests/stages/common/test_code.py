@@ -7,7 +7,7 @@ import pytest
 
 from tests.helpers import tiny_dataset as scenes
 
-UNHEARD = ("stages.tracking", "stages.common.reporting")
+UNHEARD = ("stages.tracking", "stages.common.reporting", "stages.common.places")
 TREE = {
     "stages/__init__.py": "",
     "stages/common/__init__.py": "",
