@@ -5,23 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
 from numpy.typing import NDArray
-from torch import Tensor
 
-from cssegcore.core.types import IGNORE
 from cssegcore.data.batches import Images
+from cssegcore.metrics.counting import confusion_matrix
 from cssegcore.models.segmenter import Segmenter
 from cssegcore.runtime.distributed import all_gather, all_reduce_sum, world
-
-
-def count(
-    truth: Int[Tensor, "b h w"], predicted: Int[Tensor, "b h w"], rows: int, columns: int
-) -> Int[Tensor, "r c"]:
-    """Counts pixels by true class (row) and predicted class (column), void left out."""
-    kept = truth != IGNORE
-    cells = truth[kept] * columns + predicted[kept]
-    return torch.bincount(cells, minlength=rows * columns).reshape(rows, columns)
 
 
 @torch.inference_mode()
@@ -55,7 +44,7 @@ def confusion(
     kept: dict[str, NDArray[np.uint8]] = {}
     for names, batch in progress(images.whole(batch_size, device, world()), len(images)):
         predicted = segmenter.classify(segmenter(batch.images).logits)
-        matrix += count(batch.labels, predicted, rows, columns)
+        matrix += confusion_matrix(batch.labels, predicted, rows, columns)
         for at, name in enumerate(names):
             if name in keep:
                 kept[name] = predicted[at].byte().cpu().numpy()

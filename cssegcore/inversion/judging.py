@@ -11,7 +11,8 @@ from cssegcore.core.types import BACKGROUND, IGNORE
 from cssegcore.data.crop_and_resize import normalise
 from cssegcore.inversion.feature_statistics import record_feature_statistics
 from cssegcore.inversion.invert import factors
-from cssegcore.metrics.confusion import confusion_matrix, iou, mean_defined
+from cssegcore.metrics.confusion import iou, mean_defined
+from cssegcore.metrics.counting import confusion_matrix
 from cssegcore.models.segmenter import Segmenter
 
 Labels = UInt8[np.ndarray, "n s s"]
@@ -72,7 +73,8 @@ def agreement(asked: Labels, classes: Labels, outputs: int) -> dict[str, Any]:
         miou: Mean intersection over union, background included; None if nothing was asked for.
         by_class: That share for each class, background included; None if nobody asked for it.
     """
-    matrix = confusion_matrix(asked, classes, outputs)
+    pairs = torch.from_numpy(asked), torch.from_numpy(classes)
+    matrix = confusion_matrix(*pairs, outputs, outputs).numpy()
     hits, wanted = np.diagonal(matrix), matrix.sum(1)
     shares = [h / n if n else None for h, n in zip(hits.tolist(), wanted.tolist(), strict=True)]
     total = int(wanted[1:].sum())

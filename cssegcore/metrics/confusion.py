@@ -6,7 +6,7 @@ All values are fractions (0 to 1); NaN stands for "undefined".
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float64, Int64, Integer
+from jaxtyping import Float64, Int64
 
 Future = Literal["background", "ignore"]
 """What a pixel of a class that has not been learned yet counts as at test time.
@@ -17,16 +17,6 @@ pixel does not count.
 
 EPSILON = 1e-6
 """Added to denominators, in pixels, as the published programs do."""
-
-
-def confusion_matrix(
-    labels: Integer[np.ndarray, "*shape"], preds: Integer[np.ndarray, "*shape"], num_classes: int
-) -> Int64[np.ndarray, "{num_classes} {num_classes}"]:
-    """Counts pixels by truth and prediction; pixels whose truth is no class (void) are left out."""
-    counted = (labels >= 0) & (labels < num_classes)
-    cells = labels[counted].astype(np.int64) * num_classes + preds[counted]
-    counts = np.bincount(cells, minlength=num_classes**2)
-    return counts.reshape(num_classes, num_classes).astype(np.int64)
 
 
 def fold_future(matrix: Int64[np.ndarray, "c k"], future: Future) -> Int64[np.ndarray, "k k"]:

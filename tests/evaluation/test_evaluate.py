@@ -13,7 +13,6 @@ from cssegcore.data.dataset import open_dataset
 from cssegcore.evaluation import evaluate
 from cssegcore.evaluation import examples as examples
 from cssegcore.evaluation.predict import label_photographs, overlay
-from cssegcore.metrics.confusion import confusion_matrix
 from cssegcore.models._base import FeatureExtractor
 from cssegcore.models.heads.linear import Linear
 from cssegcore.models.outputs import Features
@@ -98,7 +97,9 @@ class TestConfusion:
         expected = np.zeros((5, 5), np.int64)
         for name, label in truths.items():
             assert kept[name].dtype == np.uint8
-            expected += confusion_matrix(label, kept[name], 5)
+            for pair in zip(label.flat, kept[name].flat, strict=True):
+                if pair[0] != 255:
+                    expected[pair] += 1
         assert matrix.shape == (5, sum(outputs))
         assert np.array_equal(matrix, expected[:, : sum(outputs)])
         assert matrix.sum() == sum((label != 255).sum() for label in truths.values())
