@@ -26,7 +26,7 @@ def open_run(params: Params, code: Path) -> tracking.Run:
             # MLflow's pages drop what stands before a slash, and cut names after 18 characters
             experiment=f"{scenario.name.replace('/', ' ')}{order} {scenario.setting}",
             name=f"{name} · seed {params.seed} · {scenario.name}{order} · {scenario.setting}",
-            params=tracking.flatten(raw),
+            params=tracking.scalars(raw),
             tags={
                 "method": name,
                 "scenario": scenario.name,

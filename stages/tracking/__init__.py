@@ -12,7 +12,7 @@ that cannot reach the server; send with the command) or `off`.
 
 from stages.tracking.background import ensure_sender
 from stages.tracking.events import RunInfo
-from stages.tracking.naming import flatten, run_key
+from stages.tracking.naming import run_key, scalars
 from stages.tracking.run import Run, StepRun, open_run
 
-__all__ = ["Run", "RunInfo", "StepRun", "ensure_sender", "flatten", "open_run", "run_key"]
+__all__ = ["Run", "RunInfo", "StepRun", "ensure_sender", "open_run", "run_key", "scalars"]

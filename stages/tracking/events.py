@@ -23,7 +23,7 @@ class RunInfo:
         key: Its identity; see `run_key`.
         experiment: The MLflow experiment, shared by all runs that may be compared.
         name: What a person reads in the list of runs.
-        params: Flat parameters; see `flatten`.
+        params: Flat parameters; see `scalars`.
         tags: Further facts, by name.
     """
 

@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from cssegcore.core.curves import write_rows
 from cssegcore.core.errors import InputError
 from cssegcore.core.palette import palette
 from cssegcore.data.batches import Images
@@ -243,8 +242,3 @@ class TestPanels:
             for kind, want in (("truth", truths[name]), ("prediction", said[name])):
                 with Image.open(tmp_path / "examples" / f"{name}.{kind}.png") as image:
                     assert np.array_equal(np.asarray(image), want)
-
-
-def test_a_curve_is_a_table(tmp_path):
-    write_rows(tmp_path / "c.csv", [{"epoch": 1.0, "loss": 1 / 3}, {"epoch": 2.0, "loss": 1e-9}])
-    assert (tmp_path / "c.csv").read_bytes() == b"epoch,loss\n1,0.333333\n2,1e-09\n"

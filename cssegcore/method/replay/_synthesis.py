@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from cssegcore.core.curves import write_rows
 from cssegcore.core.errors import InputError
-from cssegcore.core.files import digest, read_manifest, write_json
+from cssegcore.core.files import digest, read_manifest, write_csv, write_json
 from cssegcore.core.registry import build_part
 from cssegcore.core.types import IGNORE
 from cssegcore.data.augmentation import Augmentation
@@ -58,7 +57,7 @@ def synthesize(out: Path, how: "DeepInversion", request: Synthesis) -> None:
     shutil.copy(request.model, model)  # DVC's cache holds it once
     known = session.segmenter.outputs
     store.listed(request.current, known, images).write(out / store.LIST)
-    write_rows(out / "curves" / f"{session.step}.csv", made.rows)
+    write_csv(out / "curves" / f"{session.step}.csv", made.rows)
     sheet.save(out / "sheets" / f"{session.step}.png", made.by_class)
     steps = [*before.get("steps", []), made.statistics]
     write_json(out / "manifest.json", {"images": [name for name, _ in images], "steps": steps})
