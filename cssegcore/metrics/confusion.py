@@ -6,7 +6,7 @@ All values are fractions (0 to 1); NaN stands for "undefined".
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, Integer
 
 Future = Literal["background", "ignore"]
 """What a pixel of a class that has not been learned yet counts as at test time.
@@ -30,7 +30,15 @@ def fold_future(matrix: Int64[np.ndarray, "c k"], future: Future) -> Int64[np.nd
 
 def iou(matrix: Int64[np.ndarray, "c c"]) -> Float64[np.ndarray, " c"]:
     """Returns TP / (truth + predicted - TP) per class, NaN for a class without truth."""
-    hits, truth, predicted = np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
+    return ratio_of_overlap(np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0))
+
+
+def ratio_of_overlap(
+    hits: Integer[np.ndarray, " c"],
+    truth: Integer[np.ndarray, " c"],
+    predicted: Integer[np.ndarray, " c"],
+) -> Float64[np.ndarray, " c"]:
+    """Returns intersection over union from pixels per class, NaN for a class without truth."""
     return np.where(truth > 0, hits / (truth + predicted - hits + EPSILON), np.nan)
 
 

@@ -105,7 +105,7 @@ class TestStep:
             "added": (a[2] + a[3]) / 2,
             "added_nobg": (a[2] + a[3]) / 2,
         }
-        got = step_metrics(RUN[2], future="background")
+        got = step_metrics(evaluated(RUN[2], "x"), future="background")
         assert got["miou"] == pytest.approx({k: 100 * v for k, v in expected.items()}, abs=1e-3)
         old, new = expected["old_nobg"], expected["new_nobg"]
         assert got["harmonic"] == pytest.approx(100 * 2 / (1 / old + 1 / new), abs=1e-3)
@@ -114,18 +114,18 @@ class TestStep:
         assert (got["step"], got["images"]) == ("step2", 7)
 
     def test_step_0_has_no_old_and_its_new_counts_background(self):
-        miou = step_metrics(RUN[0], future="ignore")["miou"]
+        miou = step_metrics(evaluated(RUN[0], "x"), future="ignore")["miou"]
         a, background = 90 / 120, 80 / 110
         assert miou["new"] == miou["base"] == miou["all"]
         assert miou["new"] == pytest.approx(100 * (a + background) / 2, abs=1e-3)
         assert miou["new_nobg"] == pytest.approx(100 * a, abs=1e-3)
         assert miou["old"] is None
         assert miou["added_nobg"] is None
-        assert step_metrics(RUN[0], future="ignore")["harmonic"] is None
+        assert step_metrics(evaluated(RUN[0], "x"), future="ignore")["harmonic"] is None
 
     def test_joint_training_has_base_and_added_classes_in_its_only_step(self):
-        joint = step_metrics(RUN[2] | {"index": 0}, future="background")["miou"]
-        incremental = step_metrics(RUN[2], future="background")["miou"]
+        joint = step_metrics(evaluated(RUN[2] | {"index": 0}, "x"), future="background")["miou"]
+        incremental = step_metrics(evaluated(RUN[2], "x"), future="background")["miou"]
         for group in ("all", "base", "base_nobg", "added"):
             assert joint[group] == incremental[group]
         assert joint["old"] is None
@@ -142,7 +142,7 @@ class TestStep:
     def test_the_rule_for_classes_to_come_changes_the_numbers_and_is_named(
         self, future, background, named
     ):
-        got = step_metrics(RUN[1], future=future)
+        got = step_metrics(evaluated(RUN[1], "x"), future=future)
         values = plain_iou(RUN[1]["matrix"], future)
         assert values[0] == background
         assert got["miou"]["all"] == pytest.approx(100 * sum(values) / 3, abs=1e-3)
@@ -150,7 +150,7 @@ class TestStep:
 
     def test_old_and_new_both_lost_have_a_harmonic_mean_of_0(self):
         lost = record(1, [[9, 0, 0], [9, 0, 0], [9, 0, 0]], learned=(0, 0, 1))
-        assert step_metrics(lost, future="background")["harmonic"] == 0
+        assert step_metrics(evaluated(lost, "x"), future="background")["harmonic"] == 0
 
     @pytest.mark.parametrize(
         ("changed", "message"),
@@ -218,7 +218,9 @@ class TestContinual:
         got = continual_scores([evaluated(RUN[0], "x")], "ignore")
         assert got["forgetting"] is None
         assert got["backward_transfer_nobg"] is None
-        assert got["average"] == step_metrics(RUN[0], future="ignore")["miou"]["all"]
+        assert (
+            got["average"] == step_metrics(evaluated(RUN[0], "x"), future="ignore")["miou"]["all"]
+        )
 
     def test_the_table_is_empty_where_a_class_is_not_seen(self):
         table = class_iou([evaluated(r, "x") for r in RUN], "ignore")
