@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.files import read_manifest, write_json
+from cssegcore.core.files import read_manifest, unwritable, write_json
 from cssegcore.metrics.record import Evaluated, evaluated
 
 
@@ -144,19 +144,32 @@ def write_step(
     Raises:
         InputError: A file cannot be written.
     """
-    shutil.copytree(previous, out, dirs_exist_ok=True)
+    _copy(previous, out)
     write_json(out / "manifest.json", {"examples": shown})
     step = out / record.step
     write_json(step / "confusion.json", dataclasses.asdict(record))
     write_json(step / "further.json", further)
-    shutil.copy(epochs, step / "epochs.csv")
+    _copy(epochs, step / "epochs.csv")
     guesses = read_manifest(pseudo_labels)
     write_json(step / "pseudo_labels.json", {k: guesses[k] for k in guesses if k != "images"})
     made = read_manifest(synthesis).get("steps", [])
     write_json(step / "synthesis.json", made[-1] if made else {})
     if made:
-        shutil.copy(synthesis / "sheets" / f"{made[-1]['step']}.png", step / "sheet.png")
+        _copy(synthesis / "sheets" / f"{made[-1]['step']}.png", step / "sheet.png")
     return step / "examples"
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copies a file, or all that is in a folder."""
+    try:
+        if source.is_dir():
+            shutil.copytree(source, target, dirs_exist_ok=True)
+        else:
+            shutil.copy(source, target)
+    except shutil.Error as error:  # of copytree: what failed, file by file
+        raise unwritable(target, OSError(error.args[0][0][2])) from None
+    except OSError as error:
+        raise unwritable(target, error) from None
 
 
 def read_evaluation(folder: Path) -> Evaluation:

@@ -11,7 +11,7 @@ from torch import Tensor
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
 from cssegcore.core.types import BACKGROUND, IGNORE
-from cssegcore.evaluation.metrics import Metric, MetricValue, TestedBatch
+from cssegcore.evaluation.metrics import Metric, MetricValue, PredictedBatch
 from cssegcore.metrics.confusion import Future, fold_future
 from cssegcore.metrics.continual import Points
 from cssegcore.metrics.record import Evaluated
@@ -77,7 +77,7 @@ class Meters:
             return
         to_come = BACKGROUND if self._future == "background" else IGNORE
         coming = (labels >= self._classes) & (labels != IGNORE)
-        batch = TestedBatch(torch.where(coming, to_come, labels), predicted, logits)
+        batch = PredictedBatch(torch.where(coming, to_come, labels), predicted, logits)
         for name, metric in self._metrics.items():
             metric.update(self._states[name], batch)
 

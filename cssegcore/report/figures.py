@@ -53,13 +53,18 @@ def drawn(draw: Callable[Concatenate["Figure", P], None], *args: P.args, **kwarg
 
 def shortened(name: str) -> str:
     """Returns what is shown of a name: one line without control characters, cut if it is long."""
-    shown = "".join("�" if unicodedata.category(c) in ("Cc", "Cs") else c for c in name)
+    shown = "".join("�" if _is_no_text(c) else c for c in name)
     width = 0
     for at, letter in enumerate(shown):
         width += 2 if unicodedata.east_asian_width(letter) in "WF" else 1
         if width > MOST_LETTERS:
             return shown[: at - 1] + "…"
     return shown
+
+
+def _is_no_text(letter: str) -> bool:
+    """Whether XML has no place for a character: control characters, halves of one, none at all."""
+    return unicodedata.category(letter) in ("Cc", "Cs") or letter in "\ufffe\uffff"
 
 
 def heatmap(
@@ -70,12 +75,17 @@ def heatmap(
 ) -> None:
     """IoU (points) after each step (rows) of each class (columns); blank where there is none."""
     blocks = np.array_split(np.arange(len(classes)), -(-len(classes) // MOST_COLUMNS))
-    figure.set_size_inches(WIDTH, len(blocks) * (0.4 * len(steps) + 0.9))
+    names = [shortened(name) for name in classes]
+    longest = max(map(len, names))
+    crowded = len(blocks[0]) > 12 or len(blocks[0]) * longest > 100
+    figure.set_size_inches(
+        WIDTH, len(blocks) * (0.4 * len(steps) + 0.9 + 0.04 * crowded * max(0, longest - 10))
+    )
     for axes, block in zip(_stack(figure, len(blocks)), blocks, strict=True):
         _cells(axes, table[:, block], size=9 if len(block) <= 14 else 7)
-        axes.set_xticks(range(len(block)), [shortened(classes[int(c)]) for c in block])
+        axes.set_xticks(range(len(block)), [names[int(c)] for c in block])
         axes.set_yticks(range(len(steps)), [shortened(step) for step in steps])
-        if len(block) > 12:
+        if crowded:
             axes.tick_params(axis="x", rotation=40)
             for label in axes.get_xticklabels():
                 label.set(ha="right", rotation_mode="anchor")

@@ -367,12 +367,12 @@ def test_names_are_shown_as_they_are_and_take_no_effect(tmp_path):
 
 
 def test_names_of_any_script_and_length_leave_the_figure_whole(tmp_path):
-    names = ["背景" * 30, "दुकान", "a\x1b[31m\x00\nb", "x" * 3000]
+    names = ["背景" * 30, "दुकान", "a\x1b[31m\x00\n\ufffeb", "x" * 3000]
     evaluation = write_evaluation(tmp_path / "evaluation", classes=names)
     write_report(evaluation, tmp_path / "report", title="x", protocol=PROTOCOL)
     for figure in ("heatmap", "confusion"):
         shown = texts(tmp_path / f"report/{figure}.svg")
-        assert {"दुकान", "a�[31m��b", "x" * 23 + "…", "背景" * 5 + "背…"} <= set(shown)
+        assert {"दुकान", "a�[31m���b", "x" * 23 + "…", "背景" * 5 + "背…"} <= set(shown)
         drawing = (tmp_path / f"report/{figure}.svg").read_text()
         assert drawing.count("fill-opacity") >= 4
 

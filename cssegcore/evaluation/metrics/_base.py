@@ -16,7 +16,7 @@ MetricValue = Points | Mapping[str, Points]
 
 
 @dataclasses.dataclass(frozen=True)
-class TestedBatch:
+class PredictedBatch:
     """Test images of one size and what the model makes of them.
 
     Attributes:
@@ -25,8 +25,6 @@ class TestedBatch:
         predicted: Predicted outputs of the model.
         logits: The model's scores; with an unknown class it is in front.
     """
-
-    __test__ = False  # for pytest, which takes the name for a test's
 
     labels: Int[Tensor, "b h w"]
     predicted: Int[Tensor, "b h w"]
@@ -50,7 +48,7 @@ class Metric(abc.ABC):
         del classes
         return torch.zeros(0, dtype=torch.int64)
 
-    def update(self, state: Shaped[Tensor, "..."], batch: TestedBatch) -> None:
+    def update(self, state: Shaped[Tensor, "..."], batch: PredictedBatch) -> None:
         """Adds a batch to the state, in place; by default does nothing."""
         return
 

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Int, Int64
 from torch import Tensor
 
 from cssegcore.core.types import IGNORE
-from cssegcore.evaluation.metrics._base import Metric, MetricValue, TestedBatch, by_group
+from cssegcore.evaluation.metrics._base import Metric, MetricValue, PredictedBatch, by_group
 from cssegcore.metrics.confusion import ratio_of_overlap
 
 OUTSIDE = -1
@@ -61,7 +61,7 @@ class BoundaryIoU(Metric):
     def state(self, classes: int) -> Int64[Tensor, "3 k"]:
         return torch.zeros(3, classes, dtype=torch.int64)
 
-    def update(self, state: Int64[Tensor, "3 k"], batch: TestedBatch) -> None:
+    def update(self, state: Int64[Tensor, "3 k"], batch: PredictedBatch) -> None:
         truth = batch.labels
         predicted = torch.where(truth == IGNORE, IGNORE, batch.predicted)
         distance = max(1, round(self.width * math.hypot(*truth.shape[-2:])))
