@@ -77,15 +77,14 @@ def heatmap(
     blocks = np.array_split(np.arange(len(classes)), -(-len(classes) // MOST_COLUMNS))
     names = [shortened(name) for name in classes]
     longest = max(map(len, names))
-    crowded = len(blocks[0]) > 12 or len(blocks[0]) * longest > 100
-    figure.set_size_inches(
-        WIDTH, len(blocks) * (0.4 * len(steps) + 0.9 + 0.04 * crowded * max(0, longest - 10))
-    )
+    slanted = len(blocks[0]) > 12 or len(blocks[0]) * longest > 100
+    below = 0.9 + (0.04 * max(0, longest - 10) if slanted else 0)
+    figure.set_size_inches(WIDTH, len(blocks) * (0.4 * len(steps) + below))
     for axes, block in zip(_stack(figure, len(blocks)), blocks, strict=True):
         _cells(axes, table[:, block], size=9 if len(block) <= 14 else 7)
         axes.set_xticks(range(len(block)), [names[int(c)] for c in block])
         axes.set_yticks(range(len(steps)), [shortened(step) for step in steps])
-        if crowded:
+        if slanted:
             axes.tick_params(axis="x", rotation=40)
             for label in axes.get_xticklabels():
                 label.set(ha="right", rotation_mode="anchor")
