@@ -88,7 +88,7 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     extra = {
         "index": [layout],
         "saliency": [layout, unknown],
-        "evaluate": model,
+        "evaluate": [*model, *_metrics(params)],
         "pseudo_label": [guess, *model],
         "memory": [replay, *model],
         "synthesize": [replay, *model],
@@ -110,6 +110,16 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     tables["method.base"] = closure([*training, *base_modules(recipe.base)])
     tables["method"] = closure([*training, *recipe_modules(recipe)])
     return tables
+
+
+def _metrics(params: Params) -> list[str]:
+    """Builds the metrics once and returns their modules."""
+    from cssegcore.core.registry import part_module
+    from cssegcore.evaluation.meters import METRICS, build_metrics
+
+    recipes, where = params.evaluation.metrics, "evaluation.metrics"
+    build_metrics(recipes, where)
+    return [part_module(METRICS, recipe, f"{where}.{n}") for n, recipe in recipes.items()]
 
 
 def _check_room(params: Params, assembled: "AssembledRecipe", dataset: "Dataset") -> None:
@@ -160,11 +170,12 @@ def _parts_with_a_setting(method: dict[str, Any]) -> Iterator[tuple[str, dict[st
 
 def _write(out: Path, nothing: Path, first: Path, tables: dict[str, dict[str, str]]) -> None:
     from cssegcore.core.files import write_json, write_text
+    from cssegcore.evaluation.folder import write_nothing
 
     for name, table in tables.items():
         write_json(out / f"{name}.json", table)
     write_text(nothing / "model.safetensors", "none\n")
-    write_json(nothing / "evaluation" / "manifest.json", {"examples": []})
+    write_nothing(nothing / "evaluation")
     write_json(first / "pseudo_labels" / "manifest.json", {"images": {}})
     for kind in ("memory", "synthesis"):
         write_json(first / kind / "manifest.json", {"images": []})

@@ -1,6 +1,5 @@
 """Tests the model of one step."""
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,11 +27,15 @@ def main(
     metrics: Annotated[Path, typer.Option(help="The step's numbers (JSON).")],
 ) -> None:
     """Count one confusion matrix over the test images of all classes seen so far."""
-    from cssegcore.core.files import read_manifest, write_json
+    from cssegcore.core.config import flatten
+    from cssegcore.core.files import write_json
     from cssegcore.data.batches import Images
     from cssegcore.evaluation import evaluate
     from cssegcore.evaluation import examples as examples
+    from cssegcore.evaluation.folder import panels_shown, write_step
+    from cssegcore.evaluation.meters import Meters, build_metrics
     from cssegcore.metrics.continual import step_metrics
+    from cssegcore.metrics.record import Evaluated
     from cssegcore.models import checkpoint
     from cssegcore.runtime.device import choose_device
     from cssegcore.runtime.distributed import process_group
@@ -40,47 +43,55 @@ def main(
     from stages.common.reporting import open_run
 
     params = read_params()
+    how = params.evaluation
+    parts = build_metrics(how.metrics, "evaluation.metrics")
     image_list, dataset, device = StepList.read(images), _dataset(params), choose_device()
     segmenter = checkpoint.load(model, device).segmenter
     tests = Images(dataset, image_list)
-    before = read_manifest(previous)
-    shown = before["examples"] or examples.choose_examples(tests, params.evaluation.examples)
-    rows = sum(len(names) for names in image_list.classes)
-    size, progress = params.evaluation.batch_size, bar("images", f"test {step}")
-    keep = set(shown)
+    shown = panels_shown(previous) or examples.choose_examples(tests, how.examples)
+    meters = Meters(parts, segmenter.classes, how.future, device)
+    names = [name for names in image_list.classes for name in names]
+    size, progress, keep = how.batch_size, bar("images", f"test {step}"), set(shown)
     with process_group(device) as world:
-        matrix, kept = evaluate.confusion(segmenter, tests, rows, size, device, progress, keep)
+        matrix, kept = evaluate.confusion(
+            segmenter, tests, len(names), size, device, progress, keep, meters
+        )
     if not world.is_main:
         return
 
-    shutil.copytree(previous, out, dirs_exist_ok=True)
-    confusion = {
-        "step": step,
-        "index": image_list.index,
-        "classes": [name for names in image_list.classes for name in names],
-        "learned": [at for at, names in enumerate(image_list.classes) for _ in names],
-        "seen": matrix.shape[1],
-        "images": len(tests),
-        "matrix": matrix.tolist(),
-    }
-    write_json(out / step / "confusion.json", confusion)
-    write_json(out / "manifest.json", {"examples": shown})  # every step shows the same photographs
-    shutil.copy(epochs, out / step / "epochs.csv")
-    guesses = read_manifest(pseudo_labels)
-    write_json(out / step / "pseudo_labels.json", {k: guesses[k] for k in guesses if k != "images"})
-    made = read_manifest(synthesis).get("steps", [])
-    write_json(out / step / "synthesis.json", made[-1] if made else {})
-    if made:
-        shutil.copy(synthesis / "sheets" / f"{made[-1]['step']}.png", out / step / "sheet.png")
-    examples.write_examples(out / step / "examples", tests, shown, kept)
+    record = Evaluated(
+        step=step,
+        index=image_list.index,
+        classes=names,
+        learned=[at for at, names in enumerate(image_list.classes) for _ in names],
+        seen=matrix.shape[1],
+        images=len(tests),
+        matrix=matrix.tolist(),
+    )
+    further = meters.compute(record)
+    # The report needs the files of every step, and DVC has no dependency on all steps of a
+    # `foreach`: so the evaluation of each step carries those of the steps before it, with their
+    # curves, pseudo-labels and made images, and the report depends on the last one.
+    there = write_step(
+        out,
+        record,
+        further,
+        shown,
+        previous=previous,
+        epochs=epochs,
+        pseudo_labels=pseudo_labels,
+        synthesis=synthesis,
+    )
+    examples.write_examples(there, tests, shown, kept)
 
-    numbers = step_metrics(confusion, future=params.evaluation.future)
-    numbers["protocol"] = f"{_protocol(params, image_list.classes)}; {numbers['protocol']}"
-    write_json(metrics, numbers)
+    numbers = step_metrics(record, future=how.future)
+    protocol = f"{_protocol(params, image_list.classes)}; {numbers['protocol']}"
+    write_json(metrics, numbers | further | {"protocol": protocol})
     miou = {k: v for k, v in numbers["miou"].items() if v is not None}
     say(f"{step}: mIoU " + ", ".join(f"{k} {v:.1f}" for k, v in miou.items()))
     with open_run(params, code.parent) as tracked:
-        tracked.metrics({f"miou/{k}": v for k, v in miou.items()}, step=image_list.index)
+        told = flatten({"miou": miou, **further}, "/")
+        tracked.metrics(told, step=image_list.index)  # type: ignore[arg-type]
 
 
 def _dataset(params: Params) -> "Dataset":

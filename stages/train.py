@@ -32,7 +32,7 @@ def main(
 
     Killed and started again, it goes on from its last finished epoch.
     """
-    from cssegcore.core.curves import write_rows
+    from cssegcore.core.files import write_csv
     from cssegcore.data.dataset import open_dataset
     from cssegcore.models import checkpoint
     from cssegcore.runtime.device import choose_device
@@ -65,7 +65,7 @@ def main(
         trained = trainer.train(resume, Hooks(follow, bar("batches", step)))
         if world.is_main:
             checkpoint.save(model, trainer.segmenter, trainer.model, trained.statistics)
-            write_rows(epochs, trained.rows)
+            write_csv(epochs, trained.rows)
             resume.remove()
         nested.metrics({"peak_memory_mib": trained.peak_memory}, step=0)
         nested.finish()

@@ -40,8 +40,9 @@ def walked(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def walked_ssul_m(tmp_path_factory):
-    """The same with saliency, pseudo-labels and exemplars."""
-    return walk(tmp_path_factory, (), "method=ssul_m", "method.replay.size=3")
+    """The same with saliency, pseudo-labels, exemplars and further metrics."""
+    sharp = "+evaluation.metrics={sharp:{part:boundary_iou,width:0.1},worst:{part:worst_class_iou}}"
+    return walk(tmp_path_factory, (), "method=ssul_m", "method.replay.size=3", sharp)
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,20 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" Did you mean `{close[0]}`?" if close else ""
 
 
+def flatten(values: Mapping[str, object], between: str = ".") -> dict[str, object]:
+    """Returns nested mappings as one, whose keys are the path with `between` in between.
+
+    An empty mapping stays a value: leaving a slot empty differs from not having it.
+    """
+    flat: dict[str, object] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= {f"{key}{between}{k}": v for k, v in flatten(value, between).items()}
+        else:
+            flat[str(key)] = value
+    return flat
+
+
 def parse(cls: type[T], values: object, where: str) -> T:
     """Builds the dataclass `cls` from a mapping.
 

@@ -1,13 +1,15 @@
 """Files that are whole or absent, and digests of what is in them."""
 
 import contextlib
+import csv
 import hashlib
+import io
 import json
 import os
 import pickle
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,36 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: object) -> None:
     """Writes JSON that is the same bytes for the same value."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def write_table(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes CSV; None is an empty cell."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(head)
+    table.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def write_csv(
+    path: Path,
+    rows: Sequence[Mapping[str, object]],
+    leading: Sequence[str] = (),
+    *,
+    numbers: str = ".6g",
+) -> None:
+    """Writes rows as CSV.
+
+    Args:
+        path: The file.
+        rows: One mapping of column to value a row; a cell whose row has no value is empty.
+        leading: Columns that are there in any case and come first; others follow as they appear.
+        numbers: How floating-point numbers are formatted.
+    """
+    columns = list(dict.fromkeys([*leading, *(key for row in rows for key in row)]))
+    filled = ([row.get(column) for column in columns] for row in rows)
+    cells = ([format(v, numbers) if isinstance(v, float) else v for v in row] for row in filled)
+    write_table(path, columns, cells)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

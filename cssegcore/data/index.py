@@ -1,7 +1,6 @@
 """The index: every image opened once, checked, and what it holds written down."""
 
 import csv
-import io
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,7 @@ from pathlib import Path
 from cssegcore.data.dataset import Dataset
 from cssegcore.data.layouts._base import SPLITS
 from cssegcore.core.errors import InputError
-from cssegcore.core.files import digest, write_text
+from cssegcore.core.files import digest, write_table
 from cssegcore.core.types import IGNORE
 
 HEAD = ("name", "parts", "domain", "digest", "height", "width", "void")
@@ -98,13 +97,11 @@ def build_index(
 
 def write_index(path: Path, entries: Sequence[Entry], classes: Sequence[str]) -> None:
     """Writes a CSV table: one row an image, one column of pixel counts a class."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow([*HEAD, *classes])
-    for e in entries:
-        head = [e.name, "+".join(e.parts), e.domain, e.digest, e.height, e.width, e.void]
-        rows.writerow([*head, *e.pixels])
-    write_text(path, text.getvalue())
+    rows = (
+        (e.name, "+".join(e.parts), e.domain, e.digest, e.height, e.width, e.void, *e.pixels)
+        for e in entries
+    )
+    write_table(path, (*HEAD, *classes), rows)
 
 
 def read_index(path: Path) -> tuple[list[Entry], tuple[str, ...]]:

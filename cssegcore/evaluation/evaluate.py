@@ -5,23 +5,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
 from numpy.typing import NDArray
-from torch import Tensor
 
-from cssegcore.core.types import IGNORE
 from cssegcore.data.batches import Images
+from cssegcore.evaluation.meters import Meters
+from cssegcore.metrics.counting import confusion_matrix
 from cssegcore.models.segmenter import Segmenter
 from cssegcore.runtime.distributed import all_gather, all_reduce_sum, world
-
-
-def count(
-    truth: Int[Tensor, "b h w"], predicted: Int[Tensor, "b h w"], rows: int, columns: int
-) -> Int[Tensor, "r c"]:
-    """Counts pixels by true class (row) and predicted class (column), void left out."""
-    kept = truth != IGNORE
-    cells = truth[kept] * columns + predicted[kept]
-    return torch.bincount(cells, minlength=rows * columns).reshape(rows, columns)
 
 
 @torch.inference_mode()
@@ -33,6 +23,7 @@ def confusion(
     device: torch.device,
     progress: Callable[[Iterable[Any], int], Iterable[Any]],
     keep: set[str],
+    meters: Meters | None = None,
 ) -> tuple[NDArray[np.int64], dict[str, NDArray[np.uint8]]]:
     """Predicts whole photographs at their own size and counts; several processes share them.
 
@@ -44,6 +35,7 @@ def confusion(
         device: Where it runs.
         progress: Wraps the iterable of batches (second argument: number of photographs).
         keep: Names whose predictions are returned.
+        meters: Metrics to be counted on the way.
 
     Returns:
         The matrix, int64 (rows, classes of the model), and the kept predictions, uint8 (h, w); of
@@ -54,10 +46,15 @@ def confusion(
     matrix = torch.zeros(rows, columns, dtype=torch.int64, device=device)
     kept: dict[str, NDArray[np.uint8]] = {}
     for names, batch in progress(images.whole(batch_size, device, world()), len(images)):
-        predicted = segmenter.classify(segmenter(batch.images).logits)
-        matrix += count(batch.labels, predicted, rows, columns)
+        logits = segmenter(batch.images).logits
+        predicted = segmenter.classify(logits)
+        matrix += confusion_matrix(batch.labels, predicted, rows, columns)
+        if meters:
+            meters.update(batch.labels, predicted, logits)
         for at, name in enumerate(names):
             if name in keep:
                 kept[name] = predicted[at].byte().cpu().numpy()
+    if meters:
+        meters.gather()
     everyone = {name: label for kept in all_gather(kept) for name, label in kept.items()}
     return all_reduce_sum(matrix).cpu().numpy(), everyone

@@ -9,6 +9,7 @@ from PIL import Image
 
 from cssegcore.core.palette import save_labels
 from cssegcore.data.batches import Images
+from cssegcore.evaluation.folder import panel_files
 
 
 def choose_examples(images: Images, count: int) -> list[str]:
@@ -30,11 +31,11 @@ def choose_examples(images: Images, count: int) -> list[str]:
 def write_examples(
     out: Path, images: Images, chosen: Sequence[str], predicted: Mapping[str, NDArray[np.uint8]]
 ) -> None:
-    """Writes NAME.photo.jpg, NAME.truth.png and NAME.prediction.png of each chosen image."""
+    """Writes photograph, truth and prediction of each chosen image."""
     out.mkdir(parents=True, exist_ok=True)
     for name, photograph, label in images.decoded():
         if name in chosen:
-            stem = name.replace("/", "_")
-            Image.fromarray(photograph).save(out / f"{stem}.photo.jpg", quality=90)
-            save_labels(out / f"{stem}.truth.png", label)
-            save_labels(out / f"{stem}.prediction.png", predicted[name])
+            files = panel_files(out, name)
+            Image.fromarray(photograph).save(files.photo, quality=90)
+            save_labels(files.truth, label)
+            save_labels(files.prediction, predicted[name])

@@ -1,13 +1,27 @@
-"""The evaluations of all steps of a run, read back from their folder."""
+"""The evaluations of all steps of a run: how their folder is written and read back.
+
+`manifest.json` names the photographs that every step shows. Each step has a folder:
+
+- `confusion.json`: an `Evaluated`; without it there is no step,
+- `further.json`: the numbers of `evaluation.metrics` by name,
+- `epochs.csv`: the curve of its training,
+- `pseudo_labels.json`: what the previous model's pseudo-labels were; empty without any,
+- `synthesis.json`, `sheet.png`: what the images made for it are like; empty without any,
+- `examples/`: each photograph shown, its truth and what the model says (`panel_files`).
+"""
 
 import csv
+import dataclasses
 import itertools
 import json
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cssegcore.core.errors import InputError
+from cssegcore.core.files import read_manifest, unwritable, write_json
 from cssegcore.metrics.record import Evaluated, evaluated
 
 
@@ -63,6 +77,7 @@ class Evaluation:
         examples: The photographs of the last step.
         guesses: The pseudo-labels of each step that had any.
         made: The images made before each step that had any.
+        further: The numbers of `evaluation.metrics` of each step, by name.
     """
 
     records: list[Evaluated]
@@ -70,6 +85,91 @@ class Evaluation:
     examples: list[Panel]
     guesses: list[PseudoLabelStats]
     made: list[SynthesisStats]
+    further: list[dict[str, Any]]
+
+
+class PanelFiles(NamedTuple):
+    """Where a photograph that is shown lies."""
+
+    photo: Path
+    truth: Path
+    prediction: Path
+
+
+def panel_files(examples: Path, name: str) -> PanelFiles:
+    """Returns the files of the photograph `name` (any folder of which is made part of the name)."""
+    stem = name.replace("/", "_")
+    kinds = ("photo.jpg", "truth.png", "prediction.png")
+    return PanelFiles(*(examples / f"{stem}.{kind}" for kind in kinds))
+
+
+def write_nothing(out: Path) -> None:
+    """Writes the evaluation that precedes the first step."""
+    write_json(out / "manifest.json", {"examples": []})
+
+
+def panels_shown(previous: Path) -> list[str]:
+    """Returns the photographs that earlier steps show; none before the first step.
+
+    Raises:
+        InputError: `previous` is no evaluation.
+    """
+    return read_manifest(previous)["examples"]
+
+
+def write_step(
+    out: Path,
+    record: Evaluated,
+    further: Mapping[str, object],
+    shown: Sequence[str],
+    *,
+    previous: Path,
+    epochs: Path,
+    pseudo_labels: Path,
+    synthesis: Path,
+) -> Path:
+    """Writes the evaluations up to a step and returns the folder for its examples, yet to be
+    filled.
+
+    Args:
+        out: Where to write.
+        record: The step's.
+        further: The numbers of `evaluation.metrics`, by name.
+        shown: The photographs that every step shows.
+        previous: The evaluations up to the step before, all of which are copied.
+        epochs: The curve of the training, a CSV file.
+        pseudo_labels: Folder of the step's pseudo-labels, of which the statistics are kept.
+        synthesis: Folder of the images made for the step, of which statistics and sheet are kept.
+
+    Raises:
+        InputError: A file cannot be written.
+    """
+    _copy(previous, out)
+    write_json(out / "manifest.json", {"examples": shown})
+    step = out / record.step
+    write_json(step / "confusion.json", dataclasses.asdict(record))
+    write_json(step / "further.json", further)
+    _copy(epochs, step / "epochs.csv")
+    guesses = read_manifest(pseudo_labels)
+    write_json(step / "pseudo_labels.json", {k: guesses[k] for k in guesses if k != "images"})
+    made = read_manifest(synthesis).get("steps", [])
+    write_json(step / "synthesis.json", made[-1] if made else {})
+    if made:
+        _copy(synthesis / "sheets" / f"{made[-1]['step']}.png", step / "sheet.png")
+    return step / "examples"
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copies a file, or all that is in a folder."""
+    try:
+        if source.is_dir():
+            shutil.copytree(source, target, dirs_exist_ok=True)
+        else:
+            shutil.copy(source, target)
+    except shutil.Error as error:  # of copytree: what failed, file by file
+        raise unwritable(target, OSError(error.args[0][0][2])) from None
+    except OSError as error:
+        raise unwritable(target, error) from None
 
 
 def read_evaluation(folder: Path) -> Evaluation:
@@ -92,8 +192,14 @@ def read_evaluation(folder: Path) -> Evaluation:
                 f"{folder}: {here.name} and {there.name} are not steps of one run (same index"
                 " or other classes); delete the folder of the one that does not belong."
             )
-    epochs, examples = _read_epochs(records, folders), _find_panels(folders)
-    return Evaluation(records, epochs, examples, _read_guesses(folders), _read_made(folders))
+    return Evaluation(
+        records,
+        _read_epochs(records, folders),
+        _find_panels(folders),
+        _read_guesses(folders),
+        _read_made(folders),
+        [_optional(folder / "further.json") for folder in folders],
+    )
 
 
 def _read_confusion(path: Path) -> Evaluated:
@@ -143,7 +249,7 @@ def _find_panels(folders: list[Path]) -> list[Panel]:
     examples = []
     for photo in sorted(last.glob("*.photo.jpg")):
         name = photo.name.removesuffix(".photo.jpg")
-        paths = [folder / "examples" / f"{name}.prediction.png" for folder in folders]
+        paths = [panel_files(folder / "examples", name).prediction for folder in folders]
         predictions = [path if path.is_file() else None for path in paths]
-        examples.append(Panel(name, photo, last / f"{name}.truth.png", predictions))
+        examples.append(Panel(name, photo, panel_files(last, name).truth, predictions))
     return examples

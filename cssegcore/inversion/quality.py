@@ -11,7 +11,8 @@ from cssegcore.core.types import BACKGROUND, IGNORE
 from cssegcore.data.crop_and_resize import normalise
 from cssegcore.inversion.feature_statistics import record_feature_statistics
 from cssegcore.inversion.invert import layer_factors
-from cssegcore.metrics.confusion import confusion_matrix, iou, mean_defined
+from cssegcore.metrics.confusion import iou, mean_defined
+from cssegcore.metrics.counting import confusion_matrix
 from cssegcore.models.segmenter import Segmenter
 
 ClassMaps = UInt8[np.ndarray, "n s s"]
@@ -97,7 +98,8 @@ def agreement(asked: ClassMaps, classes: ClassMaps, outputs: int) -> dict[str, A
         by_class: Share of agreeing pixels of each class, background included; None for a class that
             no pixel asks for.
     """
-    matrix = confusion_matrix(asked, classes, outputs)
+    pairs = torch.from_numpy(asked), torch.from_numpy(classes)
+    matrix = confusion_matrix(*pairs, outputs, outputs).numpy()
     hits, wanted = np.diagonal(matrix), matrix.sum(1)
     shares = [h / n if n else None for h, n in zip(hits.tolist(), wanted.tolist(), strict=True)]
     total = int(wanted[1:].sum())

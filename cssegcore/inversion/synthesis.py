@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from cssegcore.core.curves import write_rows
 from cssegcore.core.errors import InputError
-from cssegcore.core.files import digest, read_manifest, write_json
+from cssegcore.core.files import digest, read_manifest, write_csv, write_json
 from cssegcore.core.registry import build_part
 from cssegcore.data.augmentation import AUGMENTATIONS, Augmentation
 from cssegcore.data.batches import Images
@@ -238,7 +237,7 @@ def _write(out: Path, loop: _Loop, request: SynthesisRequest, statistics: dict[s
         for at, batch in enumerate(loop.batches)
         for row in batch.inverted.rows
     ]
-    write_rows(out / "curves" / f"{teacher.step}.csv", rows)
+    write_csv(out / "curves" / f"{teacher.step}.csv", rows)
     by_class = {teacher.classes[c]: generated for c, generated in loop.kept.items()}
     contact_sheet.save_contact_sheet(out / "sheets" / f"{teacher.step}.png", by_class)
     steps = [*read_manifest(request.kept).get("steps", []), statistics]

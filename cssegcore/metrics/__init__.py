@@ -1,1 +1,1 @@
-"""Numbers from confusion matrices; NumPy only."""
+"""Numbers from confusion matrices; NumPy only, but for `counting`."""

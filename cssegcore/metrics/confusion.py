@@ -19,16 +19,6 @@ EPSILON = 1e-6
 """Added to denominators, in pixels, as the published programs do."""
 
 
-def confusion_matrix(
-    labels: Integer[np.ndarray, "*shape"], preds: Integer[np.ndarray, "*shape"], num_classes: int
-) -> Int64[np.ndarray, "{num_classes} {num_classes}"]:
-    """Counts pixels by truth and prediction; pixels whose truth is no class (void) are left out."""
-    counted = (labels >= 0) & (labels < num_classes)
-    cells = labels[counted].astype(np.int64) * num_classes + preds[counted]
-    counts = np.bincount(cells, minlength=num_classes**2)
-    return counts.reshape(num_classes, num_classes).astype(np.int64)
-
-
 def fold_future(matrix: Int64[np.ndarray, "c k"], future: Future) -> Int64[np.ndarray, "k k"]:
     """Makes a matrix with rows for classes to come (the last c - k ones) square."""
     seen = matrix.shape[1]
@@ -40,7 +30,15 @@ def fold_future(matrix: Int64[np.ndarray, "c k"], future: Future) -> Int64[np.nd
 
 def iou(matrix: Int64[np.ndarray, "c c"]) -> Float64[np.ndarray, " c"]:
     """Returns TP / (truth + predicted - TP) per class, NaN for a class without truth."""
-    hits, truth, predicted = np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
+    return ratio_of_overlap(np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0))
+
+
+def ratio_of_overlap(
+    hits: Integer[np.ndarray, " c"],
+    truth: Integer[np.ndarray, " c"],
+    predicted: Integer[np.ndarray, " c"],
+) -> Float64[np.ndarray, " c"]:
+    """Returns intersection over union from pixels per class, NaN for a class without truth."""
     return np.where(truth > 0, hits / (truth + predicted - hits + EPSILON), np.nan)
 
 

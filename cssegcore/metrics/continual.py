@@ -3,7 +3,7 @@
 Values are points (0 to 100), rounded to four decimals; None stands for "undefined".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from cssegcore.metrics.confusion import (
     mean_defined,
     overall_accuracy,
 )
-from cssegcore.metrics.record import Evaluated, evaluated
+from cssegcore.metrics.record import Evaluated
 
 Points = float | None
 
@@ -40,14 +40,13 @@ def protocol_line(future: Future) -> str:
     return f"{FUTURE_RULES[future]}; {COUNTING}; background is a class except in *_nobg"
 
 
-def step_metrics(confusion: Mapping[str, object], *, future: Future) -> dict[str, Any]:
+def step_metrics(record: Evaluated, *, future: Future) -> dict[str, Any]:
     """Returns the numbers of one step, for its `metrics.json`.
 
     Args:
-        confusion: The content of its `confusion.json`.
+        record: Of its evaluation.
         future: What pixels of classes to come count as.
     """
-    record = evaluated(confusion, "confusion")
     return {
         **step_scores(record, future),
         "step": record.step,

@@ -1,15 +1,22 @@
-"""The figures of a run, as PNG bytes in the colours of a theme."""
+"""The figures of a run, as SVG in the page's colours.
+
+Colours are the page's variables, and those of a light screen where there is no page around, as in
+`dvc plots`. Letters stay letters, which the browser has for every script.
+"""
 
 import io
 import itertools
+import re
+import unicodedata
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from xml.etree import ElementTree as ET
 
 import numpy as np
 from jaxtyping import Float64
 
-from cssegcore.evaluation.folder import Panel
-from cssegcore.report.theme import STRONGEST, Theme
+from cssegcore.report.theme import COLOURS, SERIES, STRONGEST, light
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,70 +25,88 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 WIDTH = 10.5  # inches
-DPI = 160
+SCALE = 100  # the page's pixels an inch: text is as large as the page's
+FONT = "DejaVu Sans"  # matplotlib's own: measures the same on every machine
 MOST_COLUMNS = 30  # of a heat map, before it goes on below
+MOST_LETTERS = 24  # of a name in a figure
+
+SVG = "http://www.w3.org/2000/svg"
+VARIABLES = {pair[0]: f"var(--{name}, {pair[0]})" for name, pair in COLOURS.items()}
 
 
-def drawn(
-    draw: Callable[Concatenate["Figure", Theme, P], None],
-    theme: Theme,
-    *args: P.args,
-    **kwargs: P.kwargs,
-) -> bytes:
-    """Draws with `draw` on a new figure and returns the PNG; the same bytes for the same numbers.
+def drawn(draw: Callable[Concatenate["Figure", P], None], *args: P.args, **kwargs: P.kwargs) -> str:
+    """Draws with `draw` on a new figure and returns the SVG; the same text for the same numbers.
 
     Figures are made without pyplot, whose state outlives the call.
     """
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_style(theme)):
-        figure = Figure(layout="constrained", facecolor=theme.surface)
-        draw(figure, theme, *args, **kwargs)
+    with matplotlib.rc_context(_style(draw.__name__)), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has it
+        figure = Figure(layout="constrained", facecolor=light("surface"))
+        draw(figure, *args, **kwargs)
         data = io.BytesIO()
-        figure.savefig(data, format="png", dpi=DPI, metadata={"Software": None})
-    return data.getvalue()
+        figure.savefig(data, format="svg", metadata={"Date": None})
+    return _for_a_page(data.getvalue())
+
+
+def shortened(name: str) -> str:
+    """Returns what is shown of a name: one line without control characters, cut if it is long."""
+    shown = "".join("�" if _is_no_text(c) else c for c in name)
+    width = 0
+    for at, letter in enumerate(shown):
+        width += 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        if width > MOST_LETTERS:
+            return shown[: at - 1] + "…"
+    return shown
+
+
+def _is_no_text(letter: str) -> bool:
+    """Whether XML has no place for a character: control characters, halves of one, none at all."""
+    return unicodedata.category(letter) in ("Cc", "Cs") or letter in "\ufffe\uffff"
 
 
 def heatmap(
     figure: "Figure",
-    theme: Theme,
     table: Float64[np.ndarray, "s c"],
     steps: Sequence[str],
     classes: Sequence[str],
 ) -> None:
     """IoU (points) after each step (rows) of each class (columns); blank where there is none."""
     blocks = np.array_split(np.arange(len(classes)), -(-len(classes) // MOST_COLUMNS))
-    figure.set_size_inches(WIDTH, len(blocks) * (0.4 * len(steps) + 0.9))
+    names = [shortened(name) for name in classes]
+    longest = max(map(len, names))
+    slanted = len(blocks[0]) > 12 or len(blocks[0]) * longest > 100
+    below = 0.9 + (0.04 * max(0, longest - 10) if slanted else 0)
+    figure.set_size_inches(WIDTH, len(blocks) * (0.4 * len(steps) + below))
     for axes, block in zip(_stack(figure, len(blocks)), blocks, strict=True):
-        _cells(axes, theme, table[:, block], size=9 if len(block) <= 14 else 7)
-        axes.set_xticks(range(len(block)), [classes[int(c)] for c in block])
-        axes.set_yticks(range(len(steps)), list(steps))
-        if len(block) > 12:
+        _cells(axes, table[:, block], size=9 if len(block) <= 14 else 7)
+        axes.set_xticks(range(len(block)), [names[int(c)] for c in block])
+        axes.set_yticks(range(len(steps)), [shortened(step) for step in steps])
+        if slanted:
             axes.tick_params(axis="x", rotation=40)
             for label in axes.get_xticklabels():
                 label.set(ha="right", rotation_mode="anchor")
 
 
-def confusion(
-    figure: "Figure", theme: Theme, shares: Float64[np.ndarray, "c c"], classes: Sequence[str]
-) -> None:
+def confusion(figure: "Figure", shares: Float64[np.ndarray, "c c"], classes: Sequence[str]) -> None:
     """Where the pixels (percent) of each true class (rows) went (columns)."""
     size = len(classes)
     side = min(max(3.6, 0.4 * size), 14)
     figure.set_size_inches(side + 1.4, side + 1.0)
     axes = figure.add_subplot()
     shown = np.where(shares >= 0.5, shares, np.nan)  # a field of zeros hides what matters
-    _cells(axes, theme, shown, size=8 if size <= 14 else 7, numbers=size <= 30)
+    _cells(axes, shown, size=8 if size <= 14 else 7, numbers=size <= 30)
     if size <= 60:
-        axes.set_xticks(range(size), classes, rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(size), classes)
+        names = [shortened(name) for name in classes]
+        axes.set_xticks(range(size), names, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(size), names)
     axes.set(xlabel="predicted", ylabel="truth", aspect="equal")
 
 
 def curves(
     figure: "Figure",
-    theme: Theme,
     lines: dict[str, list[float | None]],
     steps: Sequence[str],
 ) -> None:
@@ -89,16 +114,18 @@ def curves(
     figure.set_size_inches(WIDTH / 2, 3.2)
     axes = figure.add_subplot()
     axes.grid(axis="y")
-    for (name, values), colour in zip(lines.items(), theme.series, strict=False):
+    for (name, values), colour in zip(lines.items(), SERIES, strict=False):
         known = [(step, value) for step, value in enumerate(values) if value is not None]
         if known:
-            axes.plot(*zip(*known, strict=True), "o-", color=colour, label=name, ms=4, lw=2)
-    axes.set_xticks(range(len(steps)), list(steps), rotation=0 if len(steps) < 8 else 90)
+            axes.plot(*zip(*known, strict=True), "o-", color=light(colour), label=name, ms=4, lw=2)
+    axes.set_xticks(
+        range(len(steps)), [shortened(step) for step in steps], rotation=0 if len(steps) < 8 else 90
+    )
     axes.set(ylabel="mIoU (points)", ylim=(0, None), xlim=(-0.25, len(steps) - 0.75))
     _legend(axes)
 
 
-def losses(figure: "Figure", theme: Theme, epochs: Sequence[dict[str, str]]) -> None:
+def losses(figure: "Figure", epochs: Sequence[dict[str, str]]) -> None:
     """The loss and its terms over the running epoch; a rule where a step begins."""
     figure.set_size_inches(WIDTH / 2, 3.2)
     axes = figure.add_subplot()
@@ -106,61 +133,63 @@ def losses(figure: "Figure", theme: Theme, epochs: Sequence[dict[str, str]]) -> 
     names = list(dict.fromkeys(key for row in epochs for key in row))
     terms = [n for n in names if n not in ("running_epoch", "step", "epoch", "lr", "loss")]
     for number, name in enumerate(["loss", *terms]):
-        colour = theme.series[number % len(theme.series)]
+        colour = light(SERIES[number % len(SERIES)])
         values = [float(row.get(name) or "nan") for row in epochs]
         x = [int(row["running_epoch"]) for row in epochs]
-        axes.plot(x, values, color=colour, label=name, lw=2.2 if name == "loss" else 1.3)
+        axes.plot(x, values, color=colour, label=shortened(name), lw=2.2 if name == "loss" else 1.3)
     for before, row in itertools.pairwise(epochs):
         if before["step"] != row["step"]:
-            axes.axvline(int(row["running_epoch"]) - 0.5, color=theme.muted, lw=0.8, ls=":")
+            axes.axvline(int(row["running_epoch"]) - 0.5, color=light("muted"), lw=0.8, ls=":")
     axes.set(xlabel="epoch, over all steps", ylabel="loss", ylim=(0, None), xlim=(0, None))
     _legend(axes)
 
 
-def examples(
-    figure: "Figure", theme: Theme, examples: Sequence[Panel], steps: Sequence[str]
-) -> None:
-    """Photograph, truth and the prediction after every step; one example a row."""
-    from PIL import Image
-
-    heads = ["photograph", "truth", *steps]
-    figure.set_size_inches(1.5 * len(heads), 1.5 * len(examples) + 0.3)
-    grid = figure.subplots(len(examples), len(heads), squeeze=False)
-    for row, example in zip(grid, examples, strict=True):
-        for axes, path in zip(
-            row, [example.photo, example.truth, *example.predictions], strict=True
-        ):
-            axes.axis("off")
-            if path is not None:
-                with Image.open(path) as image:
-                    axes.imshow(image.convert("RGB"), interpolation="nearest")
-    for axes, head in zip(grid[0], heads, strict=True):
-        axes.set_title(head, color=theme.muted, fontsize=9)
-
-
-def note(figure: "Figure", theme: Theme, text: str) -> None:
+def note(figure: "Figure", text: str) -> None:
     """A line of text where there is nothing to draw."""
     figure.set_size_inches(WIDTH / 2, 3.2)
-    figure.text(0.5, 0.5, text, ha="center", va="center", color=theme.muted)
+    figure.text(0.5, 0.5, text, ha="center", va="center", color=light("muted"))
 
 
-def _style(theme: Theme) -> dict[Any, Any]:
-    """Returns matplotlib's settings."""
+def _style(figure: str) -> dict[Any, Any]:
+    """Returns matplotlib's settings; names of marks in the SVG depend on the figure's name."""
     return {
-        "font.family": "DejaVu Sans",  # matplotlib's own: the same on every machine
+        "svg.fonttype": "none",
+        "svg.hashsalt": figure,
+        "text.parse_math": False,  # a dollar sign is one
+        "font.family": FONT,
         "font.size": 9,
-        "text.color": theme.ink,
-        "axes.edgecolor": theme.line,
-        "axes.facecolor": theme.surface,
-        "axes.labelcolor": theme.muted,
+        "text.color": light("ink"),
+        "axes.edgecolor": light("line"),
+        "axes.facecolor": light("surface"),
+        "axes.labelcolor": light("muted"),
         "axes.spines.top": False,
         "axes.spines.right": False,
-        "grid.color": theme.line,
-        "xtick.color": theme.line,
-        "ytick.color": theme.line,
-        "xtick.labelcolor": theme.muted,
-        "ytick.labelcolor": theme.muted,
+        "grid.color": light("line"),
+        "xtick.color": light("line"),
+        "ytick.color": light("line"),
+        "xtick.labelcolor": light("muted"),
+        "ytick.labelcolor": light("muted"),
     }
+
+
+def _for_a_page(svg: bytes) -> str:
+    """Returns matplotlib's SVG with variables for colours and font, ready to stand in a page."""
+    ET.register_namespace("", SVG)
+    ET.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    root = ET.fromstring(svg)
+    for tag in ("metadata", "defs"):  # who made it, and a style for every element of the page
+        root.remove(root.findall(f"{{{SVG}}}{tag}")[0])
+    root.set("style", "stroke-linejoin: round; stroke-linecap: butt")
+    _, _, width, height = map(float, root.attrib["viewBox"].split())
+    root.set("width", f"{width / 72 * SCALE:.0f}")
+    root.set("height", f"{height / 72 * SCALE:.0f}")
+    for element in root.iter():
+        if element.tag == f"{{{SVG}}}g":
+            element.attrib.pop("id", None)  # the same in every figure
+        if style := element.get("style"):
+            style = re.sub("#[0-9a-f]{6}", lambda found: VARIABLES.get(found[0], found[0]), style)
+            element.set("style", style.replace(f"'{FONT}'", "var(--font, sans-serif)"))
+    return ET.tostring(root, encoding="unicode") + "\n"
 
 
 def _stack(figure: "Figure", count: int) -> list["Axes"]:
@@ -168,31 +197,31 @@ def _stack(figure: "Figure", count: int) -> list["Axes"]:
 
 
 def _cells(
-    axes: "Axes",
-    theme: Theme,
-    values: Float64[np.ndarray, "r c"],
-    *,
-    size: int,
-    numbers: bool = True,
+    axes: "Axes", values: Float64[np.ndarray, "r c"], *, size: int, numbers: bool = True
 ) -> None:
-    """Draws 0–100 as shades from surface to `good`, with the number in the cell."""
-    from matplotlib.colors import LinearSegmentedColormap, to_rgb
+    """Draws 0–100 as shades of `good`, with the number in the cell; NaN stays empty."""
+    from matplotlib.collections import PolyCollection
+    from matplotlib.colors import to_rgba
 
-    surface, good = np.array(to_rgb(theme.surface)), np.array(to_rgb(theme.good))
-    full = surface + STRONGEST * (good - surface)
-    shades = LinearSegmentedColormap.from_list("heat", [surface, full])
-    axes.imshow(values, cmap=shades, vmin=0, vmax=100, aspect="auto")
+    shown = [(row, column, value) for (row, column), value in np.ndenumerate(values) if value >= 0]
+    axes.add_collection(
+        PolyCollection(
+            [
+                [(c + x, r + y) for x, y in ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))]
+                for r, c, _ in shown
+            ],
+            facecolors=[to_rgba(light("good"), STRONGEST * v / 100) for *_, v in shown],
+            edgecolors=light("surface"),
+            linewidths=1.5,
+        )
+    )
+    rows, columns = values.shape
+    axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    axes.set_xticks(np.arange(0.5, values.shape[1] - 1), minor=True)
-    axes.set_yticks(np.arange(0.5, values.shape[0] - 1), minor=True)
-    axes.grid(visible=True, which="minor", axis="both", color=theme.surface, lw=1.5)
-    axes.tick_params(which="minor", length=0)
-    if numbers:
-        for (row, column), value in np.ndenumerate(values):
-            if not np.isnan(value):
-                text = axes.text(column, row, f"{value:.0f}", size=size, ha="center", va="center")
-                text.set_in_layout(False)  # inside its cell; asking each for its box is slow
+    for row, column, value in shown if numbers else ():
+        text = axes.text(column, row, f"{value:.0f}", size=size, ha="center", va="center")
+        text.set_in_layout(False)  # inside its cell; asking each for its box is slow
 
 
 def _legend(axes: "Axes") -> None:

@@ -1,10 +1,12 @@
 """The run as one self-contained HTML page: no script, nothing loaded from elsewhere."""
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cssegcore.core.config import flatten
 from cssegcore.core.palette import palette
 from cssegcore.core.types import IGNORE, Background
 from cssegcore.evaluation.folder import Evaluation, SynthesisStats
@@ -18,8 +20,7 @@ from cssegcore.metrics.continual import (
     points,
 )
 from cssegcore.metrics.protocols import protocols
-from cssegcore.report.figures import DPI
-from cssegcore.report.theme import DARK, LIGHT, STRONGEST
+from cssegcore.report.theme import COLOURS, STRONGEST
 
 MEANS = (
     ("all", "All classes", "mean IoU of all classes after the last step"),
@@ -44,7 +45,7 @@ def render_page(
     evaluation: Evaluation,
     summary: Mapping[str, Any],
     steps: Sequence[Mapping[str, object]],
-    pictures: Mapping[str, Mapping[str, bytes]],
+    pictures: Mapping[str, str],
     *,
     title: str,
     protocol: Mapping[str, str],
@@ -58,7 +59,7 @@ def render_page(
         evaluation: What the steps left.
         summary: From `tables.run_summary`.
         steps: From `tables.step_rows`.
-        pictures: PNGs by figure and then by theme, `light` and `dark`.
+        pictures: SVGs by name.
         title: Heading and window title.
         protocol: What the run is; stands beside the numbers.
         parameters: What it was run with, nested or flat.
@@ -77,15 +78,14 @@ def render_page(
     environment.filters |= {
         "points": _points,
         "signed": _signed,
-        "png": _png,
-        "width": _width,
+        "inlined": _inlined,
         "file": _file,
     }
     return environment.get_template("template.html.j2").render(
         title=title,
         protocol=protocol,
         counting=f"{FUTURE_RULES[future]}; {COUNTING}; background is a class like any other",
-        parameters=list(_flat(parameters)),
+        parameters=flatten(parameters),
         tiles=_tiles(summary),
         records=evaluation.records,
         steps=steps,
@@ -95,12 +95,12 @@ def render_page(
         papers=_papers(summary["protocols"], background=background),
         classes=_classes(evaluation, future),
         pictures=pictures,
+        further=_further(evaluation),
         examples=evaluation.examples,
         guesses=_guesses(evaluation),
         made=[_made(step) for step in evaluation.made],
         void=_colour(IGNORE),
-        light=LIGHT,
-        dark=DARK,
+        colours=COLOURS,
         strongest=STRONGEST,
     )
 
@@ -180,6 +180,18 @@ def _guesses(evaluation: Evaluation) -> list[dict[str, Any]]:
     ]
 
 
+def _further(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Returns name, columns and one row of values per step of each of the further metrics."""
+    found = []
+    for name in dict.fromkeys(name for step in evaluation.further for name in step):
+        steps = [flatten({name: step[name]}) if name in step else {} for step in evaluation.further]
+        columns = list(dict.fromkeys(column for step in steps for column in step))
+        rows = [[step.get(column) for column in columns] for step in steps]
+        heads = [column.removeprefix(f"{name}.") for column in columns]
+        found.append({"name": name, "columns": heads, "rows": rows})
+    return found
+
+
 def _made(step: SynthesisStats) -> dict[str, Any]:
     """Returns the step, the sheet, how many images were kept, and agreements in percent."""
     numbers = step.statistics
@@ -200,14 +212,6 @@ def _made(step: SynthesisStats) -> dict[str, Any]:
     }
 
 
-def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
-
-
 def _points(value: Points) -> str:
     return "–" if value is None else f"{value:.1f}"
 
@@ -220,13 +224,12 @@ def _colour(label: int) -> str:
     return "#" + palette()[label].tobytes().hex()
 
 
-def _png(data: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(data).decode()
+def _inlined(svg: str) -> str:
+    """Returns what stands in a page, whose parser knows the namespaces by itself."""
+    import markupsafe
 
-
-def _width(png: bytes) -> int:
-    """Returns the width at which a figure's text is as large as the page's, in CSS pixels."""
-    return int.from_bytes(png[16:20]) * 100 // DPI
+    head, rest = svg.split(">", 1)
+    return markupsafe.Markup(re.sub(r' xmlns(:\w+)?="[^"]*"', "", head) + ">" + rest)
 
 
 def _file(path: Path) -> str:

@@ -1,10 +1,10 @@
 """The numbers of a run as JSON and CSV, for DVC's metrics and plots."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 
+from cssegcore.core.config import flatten
 from cssegcore.core.types import Background
+from cssegcore.evaluation.folder import Evaluation
 from cssegcore.metrics.confusion import Future
 from cssegcore.metrics.continual import (
     class_iou,
@@ -21,7 +21,7 @@ OTHER: dict[Future, Future] = {"background": "ignore", "ignore": "background"}
 
 
 def run_summary(
-    records: Sequence[Evaluated],
+    run: Evaluation,
     future: Future,
     protocol: Mapping[str, str],
     *,
@@ -34,8 +34,10 @@ def run_summary(
     """
     named = protocols(background)
     said = [f"{key} {value}" for key, value in protocol.items()]
+    records = run.records
     return {
         **step_scores(records[-1], future),
+        **run.further[-1],
         **continual_scores(records, future),
         f"future_{OTHER[future]}": continual_scores(records, OTHER[future]),
         "protocols": {name: table_row(records, counted) for name, counted in named.items()},
@@ -45,17 +47,18 @@ def run_summary(
     }
 
 
-def step_rows(records: Sequence[Evaluated], future: Future) -> list[dict[str, object]]:
+def step_rows(run: Evaluation, future: Future) -> list[dict[str, object]]:
     """Returns one row per step; `future_*` columns hold the numbers under the other rule."""
     other = OTHER[future]
     return [
         {
             "step": record.index,
-            **_flat(step_scores(record, future)),
-            **_flat(step_scores(record, other), f"future_{other}_"),
+            **flatten(step_scores(record, future), "_"),
+            **flatten({f"future_{other}": step_scores(record, other)}, "_"),
             "images": record.images,
+            **flatten(further, "_"),
         }
-        for record in records
+        for record, further in zip(run.records, run.further, strict=True)
     ]
 
 
@@ -74,23 +77,3 @@ def class_rows(records: Sequence[Evaluated], future: Future) -> list[dict[str, o
         for row, record in enumerate(records)
         for c in range(record.seen)
     ]
-
-
-def as_csv(rows: Sequence[Mapping[str, object]], leading: Sequence[str] = ()) -> str:
-    """Returns CSV: `leading` columns, then all of any row as they first appear; None is empty."""
-    columns = list(dict.fromkeys([*leading, *(key for row in rows for key in row)]))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _flat(scores: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for key, value in scores.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}_")
-        else:
-            flat[prefix + key] = value
-    return flat

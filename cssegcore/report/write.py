@@ -6,17 +6,15 @@ from types import MappingProxyType
 
 import numpy as np
 
-from cssegcore.core.files import replacing, write_json, write_text
+from cssegcore.core.files import write_csv, write_json, write_text
 from cssegcore.core.types import Background
 from cssegcore.evaluation.folder import Evaluation, read_evaluation
 from cssegcore.metrics.confusion import Future, fold_future
 from cssegcore.metrics.continual import class_iou, step_scores
 from cssegcore.report import figures
 from cssegcore.report.page import render_page
-from cssegcore.report.tables import as_csv, class_rows, run_summary, step_rows
-from cssegcore.report.theme import DARK, LIGHT, Theme
+from cssegcore.report.tables import class_rows, run_summary, step_rows
 
-THEMES = {"light": LIGHT, "dark": DARK}
 EPOCH_COLUMNS = ("running_epoch", "step", "epoch", "lr", "loss")  # also if nothing was trained
 
 
@@ -47,16 +45,15 @@ def write_report(
         InputError: The evaluation is missing or not of one run, or `out` cannot be written.
     """
     run = read_evaluation(evaluation)
-    summary = run_summary(run.records, future, protocol, background=background)
-    steps = step_rows(run.records, future)
+    summary = run_summary(run, future, protocol, background=background)
+    steps = step_rows(run, future)
     write_json(out / "summary.json", summary)
-    write_text(out / "steps.csv", as_csv(steps))
-    write_text(out / "classes.csv", as_csv(class_rows(run.records, future)))
-    write_text(out / "epochs.csv", as_csv(run.epochs, EPOCH_COLUMNS))
-    pictures = {name: _figures(run, theme, future) for name, theme in THEMES.items()}
-    for name, data in {**pictures["light"], "examples": _panels(run)}.items():
-        with replacing(out / f"{name}.png") as temporary:
-            temporary.write_bytes(data)
+    write_csv(out / "steps.csv", steps, numbers="")
+    write_csv(out / "classes.csv", class_rows(run.records, future), numbers="")
+    write_csv(out / "epochs.csv", run.epochs, EPOCH_COLUMNS)
+    pictures = _figures(run, future)
+    for name, svg in pictures.items():
+        write_text(out / f"{name}.svg", svg)
     page = render_page(
         run,
         summary,
@@ -72,8 +69,8 @@ def write_report(
     return summary
 
 
-def _figures(run: Evaluation, theme: Theme, future: Future) -> dict[str, bytes]:
-    """Returns the PNGs that show numbers, by name."""
+def _figures(run: Evaluation, future: Future) -> dict[str, str]:
+    """Returns the SVGs by name."""
     records, last = run.records, run.records[-1]
     names = [record.step for record in records]
     scores = [step_scores(record, future)["miou"] for record in records]
@@ -82,16 +79,10 @@ def _figures(run: Evaluation, theme: Theme, future: Future) -> dict[str, bytes]:
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     table = 100 * class_iou(records, future)
     return {
-        "heatmap": figures.drawn(figures.heatmap, theme, table, names, last.classes),
-        "curves": figures.drawn(figures.curves, theme, lines, names),
-        "confusion": figures.drawn(figures.confusion, theme, shares, last.classes[: last.seen]),
-        "losses": figures.drawn(figures.losses, theme, run.epochs)
+        "heatmap": figures.drawn(figures.heatmap, table, names, last.classes),
+        "curves": figures.drawn(figures.curves, lines, names),
+        "confusion": figures.drawn(figures.confusion, shares, last.classes[: last.seen]),
+        "losses": figures.drawn(figures.losses, run.epochs)
         if run.epochs
-        else figures.drawn(figures.note, theme, "no step was trained"),
+        else figures.drawn(figures.note, "no step was trained"),
     }
-
-
-def _panels(run: Evaluation) -> bytes:
-    if not run.examples:
-        return figures.drawn(figures.note, LIGHT, "no photographs were kept")
-    return figures.drawn(figures.examples, LIGHT, run.examples, [r.step for r in run.records])

@@ -73,6 +73,7 @@ class EvaluationParams:
             to `size`, then the central square.
         size: Of a crop, in pixels.
         examples: Number of photographs shown.
+        metrics: Metrics beside those from the confusion matrix, by the name of their numbers.
     """
 
     batch_size: int
@@ -80,6 +81,7 @@ class EvaluationParams:
     view: Literal["whole", "crop"]
     size: int
     examples: int
+    metrics: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.examples < 0:

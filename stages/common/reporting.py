@@ -3,10 +3,15 @@
 import csv
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from cssegcore.core.config import flatten
 from cssegcore.core.files import digest
 from stages import tracking
 from stages.common.params import Params, read_raw
+
+if TYPE_CHECKING:
+    from cssegcore.metrics.confusion import Future
 
 
 def open_run(params: Params, code: Path) -> tracking.Run:
@@ -26,7 +31,7 @@ def open_run(params: Params, code: Path) -> tracking.Run:
             # MLflow's pages drop what stands before a slash, and cut names after 18 characters
             experiment=f"{scenario.name.replace('/', ' ')}{order} {scenario.setting}",
             name=f"{name} · seed {params.seed} · {scenario.name}{order} · {scenario.setting}",
-            params=tracking.flatten(raw),
+            params=tracking.scalars(raw),
             tags={
                 "method": name,
                 "scenario": scenario.name,
@@ -43,7 +48,7 @@ def log_epoch(nested: tracking.StepRun, row: Mapping[str, float]) -> None:
     nested.metrics(values, step=int(row["epoch"]))
 
 
-def log_run(run: tracking.Run, evaluation: Path, report: Path, future: str) -> None:
+def log_run(run: tracking.Run, evaluation: Path, report: Path, future: "Future") -> None:
     """Records a finished run as a whole.
 
     A stage that DVC restores from its cache does not run, so it told nothing; what others told
@@ -58,11 +63,9 @@ def log_run(run: tracking.Run, evaluation: Path, report: Path, future: str) -> N
     from cssegcore.evaluation.folder import read_evaluation
     from cssegcore.metrics.continual import continual_scores, step_scores
 
-    records = read_evaluation(evaluation).records
-    for record in records:
-        scores = step_scores(record, future)  # type: ignore[arg-type]
-        values = {f"miou/{k}": v for k, v in scores["miou"].items()}
-        values |= {k: v for k, v in scores.items() if k != "miou"}
+    told = read_evaluation(evaluation)
+    for record, further in zip(told.records, told.further, strict=True):
+        values: dict[str, Any] = flatten(step_scores(record, future) | further, "/")
         run.metrics(values, step=record.index)
         nested = run.step(record.step)
         nested.metrics(values, step=0)
@@ -70,7 +73,7 @@ def log_run(run: tracking.Run, evaluation: Path, report: Path, future: str) -> N
             for row in csv.DictReader(lines):
                 log_epoch(nested, {k: float(v) for k, v in row.items()})
         nested.finish()
-    final = continual_scores(records, future)  # type: ignore[arg-type]
+    final = continual_scores(told.records, future)
     run.metrics({f"final/{k}": v for k, v in final.items()}, step=0)  # one value: shown as a bar
     run.artifacts(report, "report")
     run.finish()

@@ -10,7 +10,7 @@ by `python -m stages.track`. Sending the same thing twice changes nothing.
 that cannot reach the server; send with the command) or `off`.
 """
 
-from stages.tracking.run import Run, StepRun, flatten, open_run, run_key
+from stages.tracking.run import Run, StepRun, open_run, run_key, scalars
 from stages.tracking.tracker import RunInfo
 
-__all__ = ["Run", "RunInfo", "StepRun", "flatten", "open_run", "run_key"]
+__all__ = ["Run", "RunInfo", "StepRun", "open_run", "run_key", "scalars"]

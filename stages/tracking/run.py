@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, final
 
+from cssegcore.core.config import flatten
 from cssegcore.core.files import digest
 from stages.common.cli import is_main
 from stages.tracking.journal import Journal
@@ -107,20 +108,14 @@ def open_run(info: RunInfo) -> Run:
     return run
 
 
-def flatten(params: Mapping[str, object], prefix: str = "") -> dict[str, Scalar]:
-    """Turns nested parameters into dotted keys; a list becomes its JSON text.
-
-    An empty mapping stays visible as `{}`: leaving a slot empty differs from not having it.
-    """
-    flat: dict[str, Scalar] = {}
-    for key, value in params.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        elif value is None or isinstance(value, str | int | float | bool):
-            flat[f"{prefix}{key}"] = value
-        else:
-            flat[f"{prefix}{key}"] = json.dumps(value, ensure_ascii=False)
-    return flat
+def scalars(params: Mapping[str, object]) -> dict[str, Scalar]:
+    """Turns nested parameters into dotted keys; a list, or an empty mapping, becomes its JSON."""
+    return {
+        key: value
+        if value is None or isinstance(value, str | int | float | bool)
+        else json.dumps(value, ensure_ascii=False)
+        for key, value in flatten(params).items()
+    }
 
 
 def run_key(params: Mapping[str, object], code: str) -> str:
@@ -130,7 +125,7 @@ def run_key(params: Mapping[str, object], code: str) -> str:
         params: Everything that determines the run, nested or flat.
         code: A digest of the code that produced it.
     """
-    flat = {key: value for key, value in flatten(params).items() if key not in _PLACES}
+    flat = {key: value for key, value in scalars(params).items() if key not in _PLACES}
     return digest(json.dumps(flat, sort_keys=True).encode(), code.encode())
 
 

@@ -22,7 +22,7 @@ class RunInfo:
         key: Its identity; see `run_key`.
         experiment: A name that all runs share which may be compared.
         name: What a person reads in the list of runs.
-        params: Flat parameters; see `flatten`.
+        params: Flat parameters; see `scalars`.
         tags: Further facts, by name.
     """
 

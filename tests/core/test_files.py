@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.files import digest, replacing, write_json, write_text
+from cssegcore.core.files import digest, replacing, write_csv, write_json, write_text
 from tests.helpers.tiny_dataset import HOME, disk_full_beyond
 
 
@@ -97,6 +97,15 @@ def test_json_is_the_same_bytes_for_the_same_value(tmp_path):
     write_json(tmp_path / "b", {"a": ["ü"], "b": 1})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert json.loads((tmp_path / "a").read_bytes()) == {"a": ["ü"], "b": 1}
+
+
+def test_a_table_has_the_columns_of_all_rows(tmp_path):
+    rows = [{"epoch": 1.0, "loss": 1 / 3}, {"epoch": 2.0, "loss": 1e-9, "kd": None, "n": 12345678}]
+    write_csv(tmp_path / "c.csv", rows, ("lr", "loss"))
+    lines = (b"lr,loss,epoch,kd,n", b",0.333333,1,,", b",1e-09,2,,12345678", b"")
+    assert (tmp_path / "c.csv").read_bytes() == b"\n".join(lines)
+    write_csv(tmp_path / "c.csv", [{"miou": 100.0}], numbers="")
+    assert (tmp_path / "c.csv").read_bytes() == b"miou\n100.0\n"
 
 
 def test_a_digest_tells_parts_apart_by_their_lengths():

@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from cssegcore.core.curves import write_rows
 from cssegcore.core.errors import InputError
 from cssegcore.core.palette import palette
 from cssegcore.data.batches import Images
@@ -13,7 +12,6 @@ from cssegcore.data.dataset import open_dataset
 from cssegcore.evaluation import evaluate
 from cssegcore.evaluation import examples as examples
 from cssegcore.evaluation.predict import label_photographs, overlay
-from cssegcore.metrics.confusion import confusion_matrix
 from cssegcore.models._base import FeatureExtractor
 from cssegcore.models.heads.linear import Linear
 from cssegcore.models.outputs import Features
@@ -98,7 +96,9 @@ class TestConfusion:
         expected = np.zeros((5, 5), np.int64)
         for name, label in truths.items():
             assert kept[name].dtype == np.uint8
-            expected += confusion_matrix(label, kept[name], 5)
+            for pair in zip(label.flat, kept[name].flat, strict=True):
+                if pair[0] != 255:
+                    expected[pair] += 1
         assert matrix.shape == (5, sum(outputs))
         assert np.array_equal(matrix, expected[:, : sum(outputs)])
         assert matrix.sum() == sum((label != 255).sum() for label in truths.values())
@@ -242,8 +242,3 @@ class TestPanels:
             for kind, want in (("truth", truths[name]), ("prediction", said[name])):
                 with Image.open(tmp_path / "examples" / f"{name}.{kind}.png") as image:
                     assert np.array_equal(np.asarray(image), want)
-
-
-def test_a_curve_is_a_table(tmp_path):
-    write_rows(tmp_path / "c.csv", [{"epoch": 1.0, "loss": 1 / 3}, {"epoch": 2.0, "loss": 1e-9}])
-    assert (tmp_path / "c.csv").read_bytes() == b"epoch,loss\n1,0.333333\n2,1e-09\n"

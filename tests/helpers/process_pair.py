@@ -19,6 +19,8 @@ from cssegcore.core.errors import InputError
 from cssegcore.data.batches import Images
 from cssegcore.data.dataset import open_dataset
 from cssegcore.evaluation import evaluate
+from cssegcore.evaluation.meters import Meters, build_metrics
+from cssegcore.metrics.record import Evaluated
 from cssegcore.models import checkpoint
 from cssegcore.runtime.distributed import process_group, world
 from cssegcore.runtime.resume import ResumeFile
@@ -101,8 +103,13 @@ def evaluated(lists: Lists, folder: Path) -> dict[str, Any]:
     with torch.no_grad():
         torch.nn.init.normal_(classifier.weight, generator=torch.Generator().manual_seed(0))
         classifier.bias -= segmenter(batch.images).logits.mean((0, 2, 3))
-    matrix, kept = evaluate.confusion(segmenter, images, 5, 2, CPU, whole, set(images.names))
-    return {"matrix": matrix, "kept": kept}
+    parts = build_metrics({"sharp": {"part": "boundary_iou"}}, "evaluation.metrics")
+    meters = Meters(parts, segmenter.classes, "background", CPU)
+    keep = set(images.names)
+    matrix, kept = evaluate.confusion(segmenter, images, 5, 2, CPU, whole, keep, meters)
+    seen = matrix.shape[1]
+    record = Evaluated("", 0, list("abcde"), [0] * 5, seen, len(images), matrix.tolist())
+    return {"matrix": matrix, "kept": kept, "further": meters.compute(record)}
 
 
 def together(folder: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@ import csv
 import json
 import re
 import shutil
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -16,11 +17,11 @@ CLASSES = ["background", "disc", "star", "ring & co"]
 LEARNED = [0, 0, 1, 2]
 PROTOCOL = {"method": "mib", "scenario": "shapes/1-1", "setting": "overlapped", "seed": "1"}
 FILES = {"summary.json", "steps.csv", "classes.csv", "epochs.csv", "report.html"} | {
-    f"{name}.png" for name in ("heatmap", "curves", "losses", "confusion", "examples")
+    f"{name}.svg" for name in ("heatmap", "curves", "losses", "confusion")
 }
 
 
-def write_evaluation(folder, *, trained=True, examples=True):
+def write_evaluation(folder, *, trained=True, examples=True, classes=CLASSES):
     """Three steps; the second tests a photograph that the first does not."""
     rng = np.random.default_rng(5)
     for index in range(3):
@@ -30,7 +31,7 @@ def write_evaluation(folder, *, trained=True, examples=True):
         confusion = {
             "step": step.name,
             "index": index,
-            "classes": CLASSES,
+            "classes": classes,
             "learned": LEARNED,
             "seen": index + 2,
             "images": 10 + index,
@@ -175,10 +176,10 @@ def test_the_same_evaluation_gives_the_same_bytes(written, evaluation, tmp_path)
 def test_the_page_stands_alone_and_holds_the_numbers(written, evaluation):
     out, summary = written
     page = (out / "report.html").read_text()
-    assert not re.findall(r"https?://|<script|<link|@import|url\(", page)
+    assert not re.findall(r"https?://|<script|<link|@import|url\((?!#)", page)
     sources = re.findall(r'(?:src|srcset|href)="([^"]{0,22})', page)
     assert sources
-    assert all(source.startswith("data:image/") for source in sources)
+    assert all(source.startswith(("data:image/", "#")) for source in sources)
     assert "<title>MiB &lt;on&gt; shapes</title>" in page
     assert "ring &amp; co" in page
     for value in PROTOCOL.values():
@@ -350,6 +351,78 @@ def test_a_class_without_truth_and_a_single_step_are_shown_as_undefined(tmp_path
     assert '<td class="none">no truth</td>' in (tmp_path / "report/report.html").read_text()
 
 
+def texts(path):
+    return ["".join(e.itertext()) for e in ET.parse(path).iter() if e.tag.endswith("}text")]
+
+
+def test_names_are_shown_as_they_are_and_take_no_effect(tmp_path):
+    names = ["background", "up_to_$5_each", "$5_to_$10", "\\frac{<b>&amp;"]
+    evaluation = write_evaluation(tmp_path / "evaluation", classes=names)
+    write_report(evaluation, tmp_path / "report", title="$x_", protocol={"$": "^$"})
+    for figure in ("heatmap", "confusion"):
+        assert set(names) <= set(texts(tmp_path / f"report/{figure}.svg"))
+    page = (tmp_path / "report/report.html").read_text()
+    assert "\\frac{&lt;b&gt;&amp;amp;" in page
+    assert "<b>" not in page
+
+
+def test_names_of_any_script_and_length_leave_the_figure_whole(tmp_path):
+    names = ["背景" * 30, "दुकान", "a\x1b[31m\x00\n\ufffeb", "x" * 3000]
+    evaluation = write_evaluation(tmp_path / "evaluation", classes=names)
+    write_report(evaluation, tmp_path / "report", title="x", protocol=PROTOCOL)
+    for figure in ("heatmap", "confusion"):
+        shown = texts(tmp_path / f"report/{figure}.svg")
+        assert {"दुकान", "a�[31m���b", "x" * 23 + "…", "背景" * 5 + "背…"} <= set(shown)
+        drawing = (tmp_path / f"report/{figure}.svg").read_text()
+        assert drawing.count("fill-opacity") >= 4
+
+
+def test_figures_take_the_colours_of_the_page(written):
+    out, _ = written
+    page = (out / "report.html").read_text()
+    declared = set(re.findall(r"(--[a-z]+): #", page))
+    for figure, alternative in ALTERNATIVES.items():
+        drawing = (out / f"{figure}.svg").read_text()
+        colours = {c for c in re.findall(r"(?:fill|stroke): ([^;\"]+)", drawing) if c != "none"}
+        named = [re.fullmatch(r"var\((--\w+), #[0-9a-f]{6}\)", colour) for colour in colours]
+        assert all(named), colours
+        assert len(colours) > 2
+        assert {match[1] for match in named} <= declared
+        assert page.count(f'aria-label="{alternative}"') == 1
+        marks = re.findall(r'id="(\w+)"', drawing)
+        assert all(page.count(f'id="{mark}"') == 1 for mark in marks)
+
+
+ALTERNATIVES = {
+    "heatmap": "IoU after each step of each class",
+    "curves": "mean IoU of all, old and new classes after each step",
+    "losses": "loss and its terms over the epochs",
+    "confusion": "row-normalised confusion matrix",
+}
+
+
+def test_further_metrics_are_in_summary_table_and_page(written, tmp_path):
+    evaluation = write_evaluation(tmp_path / "evaluation")
+    for index in (1, 2):
+        numbers = {"sharp": {"all": 12.3456 + index, "old": None}, "alone": 3.21}
+        (evaluation / f"step{index}/further.json").write_text(json.dumps(numbers))
+    summary = write_report(evaluation, tmp_path / "report", title="x", protocol=PROTOCOL)
+    assert summary == written[1] | {"sharp": {"all": 14.3456, "old": None}, "alone": 3.21}
+    rows = rows_of(tmp_path / "report/steps.csv")
+    assert [row["sharp_all"] for row in rows] == ["", "13.3456", "14.3456"]
+    assert list(rows[0])[-3:] == ["sharp_all", "sharp_old", "alone"]
+    page = (tmp_path / "report" / "report.html").read_text()
+    section = page[page.index("<h2>sharp</h2>") :]
+    section = section[: section.index("</section>")]
+    assert re.findall(r"<t[hd](?: [^>]*)?>(.*?)</t[hd]>", section) == [
+        *("step", "all", "old"),
+        *("step0", "–", "–"),
+        *("step1", "13.3", "–"),
+        *("step2", "14.3", "–"),
+    ]
+    assert "<td>3.2</td>" in page[page.index("<h2>alone</h2>") :]
+
+
 def test_many_classes_are_drawn(tmp_path):
     rng = np.random.default_rng(0)
     for index in range(2):
@@ -368,8 +441,9 @@ def test_many_classes_are_drawn(tmp_path):
         (step / "confusion.json").write_text(json.dumps(confusion))
     summary = write_report(tmp_path / "evaluation", tmp_path / "out", title="x", protocol={})
     assert summary["steps"] == 2
-    with Image.open(tmp_path / "out/heatmap.png") as image:
-        assert image.height > 0.4 * image.width  # three blocks of classes, one below the other
+    drawing = ET.parse(tmp_path / "out/heatmap.svg").getroot()
+    # three blocks of classes, one below the other
+    assert float(drawing.attrib["height"]) > 0.4 * float(drawing.attrib["width"])
 
 
 class TestBadInput:

@@ -126,9 +126,11 @@ class TestTwoProcesses:
     def test_they_test_as_one_does(self, alone, pair):
         wanted = alone[2]["tested"]
         assert len(wanted["kept"]) == 5
+        assert 0 < wanted["further"]["sharp"]["all"] < 100
         assert np.count_nonzero(wanted["matrix"].sum(0)) > 1
         for told in pair:
             assert np.array_equal(told["tested"]["matrix"], wanted["matrix"])
+            assert told["tested"]["further"] == wanted["further"]
             assert told["tested"]["kept"].keys() == wanted["kept"].keys()
             for name, label in wanted["kept"].items():
                 assert np.array_equal(told["tested"]["kept"][name], label)

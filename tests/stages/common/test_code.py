@@ -197,6 +197,15 @@ def test_what_every_stage_of_a_method_with_everything_leaves(walked_ssul_m):
         assert told == {key: labelled[key] for key in ("background", "classes")}
     page = (work / "report" / "report.html").read_text()
     assert "<h2>Pseudo-labels</h2>" in page
+    assert "<h2>sharp</h2>" in page
+    last = json.loads((work / "step2" / "metrics.json").read_text())
+    summary = json.loads((work / "report" / "summary.json").read_text())
+    for name in ("miou", "sharp", "worst"):
+        assert summary[name] == last[name], name
+        assert last[name].keys() == last["miou"].keys()
+    assert last["worst"]["all"] <= last["miou"]["all"]
+    code = json.loads((work / "code" / "evaluate.json").read_text())
+    assert "cssegcore.evaluation.metrics.boundary_iou" in code
 
 
 def test_the_library_needs_no_tool_of_the_pipeline():

@@ -55,7 +55,7 @@ def test_the_key_is_what_determines_the_run():
     moved = {**params, "dataset": {"name": "voc", "root": "/elsewhere"}}
     assert len(key) == 16
     assert tracking.run_key(moved, "code") == key
-    assert tracking.run_key(tracking.flatten(params), "code") == key
+    assert tracking.run_key(tracking.scalars(params), "code") == key
     others = [
         tracking.run_key({**params, "seed": 2}, "code"),
         tracking.run_key({"dataset": {"name": "voc"}, "seed": 1}, "code"),
@@ -66,4 +66,4 @@ def test_the_key_is_what_determines_the_run():
 
 def test_parameters_are_flattened():
     nested = {"a": {"b": 1, "c": {"d": None}}, "e": [1, "x"], "f": {}}
-    assert tracking.flatten(nested) == {"a.b": 1, "a.c.d": None, "e": '[1, "x"]', "f": "{}"}
+    assert tracking.scalars(nested) == {"a.b": 1, "a.c.d": None, "e": '[1, "x"]', "f": "{}"}

@@ -1,4 +1,4 @@
-"""The four numbers that PLOP's own script prints for a run, to set beside its tables.
+"""The four numbers that PLOP's own script prints for a run, to check means against.
 
 Douillard et al., PLOP: Learning without Forgetting for Continual Semantic Segmentation, CVPR 2021,
 https://arxiv.org/abs/2011.11390

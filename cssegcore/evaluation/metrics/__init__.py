@@ -1,0 +1,5 @@
+"""Metrics beside those that every step has: one module each, found by name."""
+
+from cssegcore.evaluation.metrics._base import Metric, MetricValue, PredictedBatch, by_group
+
+__all__ = ["Metric", "MetricValue", "PredictedBatch", "by_group"]
