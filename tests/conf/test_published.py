@@ -283,7 +283,8 @@ def test_a_pair_is_trained_as_published(pair):
     assert params.optimizer["momentum"] == 0.9
     assert params.optimizer["power"] == 0.9
     if not pair.startswith(("shapes", "camvid")):
-        assert params.model["backbone"] == "resnet101"
+        assert params.model["backbone"]["part"] == "resnet"
+        assert params.model["backbone"]["depth"] == 101
         assert params.model["output_stride"] == 16
 
 

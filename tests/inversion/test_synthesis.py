@@ -29,7 +29,7 @@ from cssegcore.models.heads.linear import Linear
 from cssegcore.models.outputs import Features
 from cssegcore.models.segmenter import Segmenter
 from cssegcore.scenario.scenario import StepList
-from tests.helpers.tiny_training import CPU, QUICK, Lists, new_segmenter, plan, state, whole
+from tests.helpers.tiny_training import CPU, QUICK, Layers, Lists, new_segmenter, plan, state, whole
 
 VOID = 255
 TERMS = ["target", "features", "total_variation_l1", "total_variation_l2", "image_l2"]
@@ -112,7 +112,7 @@ class Colours(FeatureExtractor):
         first = nn.Conv2d(3, 3, 1, bias=False)
         with torch.no_grad():
             first.weight.copy_(torch.eye(3)[..., None, None])
-        self.backbone = nn.Sequential(first, norm or nn.BatchNorm2d(3, eps=1e-12))
+        self.backbone = Layers(first, norm or nn.BatchNorm2d(3, eps=1e-12))
 
     def forward(self, images):
         top = self.backbone(images)

@@ -29,8 +29,8 @@ from cssegcore.training.optimizer import Optimizer
 from cssegcore.training.setup import Sources
 from tests.helpers.tiny_training import (
     AUGMENTATIONS,
+    BACKBONE,
     CPU,
-    MODEL,
     OPTIMIZER,
     Follower,
     Lists,
@@ -243,7 +243,7 @@ class TestStatisticsAndPenalties:
         (watching,) = seen
         scene = watching.scene
         assert (scene.index, scene.outputs, scene.num_old) == (1, 4, 3)
-        assert scene.depth == MODEL["widths"][-1]
+        assert scene.depth == BACKBONE["widths"][-1]
         assert list(scene.weights) == [n for n, _ in job.segmenter.named_parameters()]
         for name, weight in scene.weights.items():
             assert weight is job.segmenter.get_parameter(name)
@@ -530,7 +530,7 @@ class Branched(FeatureExtractor):
         super().__init__()
         self.inner, self.backbone = inner, inner.backbone
         self.channels, self.last_stage_channels = inner.channels, inner.last_stage_channels
-        self.auxiliary_channels = tuple(MODEL["widths"][:2])
+        self.auxiliary_channels = tuple(BACKBONE["widths"][:2])
 
     def forward(self, images):
         features = self.inner(images)
