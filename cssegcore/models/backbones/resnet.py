@@ -110,10 +110,8 @@ class _ResNet(Backbone):
         self.maxpool = network.maxpool
         self.layer1, self.layer2 = _Stage(*network.layer1), _Stage(*network.layer2)
         self.layer3, self.layer4 = _Stage(*network.layer3), _Stage(*network.layer4)
-        self.channels = tuple(
-            (m[-1].bn3 if hasattr(m[-1], "bn3") else m[-1].bn2).num_features
-            for m in (self.layer1, self.layer2, self.layer3, self.layer4)
-        )
+        inner = [network.layer1, network.layer2, network.layer3, network.layer4]
+        self.channels = tuple(stage[0].conv1.out_channels * stage[0].expansion for stage in inner)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
         first = self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(images)))))

@@ -141,13 +141,16 @@ def _separate_activations(network: nn.Module) -> None:
     """
     from timm.layers.norm_act import BatchNormAct2d
 
-    norms: list[tuple[str, Any]] = list(network.named_modules())
-    for name, norm in norms:
-        if type(norm) is BatchNormAct2d:
-            plain = nn.BatchNorm2d(norm.num_features, norm.eps, norm.momentum, device="meta")
-            for key, value in (*norm.named_parameters(recurse=False), *norm.named_buffers()):
-                setattr(plain, key, value)
-            network.set_submodule(name, nn.Sequential(plain, norm.drop, norm.act))
+    for name, module in list(network.named_modules()):
+        if isinstance(module, BatchNormAct2d):
+            network.set_submodule(name, _separated(module))
+
+
+def _separated(norm: Any) -> nn.Sequential:  # noqa: ANN401 - timm's, whose attributes are untyped
+    plain = nn.BatchNorm2d(norm.num_features, norm.eps, norm.momentum, device="meta")
+    for key, value in (*norm.named_parameters(recurse=False), *norm.named_buffers(recurse=False)):
+        setattr(plain, key, value)
+    return nn.Sequential(plain, norm.drop, norm.act)
 
 
 def _network(name: str, numbers: dict[str, Any]) -> Any:  # noqa: ANN401 - timm's
@@ -157,10 +160,9 @@ def _network(name: str, numbers: dict[str, Any]) -> Any:  # noqa: ANN401 - timm'
         Exception: The network gives none, or knows none of the numbers.
     """
     with torch.device("meta"):
-        every = (
-            _timm().create_model(name, acts_on_features=True, **numbers).feature_info.reduction()
-        )
-    places = tuple(i for i, stride in enumerate(every) if stride >= FINEST)
+        every = _timm().create_model(name, acts_on_features=True, **numbers).feature_info
+    strides = zip(every.out_indices, every.reduction(), strict=True)
+    places = tuple(place for place, stride in strides if stride >= FINEST)
     return _timm().create_model(name, acts_on_features=True, out_indices=places, **numbers)
 
 

@@ -1,4 +1,4 @@
-"""First weights of a backbone: in-place ABN checkpoints, digests, and files that are not there."""
+"""In-place ABN ResNets: held against the published network, and how their checkpoints are read."""
 
 import hashlib
 from collections import OrderedDict
@@ -13,17 +13,23 @@ from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
 from cssegcore.models import checkpoint
 from cssegcore.models._base import Architecture
+from cssegcore.models.backbones import backbone_kind
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_training import CPU, LINEAR, new_segmenter
 
-NETWORK = {"part": "deeplabv3", "backbone": "resnet50", "weights": "none", "depth": 8}
-MAPILLARY = NETWORK | {"style": "mapillary"}
-TORCHVISION = "resnet50-0676ba61.pth"
+RESNET = {"part": "resnet", "depth": 50, "weights": "none"}
+MAPILLARY = RESNET | {"style": "mapillary"}
 EPS = 1e-5
 
 
-def architecture(**recipe):
-    return build_part("cssegcore.models.architectures", Architecture, recipe, "model")
+def kind(**changed):
+    return backbone_kind(MAPILLARY | changed)
+
+
+def architecture(output_stride=16, **changed):
+    recipe = {"part": "deeplabv3", "output_stride": output_stride, "depth": 8}
+    network = recipe | {"backbone": MAPILLARY | changed}
+    return build_part("cssegcore.models.architectures", Architecture, network, "model")
 
 
 def images(b, h, w):
@@ -135,8 +141,7 @@ class TestInPlaceAbn:
             theirs = Mapillary(stride)
         theirs.load_state_dict({k[len("module.") :]: v for k, v in stored.items()}, assign=True)
         theirs.eval().double()
-        recipe = MAPILLARY | {"weights": str(file), "output_stride": stride}
-        ours = architecture(**recipe).extractor().eval().double()
+        ours = architecture(stride, weights=str(file)).extractor().eval().double()
         photographs = images(1, 64, 48).double()
         with torch.no_grad():
             sums, last = theirs(photographs)
@@ -152,7 +157,7 @@ class TestInPlaceAbn:
     def test_a_last_stage_is_dilated_from_its_first_block_on(self):
         def layout(stride):
             with torch.device("meta"):
-                extractor = architecture(**MAPILLARY, output_stride=stride).extractor()
+                extractor = architecture(stride).extractor()
             convolutions = [m for m in extractor.backbone.modules() if isinstance(m, nn.Conv2d)]
             spread = [m for m in convolutions if m.kernel_size == (3, 3)]
             assert all(m.padding == m.dilation for m in spread)
@@ -163,9 +168,9 @@ class TestInPlaceAbn:
         assert layout(8) == [*blocks, *[2] * 6, *[4] * 3]
 
     def test_no_activation_but_leaky_ones(self):
-        for depth, count in (("resnet50", 17), ("resnet101", 34)):
+        for depth, count in ((50, 17), (101, 34)):
             with torch.device("meta"):
-                extractor = architecture(**MAPILLARY | {"backbone": depth}).extractor()
+                extractor = architecture(depth=depth).extractor()
             modules = list(extractor.modules())
             assert not any(isinstance(m, nn.ReLU) for m in modules)
             leaky = [m for m in extractor.backbone.modules() if isinstance(m, nn.LeakyReLU)]
@@ -174,7 +179,7 @@ class TestInPlaceAbn:
 
     def test_training_leaves_the_sums_alone_and_moves_every_weight(self):
         torch.manual_seed(0)
-        extractor = architecture(**MAPILLARY).extractor()
+        extractor = architecture().extractor()
         features = extractor(images(2, 64, 64))
         assert [64 // tap.shape[-1] for tap in features.stages] == [4, 8, 16, 16]
         for tap in features.stages:  # an activation in place would leave a hundredth of it
@@ -193,11 +198,11 @@ class TestInPlaceAbn:
         if unwrapped:
             kept = {k[len("module.") :]: v for k, v in kept.items()}
         torch.save({"state_dict": kept}, tmp_path / "w.pth")
-        extractor = architecture(**MAPILLARY | {"weights": str(tmp_path / "w.pth")}).extractor()
+        backbone = kind(weights=str(tmp_path / "w.pth")).build(16)
         pairs = {
-            "mod1.bn1": extractor.backbone[1],
-            "mod2.block1.proj_bn": extractor.backbone[4][0].downsample[1],
-            "mod5.block3.convs.bn3": extractor.backbone[7][2].bn3,
+            "mod1.bn1": backbone.bn1,
+            "mod2.block1.proj_bn": backbone.layer1[0].downsample[1],
+            "mod5.block3.convs.bn3": backbone.layer4[2].bn3,
         }
         for name, norm in pairs.items():
             for part in ("bias", "running_mean", "running_var"):
@@ -210,7 +215,8 @@ class TestInPlaceAbn:
         start = tmp_path / "start.pth.tar"
         start.write_bytes(file.read_bytes())
         digest = hashlib.sha256(start.read_bytes()).hexdigest()
-        recipe = MAPILLARY | {"weights": str(start), "sha256": digest}
+        backbone = MAPILLARY | {"weights": str(start), "sha256": digest}
+        recipe = {"part": "deeplabv3", "backbone": backbone, "depth": 8}
         segmenter = new_segmenter([2], model=recipe).eval()
         model = checkpoint.Model("step0", recipe, LINEAR, None, [["background", "a"]], [[0, 1]])
         checkpoint.save(tmp_path / "model.safetensors", segmenter, model, {})
@@ -222,91 +228,53 @@ class TestInPlaceAbn:
     @pytest.mark.parametrize(
         ("content", "reason"),
         [
-            ({"conv1.weight": torch.zeros(1)}, "no state dict under the key `state_dict`"),
-            ({"state_dict": [1, 2]}, "no state dict under the key `state_dict`"),
-            ({"state_dict": {"module.mod1.bn1.weight": 1}}, "'ndim'"),
-            ({"state_dict": {"mod1.conv1.weight": torch.zeros(64, 3, 7, 7)}}, "Missing key"),
+            ({"conv1.weight": torch.zeros(1)}, "no in-place ABN checkpoint, so `style` is torchv"),
+            ({"state_dict": [1, 2]}, "it holds no state dict, but state_dict"),
+            ({"state_dict": {"mod1.conv1.weight": torch.zeros(64, 3, 7, 7)}}, "are missing .bn1"),
         ],
     )
     def test_files_that_do_not_fit(self, tmp_path, content, reason):
         torch.save(content, tmp_path / "w.pth")
-        network = architecture(**MAPILLARY | {"weights": str(tmp_path / "w.pth")})
-        message = rf"`model\.weights`: .*w\.pth cannot be used .*{reason}.*resnet50_iabn_sync\.pth"
-        for use in (network.check, network.extractor):
+        reading = kind(weights=str(tmp_path / "w.pth"))
+        message = rf"`model\.backbone\.weights`: .*w\.pth cannot be used .*iabn_sync.*{reason}"
+        for use in (reading.check, reading.build):
             with pytest.raises(InputError, match=message) as refused:
-                use()
+                use(16)
             assert "\n" not in str(refused.value)
 
     def test_a_file_of_the_other_style(self, file):
-        network = architecture(**NETWORK | {"weights": str(file)})
-        with pytest.raises(InputError, match=r"w.*cannot be used.*reads with `style: mapillary`"):
-            network.check()
+        reading = kind(style="torchvision", weights=str(file))
+        with pytest.raises(InputError, match=r"w.*cannot be used.*read with `style: mapillary`"):
+            reading.check(16)
 
     @pytest.mark.parametrize(
-        ("backbone", "place"),
+        ("depth", "place"),
         [
-            ("resnet50", "ResNet50v1 in the README of github.com/mapillary/inplace_abn"),
-            ("resnet101", "release v1.0 of github.com/arthurdouillard/CVPR2021_PLOP"),
+            (50, "ResNet50v1 in the README of github.com/mapillary/inplace_abn"),
+            (101, "release v1.0 of github.com/arthurdouillard/CVPR2021_PLOP"),
         ],
     )
     @pytest.mark.parametrize("weights", ["imagenet", "pretrained/gone.pth.tar"])
-    def test_what_cannot_be_downloaded_is_said(self, backbone, place, weights):
+    def test_what_cannot_be_downloaded_is_said(self, depth, place, weights):
         with pytest.raises(InputError) as refused:
-            architecture(**MAPILLARY | {"backbone": backbone, "weights": weights})
+            kind(depth=depth, weights=weights)
         message = str(refused.value)
-        for part in ("`model`: `weights` is ", weights, f"{backbone}_iabn_sync", place, "`none`"):
+        start = "`model.backbone`: `weights` is "
+        for part in (start, weights, f"resnet{depth}_iabn_sync", place, "`none`"):
             assert part in message
         assert "\n" not in message
 
-    @pytest.mark.parametrize("backbone", ["resnet50", "resnet101"])
-    def test_the_choices_of_a_model(self, backbone):
-        name = f"deeplabv3_r{backbone.removeprefix('resnet')}_iabn.yaml"
-        recipe = yaml.safe_load((scenes.HOME / "conf" / "model" / name).read_text())
-        assert recipe == {
-            "part": "deeplabv3",
-            "backbone": backbone,
+    @pytest.mark.parametrize("depth", [50, 101])
+    def test_the_choices_of_a_model(self, depth):
+        model = yaml.safe_load(scenes.composed(f"model=deeplabv3_r{depth}_iabn"))["model"]
+        backbone = model.pop("backbone")
+        assert model == {"part": "deeplabv3", "output_stride": 16}
+        assert backbone == {
+            "part": "resnet",
+            "depth": depth,
             "style": "mapillary",
-            "output_stride": 16,
-            "weights": f"pretrained/{backbone}_iabn_sync.pth.tar",
+            "weights": f"pretrained/resnet{depth}_iabn_sync.pth.tar",
             "sha256": "",
+            "normalization": None,
+            "batchnorm_momentum": 0.1,
         }
-
-
-class TestDigests:
-    def test_a_file_is_checked_before_training(self, file):
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        recipe = MAPILLARY | {"weights": str(file)}
-        for start in ("", digest[:8], digest):
-            architecture(**recipe | {"sha256": start}).check()
-        other = ("0" if digest[0] != "0" else "1") + digest[1:8]
-        with pytest.raises(InputError) as refused:
-            architecture(**recipe | {"sha256": other}).check()
-        for part in (f"`model.sha256` is {other}", str(file), digest):
-            assert part in str(refused.value)
-        assert "\n" not in str(refused.value)
-
-    @pytest.mark.parametrize("wrong", ["abc", "0" * 65, "ABCDEF01", "sha256-12", "0676ba6g"])
-    def test_what_is_no_digest(self, wrong):
-        with pytest.raises(InputError, match=r"`model`: `sha256` must be 8 to 64 hex.*" + wrong):
-            architecture(**NETWORK | {"sha256": wrong})
-
-    def test_a_cached_download_is_held_against_its_name(self, tmp_path, monkeypatch):
-        from torchvision import models
-
-        cached = tmp_path / "checkpoints" / TORCHVISION
-        cached.parent.mkdir()
-        torch.save(models.resnet50(weights=None).state_dict(), cached)
-        monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-        network = architecture(**NETWORK | {"weights": "imagenet"})
-        with pytest.raises(InputError, match=r"resnet50-0676ba61\.pth is damaged: .* Delete it"):
-            network.check()
-        digest = hashlib.sha256(cached.read_bytes()).hexdigest()
-        named = cached.with_name(f"resnet50-{digest[:8]}.pth")
-        cached.rename(named)
-        published = models.get_model_weights("resnet50")["IMAGENET1K_V1"]
-        address = published.url.replace(TORCHVISION, named.name)
-        shown = type("Shown", (), {"url": address})
-        monkeypatch.setattr(models, "get_model_weights", lambda _: {"IMAGENET1K_V1": shown})
-        network.check()
-        with pytest.raises(InputError, match=r"`model\.sha256` is 00000000"):
-            architecture(**NETWORK | {"weights": "imagenet", "sha256": "0" * 8}).check()
