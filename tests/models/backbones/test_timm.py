@@ -129,7 +129,7 @@ def test_timm_is_not_there(monkeypatch, use):
     [
         (
             "tf_eficientnet_lite0",
-            "timm has no network 'tf_eficientnet_lite0'. Did you mean `tf_eff",
+            "timm has no network 'tf_eficientnet_lite0'. Did you mean `tf_e",
         ),
         ("densenet121", "timm's densenet121 cannot end at stride 16, which the decoder needs"),
         ("vit_tiny_patch16_224", "cannot be a backbone: it reads images of one size only"),
