@@ -183,9 +183,9 @@ def _prefix(required: list[str], stored: State) -> str:
     ends = [key.removesuffix(first) for key in stored if key.endswith(f".{first}")]
     there = {p: sum(p + key in stored for key in required) for p in ["", *ends]}
     whole = [prefix for prefix, count in there.items() if count == len(required)]
-    if len(whole) > 1 and "" not in whole:
+    if len(whole) > 1:
         raise ValueError(
-            f"it holds the network several times (under {_named(whole)}): save the one that you"
+            f"it holds the network several times (under {_named(p or 'no prefix' for p in whole)}): save the one that you"
             " mean in a file of its own"
         )
     return max(there, key=lambda prefix: there[prefix])
