@@ -65,7 +65,7 @@ def test_cats_are_cats():
         last = backbone(cats.normalised(cats.photographs(), backbone.normalization))[-1]
         pooled = whole.features[18](last).mean((2, 3))
         seen = whole.classifier(pooled).argmax(1)
-    assert sum(label in cats.CATS for label in seen.tolist()) >= 0.8 * cats.COUNT
+    assert sum(label in cats.CATS for label in seen.tolist()) >= 0.7 * cats.COUNT
 
 
 @pytest.mark.parametrize("stride", [16, 8])

@@ -89,7 +89,7 @@ def test_cats_are_cats():
     with torch.no_grad():
         last = backbone(cats.normalised(cats.photographs(), backbone.normalization))[-1]
         seen = whole.forward_head(whole.bn2(whole.conv_head(last))).argmax(1)
-    assert sum(label in cats.CATS for label in seen.tolist()) >= 0.8 * cats.COUNT
+    assert sum(label in cats.CATS for label in seen.tolist()) >= 0.7 * cats.COUNT
 
 
 def test_a_file_of_efficientnet_pytorch_under_a_prefix(tmp_path):
