@@ -184,9 +184,10 @@ def _prefix(required: list[str], stored: State) -> str:
     there = {p: sum(p + key in stored for key in required) for p in ["", *ends]}
     whole = [prefix for prefix, count in there.items() if count == len(required)]
     if len(whole) > 1:
+        places = _named(prefix or "no prefix" for prefix in whole)
         raise ValueError(
-            f"it holds the network several times (under {_named(p or 'no prefix' for p in whole)}): save the one that you"
-            " mean in a file of its own"
+            f"it holds the network several times (under {places}): save the one that you mean in a"
+            " file of its own"
         )
     return max(there, key=lambda prefix: there[prefix])
 
