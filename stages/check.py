@@ -59,6 +59,7 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     from cssegcore.method.method import SLOTS, Method, Recipe, base_modules, recipe_modules
     from cssegcore.method.pseudo_labels import PseudoLabels
     from cssegcore.models._base import Architecture
+    from cssegcore.models.backbones import backbone_module
     from cssegcore.models.checkpoint import NETWORKS
     from cssegcore.training.optimizer import OPTIMIZERS, build_optimizer
     from stages.common.code import closure
@@ -84,7 +85,13 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
         SLOTS["unknown_class"], recipe.base.unknown_class, "method.base.unknown_class"
     )
     views = part_module(AUGMENTATIONS, params.augmentation, "augmentation")
-    model = [network, head, layout]  # what it takes to load a model and run it on a dataset
+    backbone = backbone_module(architecture.backbone)
+    model = [
+        network,
+        backbone,
+        head,
+        layout,
+    ]  # to load a model and run it on a dataset
     extra = {
         "index": [layout],
         "saliency": [layout, unknown],

@@ -40,7 +40,8 @@ def parse(cls: type[T], values: object, where: str) -> T:
     """Builds the dataclass `cls` from a mapping.
 
     Args:
-        cls: A dataclass; its annotations say what fits. `__post_init__` may raise `ValueError`.
+        cls: A dataclass; its annotations say what fits. `__post_init__` may raise `ValueError`. Its
+            attribute `MOVED`, if any, maps a key of old to the whole key that took its place.
         values: A mapping of plain data, as YAML or JSON gives it.
         where: The key under which `values` stands, named in errors.
 
@@ -52,10 +53,7 @@ def parse(cls: type[T], values: object, where: str) -> T:
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
-            raise InputError(
-                f"`{where}.{key}` is not a key of `{where}`.{did_you_mean(str(key), fields)}"
-                f" Known: {', '.join(fields) or 'none'}."
-            )
+            raise _unknown(key, where, fields, getattr(cls, "MOVED", {}))
     hints = typing.get_type_hints(cls)
     given = {}
     for name, field in fields.items():
@@ -63,10 +61,27 @@ def parse(cls: type[T], values: object, where: str) -> T:
             given[name] = _convert(hints[name], values[name], f"{where}.{name}")
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise InputError(f"`{where}.{name}` is missing.")
+    return _made(cls, given, where)
+
+
+def _made(cls: type[T], given: Mapping[str, Any], where: str) -> T:
     try:
         return cls(**given)
+    except InputError:  # of a part in it, with that part's own key
+        raise
     except ValueError as error:
         raise InputError(f"`{where}`: {error}") from None
+
+
+def _unknown(
+    key: object, where: str, known: Iterable[str], moved: Mapping[object, str]
+) -> InputError:
+    if key in moved:
+        return InputError(f"`{where}.{key}` is now `{moved[key]}`: give it there.")
+    return InputError(
+        f"`{where}.{key}` is not a key of `{where}`.{did_you_mean(str(key), known)}"
+        f" Known: {', '.join(known) or 'none'}."
+    )
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - any annotation, any value

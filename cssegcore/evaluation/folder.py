@@ -128,8 +128,7 @@ def write_step(
     pseudo_labels: Path,
     synthesis: Path,
 ) -> Path:
-    """Writes the evaluations up to a step and returns the folder for its examples, yet to be
-    filled.
+    """Writes the evaluations up to a step and returns the empty folder for its examples.
 
     Args:
         out: Where to write.

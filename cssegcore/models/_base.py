@@ -5,6 +5,8 @@ import abc
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cssegcore.core.normalization import Normalization
+from cssegcore.models.backbones import Backbone, BackboneKind, backbone_kind
 from cssegcore.models.outputs import Features
 
 
@@ -14,7 +16,7 @@ class FeatureExtractor(nn.Module, abc.ABC):
     Attributes:
         channels: Depth d of the features that the classifiers read.
         last_stage_channels: Depth n of the backbone's last stage.
-        backbone: The part that pretrained weights fill; the rest of a extractor is its decoder.
+        backbone: What pretrained weights fill; the rest of a extractor is its decoder.
         auxiliary_channels: Depth of each of `Features.auxiliary`, which classifiers of their own
             read in training.
         auxiliary_weight: What their losses are multiplied by.
@@ -22,7 +24,7 @@ class FeatureExtractor(nn.Module, abc.ABC):
 
     channels: int
     last_stage_channels: int
-    backbone: nn.Module
+    backbone: Backbone
     auxiliary_channels: tuple[int, ...] = ()
     auxiliary_weight: float = 0.0
 
@@ -30,12 +32,17 @@ class FeatureExtractor(nn.Module, abc.ABC):
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Features:
         """Computes features; those that classifiers read have the network's output stride."""
 
+    @property
+    def normalization(self) -> Normalization:
+        """How the images that it reads are normalised: as its backbone was trained."""
+        return self.backbone.normalization
+
     def input_norms(self) -> list[nn.BatchNorm2d]:
         """Returns the normalisations that see the photograph first, one a path.
 
         Their statistics are those of colours and edges, so DeepInversion weighs them more.
         """
-        return [next(m for m in self.backbone.modules() if isinstance(m, nn.BatchNorm2d))]
+        return self.backbone.input_norms()
 
     def norms_with_image_statistics(self) -> list[nn.BatchNorm2d]:
         """Returns the normalisations whose statistics describe photographs, input norms included.
@@ -46,13 +53,48 @@ class FeatureExtractor(nn.Module, abc.ABC):
 
 
 class Architecture(abc.ABC):
-    """A network's numbers, and how to build it; the dataclass of a part."""
+    """A network's numbers, and how to build it; the dataclass of a part.
 
-    def check(self) -> None:
-        """Makes sure that what `extractor` needs is at hand; by default it needs nothing.
+    Attributes:
+        backbone: The section of its backbone: `part` and that part's numbers.
+    """
+
+    backbone: object
+
+    def __post_init__(self) -> None:
+        self.backbone_kind()  # refuses what it cannot be
+
+    @property
+    @abc.abstractmethod
+    def backbone_stride(self) -> int:
+        """Stride that the last features of its backbone must have."""
+
+    def backbone_kind(self) -> BackboneKind:
+        """Returns the part that builds its backbone.
 
         Raises:
-            InputError: Pretrained weights are asked for and cannot be had.
+            InputError: There is none of that name, or it refuses a number.
+        """
+        return backbone_kind(self.backbone)
+
+    def check(self) -> None:
+        """Makes sure that `extractor` will succeed.
+
+        Raises:
+            InputError: The backbone does not fit the decoder, or its weights cannot be had.
+        """
+        kind = self.backbone_kind()
+        kind.check(self.backbone_stride)
+        self.check_backbone(kind.outline(self.backbone_stride))
+
+    def check_backbone(self, backbone: Backbone) -> None:
+        """Refuses a backbone whose features the decoder cannot use; by default it can use any.
+
+        Args:
+            backbone: Its last features have the stride `backbone_stride`.
+
+        Raises:
+            InputError: The decoder needs other features.
         """
         return
 

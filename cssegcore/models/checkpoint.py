@@ -108,8 +108,7 @@ def load(path: Path, device: torch.device) -> Loaded:
         statistics.setdefault(name, {})[rest] = tensors.pop(key).to(device)
     try:
         model = parse(Model, json.loads(text), str(path))
-        fresh = {"weights": "none"} if "weights" in model.network else {}
-        segmenter = dataclasses.replace(model, network=model.network | fresh).segmenter()
+        segmenter = dataclasses.replace(model, network=_fresh(model.network)).segmenter()
         segmenter.load_state_dict(tensors)
     except (json.JSONDecodeError, RuntimeError) as error:
         raise InputError(
@@ -117,3 +116,11 @@ def load(path: Path, device: torch.device) -> Loaded:
             f" ({textwrap.shorten(str(error), 160)}): run `dvc repro` to make it again."
         ) from None
     return Loaded(segmenter.to(device).eval(), model, statistics)
+
+
+def _fresh(network: dict[str, object]) -> dict[str, object]:
+    """Returns a network's recipe without the file that its training started from."""
+    backbone = network.get("backbone")
+    if not isinstance(backbone, Mapping):
+        return network
+    return network | {"backbone": {**backbone, "weights": "none"}}

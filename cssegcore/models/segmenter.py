@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cssegcore.core.normalization import Normalization
 from cssegcore.core.types import Scores
 from cssegcore.models._base import FeatureExtractor
 from cssegcore.models.fuse_batchnorm import fuse_batchnorm
@@ -83,6 +84,11 @@ class Segmenter(nn.Module):
     def classes(self) -> int:
         """Number of classes it tells apart, the background included."""
         return self.outputs - (self.unknown is not None)
+
+    @property
+    def normalization(self) -> Normalization:
+        """How the images that it reads are normalised."""
+        return self.extractor.normalization
 
     @property
     def batchnorm_is_fused(self) -> bool:

@@ -282,8 +282,11 @@ def test_a_pair_is_trained_as_published(pair):
     assert params.optimizer["momentum"] == 0.9
     assert params.optimizer["power"] == 0.9
     if not pair.startswith(("shapes", "camvid")):
-        assert params.model["backbone"] == "resnet101"
+        assert params.model["backbone"]["part"] == "resnet"
+        assert params.model["backbone"]["depth"] == 101
         assert params.model["output_stride"] == 16
+        slow = pair.rpartition("/")[2].startswith("ssul")
+        assert params.model["backbone"]["batchnorm_momentum"] == (0.01 if slow else 0.1)
 
 
 def test_every_file_belongs_to_a_pair_and_says_where_it_is_from():

@@ -17,7 +17,7 @@ from cssegcore.models.heads.linear import Linear
 from cssegcore.models.outputs import Features
 from cssegcore.models.segmenter import Segmenter, classify
 from cssegcore.scenario.scenario import StepList
-from tests.helpers.tiny_training import CPU, new_segmenter, whole
+from tests.helpers.tiny_training import CPU, Layers, new_segmenter, whole
 
 CLASSES = ["background", "a", "b", "c", "d"]
 SIZES = [(20, 24), (20, 24), (17, 24), (20, 24), (24, 20), (24, 20), (24, 20)]
@@ -125,6 +125,7 @@ class TestConfusion:
     def test_labels_are_positions_in_the_order_of_learning(self, images, labels):
         class Constant(FeatureExtractor):
             channels = last_stage_channels = 1
+            backbone = Layers()
 
             def forward(self, photographs):
                 pooled = F.avg_pool2d(photographs[:, :1], 4)

@@ -11,6 +11,14 @@ SHARED = Path(
 ).resolve()
 
 
+def data(name: str) -> Path:
+    """Returns the path of a shared file or folder; skips the test where it is not there."""
+    path = SHARED / "data" / name
+    if not path.exists():
+        pytest.skip(f"{name} is not in {path.parent}; point CSSEGCORE_SHARED to the shared folder")
+    return path
+
+
 def conformance(name: str) -> dict[str, np.ndarray]:
     """Returns the arrays of the conformance file `name`; skips the test where there is none."""
     path = SHARED / "conformance" / f"{name}.npz"

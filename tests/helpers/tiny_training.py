@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import yaml
+from torch import nn
 
 from cssegcore.core.files import write_json
 from cssegcore.core.registry import build_part
@@ -18,6 +19,7 @@ from cssegcore.method.replay import ExemplarRequest, Replay, SynthesisRequest
 from cssegcore.method.unknown_class import Unknown
 from cssegcore.models import checkpoint
 from cssegcore.models._base import Architecture
+from cssegcore.models.backbones import Backbone
 from cssegcore.models.heads.linear import Linear
 from cssegcore.models.segmenter import Segmenter
 from cssegcore.runtime.resume import ResumeFile
@@ -33,7 +35,8 @@ torch.set_num_threads(1)
 
 CPU = torch.device("cpu")
 METHODS = sorted(path.stem for path in (scenes.HOME / "conf" / "method").glob("*.yaml"))
-MODEL = {"part": "small", "stem": [4, 4], "widths": [6, 8, 8], "depth": 8, "dilation": 1}
+BACKBONE = {"part": "small", "stem": [4, 4], "widths": [6, 8, 8], "dilation": 1}
+MODEL = {"part": "small", "backbone": BACKBONE, "depth": 8}
 OPTIMIZER = {
     "part": "sgd",
     "batch_size": 2,
@@ -76,6 +79,11 @@ def plan(method: str = "mib", epochs: int = 2, **changed: Any) -> TrainingParams
     return TrainingParams(
         method=method_section(method), optimizer=optimizer, epochs=epochs, **usual | changed
     )
+
+
+class Layers(nn.Sequential, Backbone):
+    """A backbone of some layers, for extractors that only tests have; gives what the last one
+    does."""
 
 
 @dataclasses.dataclass(frozen=True)

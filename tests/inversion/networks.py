@@ -9,6 +9,7 @@ from cssegcore.models._base import FeatureExtractor
 from cssegcore.models.heads.linear import Linear
 from cssegcore.models.outputs import Features
 from cssegcore.models.segmenter import Segmenter
+from tests.helpers.tiny_training import Layers
 
 GREY, RED, BLUE = (np.array(c) for c in ([0.5, 0.5, 0.5], [0.9, 0.1, 0.1], [0.1, 0.1, 0.9]))
 
@@ -23,7 +24,7 @@ class Colours(FeatureExtractor):
         first = nn.Conv2d(3, 3, 1, bias=False)
         with torch.no_grad():
             first.weight.copy_(torch.eye(3)[..., None, None])
-        self.backbone = nn.Sequential(first, norm or nn.BatchNorm2d(3, eps=1e-12))
+        self.backbone = Layers(first, norm or nn.BatchNorm2d(3, eps=1e-12))
 
     def forward(self, images):
         top = self.backbone(images)

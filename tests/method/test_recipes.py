@@ -15,6 +15,7 @@ from tests.helpers.fake_gpu import GPU, iterations, on_gpu
 from tests.helpers.sync_detector import Watch
 from tests.helpers.tiny_training import (
     AUGMENTATIONS,
+    BACKBONE,
     CLASSES,
     CPU,
     METHODS,
@@ -30,7 +31,7 @@ from tests.helpers.tiny_training import (
 EPOCHS = {"step0": 60, "step1": 25, "step2": 25}
 LR = {"step0": 0.1, "step1": 0.01, "step2": 0.01}
 CALM = {"clip": 1}  # the weights of the published recipes are for a tenth of these rates
-WIDER = MODEL | {"stem": [8, 8], "widths": [16, 16, 16], "depth": 16}
+WIDER = MODEL | {"backbone": BACKBONE | {"stem": [8, 8], "widths": [16, 16, 16]}, "depth": 16}
 WHOLE = AUGMENTATIONS | {"size": 32, "area": [0.7, 1]}
 
 

@@ -22,7 +22,7 @@ from cssegcore.models._base import FeatureExtractor
 from cssegcore.models.heads import HeadKind
 from cssegcore.models.outputs import Features
 from cssegcore.models.segmenter import Segmenter
-from tests.helpers.tiny_training import CPU, MODEL, Lists, state
+from tests.helpers.tiny_training import CPU, MODEL, Layers, Lists, state
 
 torch.set_num_threads(1)
 
@@ -185,7 +185,7 @@ class Blurred(FeatureExtractor):
 
     def __init__(self):
         super().__init__()
-        self.backbone = nn.Conv2d(3, 4, 3, padding=1)
+        self.backbone = Layers(nn.Conv2d(3, 4, 3, padding=1))
         self.norm = nn.BatchNorm2d(4)
         self.dropout = nn.Dropout(0.5)
 

@@ -1,5 +1,4 @@
 import copy
-import urllib.error
 
 import numpy as np
 import pytest
@@ -8,19 +7,22 @@ import torch.nn.functional as F
 from torch import nn
 
 from cssegcore.core.errors import InputError
+from cssegcore.core.normalization import IMAGENET, Normalization
 from cssegcore.core.registry import build_part
-from cssegcore.models import checkpoint
 from cssegcore.models._base import Architecture, FeatureExtractor
+from cssegcore.models.backbones import Backbone
 from cssegcore.models.fuse_batchnorm import fuse_batchnorm
 from cssegcore.models.heads.conv import Conv
 from cssegcore.models.heads.linear import Linear
 from cssegcore.models.inference import infer
 from cssegcore.models.outputs import Features
 from cssegcore.models.segmenter import Segmenter, classify
-from tests.helpers.tiny_training import CPU, LINEAR, MODEL, new_segmenter
+from tests.helpers.tiny_training import BACKBONE, MODEL, Layers, new_segmenter
 
-BISENET = {"part": "bisenet", "backbone": "resnet18", "weights": "none"}
-RESNET = {"part": "deeplabv3", "backbone": "resnet50", "weights": "none"}
+RESNET = {"part": "resnet", "depth": 50, "weights": "none"}
+MAPILLARY = RESNET | {"style": "mapillary"}
+BISENET = {"part": "bisenet", "backbone": RESNET | {"depth": 18}}
+DEEPLAB = {"part": "deeplabv3", "backbone": RESNET}
 
 
 def architecture(**recipe):
@@ -35,13 +37,14 @@ class Photograph(FeatureExtractor):
     """Hands the photograph on, at a fourth of its size."""
 
     channels = last_stage_channels = 3
+    backbone = Layers()
 
     def forward(self, images):
         pooled = F.avg_pool2d(images, 4)
         return Features((pooled,), pooled, pooled)
 
 
-class Fixed(nn.Module):
+class Fixed(Backbone):
     """A backbone that computes the same of every photograph."""
 
     def __init__(self, tap):
@@ -50,6 +53,9 @@ class Fixed(nn.Module):
 
     def forward(self, images):
         return (self.tap,)
+
+    def activation(self, features):
+        return features.relu()
 
 
 def sizes(segmenter):
@@ -243,7 +249,7 @@ class TestSmall:
 
     def extractor(self, **changed):
         torch.manual_seed(0)
-        return architecture(part="small", **changed).extractor().eval()
+        return architecture(part="small", backbone={"part": "small"} | changed).extractor().eval()
 
     def test_context_reaches_every_pixel_once_it_is_learned(self):
         extractor = self.extractor()
@@ -255,35 +261,40 @@ class TestSmall:
         narrow, wide = (self.reach(self.extractor(dilation=n), 192, 12).sum() for n in (1, 3))
         assert wide > narrow
 
-    @pytest.mark.parametrize("wrong", [{"depth": 0}, {"widths": [4, 0, 4]}, {"dilation": 0}])
+    @pytest.mark.parametrize("wrong", [{"widths": [4, 0, 4]}, {"dilation": 0}, {"stem": [0, 1]}])
     def test_refusals(self, wrong):
-        with pytest.raises(InputError, match=r"`model`: .* must be >= 1"):
-            architecture(**MODEL | wrong)
+        with pytest.raises(InputError, match=r"`model\.backbone`: .* must be >= 1"):
+            architecture(**MODEL | {"backbone": BACKBONE | wrong})
+        with pytest.raises(InputError, match=r"`model`: `depth` must be >= 1, got 0"):
+            architecture(**MODEL | {"depth": 0})
+
+    @pytest.mark.parametrize("key", ["stem", "widths", "dilation"])
+    def test_a_key_of_before_is_answered_with_its_new_name(self, key):
+        with pytest.raises(InputError, match=rf"`model\.{key}` is now `model\.backbone\.{key}`"):
+            architecture(part="small", depth=8, **{key: 1})
+
+    def test_it_takes_any_backbone(self):
+        torch.manual_seed(0)
+        network = architecture(part="small", backbone=RESNET, depth=8, output_stride=32)
+        network.check()
+        extractor = network.extractor()
+        check_features(extractor, images(2, 64, 64), [4, 8, 16, 32])
+        assert extractor(images(2, 64, 64)).top.shape == (2, 8, 2, 2)
+
+    def test_the_images_are_normalised_as_for_its_backbone(self):
+        assert new_segmenter([2]).normalization == IMAGENET
+        other = {"mean": [0.5, 0.4, 0.3], "std": [0.1, 0.2, 0.3]}
+        model = MODEL | {"backbone": BACKBONE | {"normalization": other}}
+        segmenter = new_segmenter([2], model=model)
+        expected = Normalization((0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
+        assert segmenter.normalization == segmenter.extractor.normalization == expected
 
 
-@pytest.fixture(scope="module")
-def state_dict_file(tmp_path_factory):
-    """A state dict as torchvision publishes them, and torchvision's import paid for once."""
-    from torchvision import models
-
-    torch.manual_seed(0)
-    network = models.resnet50(weights=None)
-    for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
-        for value in (norm.weight.data, norm.running_var):
-            value.uniform_(0.5, 1)
-        for value in (norm.bias.data, norm.running_mean):
-            value.normal_(0, 0.1)
-    path = tmp_path_factory.mktemp("weights") / "resnet50.pth"
-    torch.save(network.state_dict(), path)
-    return path
-
-
-@pytest.mark.usefixtures("state_dict_file")
 class TestDeepLab:
     @pytest.mark.parametrize(("stride", "side"), [(16, 5), (8, 9)])
     def test_feature_stride_and_one_iteration_of_training(self, stride, side):
         torch.manual_seed(0)
-        recipe = RESNET | {"output_stride": stride, "depth": 32}
+        recipe = DEEPLAB | {"output_stride": stride, "depth": 32}
         segmenter = new_segmenter([4, 1], model=recipe)
         photographs = images(2, 65, 65)
         outputs = segmenter(photographs)
@@ -300,33 +311,11 @@ class TestDeepLab:
 
     def test_features(self):
         torch.manual_seed(0)
-        extractor = architecture(**RESNET | {"depth": 8}).extractor()
+        extractor = architecture(**DEEPLAB | {"depth": 8}).extractor()
         check_features(extractor, images(2, 64, 64), [4, 8, 16, 16])
 
-    @pytest.mark.parametrize("stride", [16, 8])
-    def test_stages_are_torchvision_s_but_for_the_last_activation(self, state_dict_file, stride):
-        from torchvision import models
-
-        recipe = RESNET | {"weights": str(state_dict_file), "output_stride": stride}
-        dilate = [False, stride == 8, True]
-        theirs = models.resnet50(weights=None, replace_stride_with_dilation=dilate).eval()
-        theirs.load_state_dict(torch.load(state_dict_file, weights_only=True))
-        given = []
-        for layer in (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4):
-            layer.register_forward_hook(lambda *told: given.append(told[2]))
-        photographs = images(2, 65, 49)
-        with torch.no_grad():
-            theirs(photographs)
-            features = architecture(**recipe | {"depth": 8}).extractor().eval()(photographs)
-        assert len(features.stages) == len(given) == 4
-        for tap, expected in zip(features.stages, given, strict=True):
-            assert torch.allclose(tap.clamp(min=0), expected, rtol=1e-4, atol=1e-5)
-            assert (expected > 0).any()
-            assert (tap < 0).any()
-        assert torch.equal(features.last_stage, features.stages[-1].clamp(min=0))
-
     def test_one_image_a_batch_is_tested_but_not_trained(self):
-        segmenter = new_segmenter([2], model=RESNET)
+        segmenter = new_segmenter([2], model=DEEPLAB)
         assert segmenter.eval()(images(1, 65, 65)).logits.shape == (1, 2, 65, 65)
         with pytest.raises(InputError, match=r"`optimizer\.batch_size` to 2 or more"):
             segmenter.train()(images(1, 65, 65))
@@ -334,7 +323,7 @@ class TestDeepLab:
     @pytest.mark.parametrize("size", [(35, 34), (33, 8), (7, 33), (32, 5)])
     def test_the_pooled_branch_sees_windows_in_evaluation(self, size):
         torch.manual_seed(0)
-        extractor = architecture(**RESNET | {"depth": 8}).extractor().eval()
+        extractor = architecture(**DEEPLAB | {"depth": 8}).extractor().eval()
         h, w = size
         tap = torch.randn(1, 2048, h, w) + torch.linspace(0, 3, w)
         extractor.backbone = Fixed(tap)
@@ -362,7 +351,7 @@ class TestDeepLab:
 
     def test_the_pooled_branch_sees_everything_in_training(self):
         torch.manual_seed(0)
-        extractor = architecture(**RESNET | {"depth": 8}).extractor()
+        extractor = architecture(**DEEPLAB | {"depth": 8}).extractor()
         extractor.backbone = Fixed(torch.randn(2, 2048, 34, 3))
         seen = []
         extractor.decoder.pooled.register_forward_hook(lambda *told: seen.append(told[1][0]))
@@ -372,95 +361,46 @@ class TestDeepLab:
         means = extractor.backbone.tap.clamp(min=0).mean((2, 3))
         assert torch.allclose(given[..., 0, 0], means, atol=1e-6)
 
-    def test_strides_become_dilations_from_the_end(self):
-        def layout(stride):
-            extractor = architecture(**RESNET, output_stride=stride).extractor()
-            convolutions = [m for m in extractor.modules() if isinstance(m, nn.Conv2d)]
-            return [m.dilation[0] for m in convolutions if m.kernel_size == (3, 3)]
-
-        blocks = [1] * (3 + 4)  # 3, 4, 6 and 3 blocks of a ResNet-50
-        assert layout(16) == [*blocks, *[1] * 6, 1, 2, 2, 6, 12, 18]
-        assert layout(8) == [*blocks, 1, *[2] * 5, 2, 4, 4, 12, 24, 32]
-
-    def test_weights_from_a_file(self, state_dict_file):
-        extractor = architecture(**RESNET | {"weights": str(state_dict_file)}).extractor()
-        stored = torch.load(state_dict_file, weights_only=True)
-        assert torch.equal(extractor.backbone[0].weight, stored["conv1.weight"])
-        last = extractor.backbone[-1][-1].conv3.weight
-        assert torch.equal(last, stored["layer4.2.conv3.weight"])
-
-    @pytest.mark.parametrize("use", ["check", "extractor"])
-    @pytest.mark.parametrize(
-        ("content", "reason"),
-        [
-            (lambda full: {"conv1.weight": full["conv1.weight"]}, "Missing key"),
-            (lambda full: full | {"conv1.weight": torch.zeros(1)}, "size mismatch"),
-            (lambda full: [1, 2], "no state dict"),
-            (lambda full: b"no weights at all", "cannot be used"),
-        ],
-    )
-    def test_weights_that_do_not_fit(self, state_dict_file, tmp_path, content, reason, use):
-        path, made = tmp_path / "w.pth", content(torch.load(state_dict_file, weights_only=True))
-        path.write_bytes(made) if isinstance(made, bytes) else torch.save(made, path)
-        network = architecture(**RESNET | {"weights": str(path)})
-        with pytest.raises(InputError, match=rf"`model.weights`: .*w\.pth.*{reason}") as refused:
-            getattr(network, use)()
-        assert "\n" not in str(refused.value)
-
-    def test_a_file_that_is_not_there(self):
-        with pytest.raises(InputError, match=r"`model`: `weights` is 'gone\.pth'"):
-            architecture(**RESNET | {"weights": "gone.pth"})
-
-    @pytest.mark.parametrize("use", ["check", "extractor"])
-    def test_imagenet_weights_that_cannot_be_had(self, tmp_path, monkeypatch, use):
-        def offline(*_, **__):
-            raise urllib.error.URLError("no route to host")
-
-        monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-        monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-        network = architecture(**RESNET | {"weights": "imagenet"})
-        with pytest.raises(InputError) as refused:
-            getattr(network, use)()
-        message = str(refused.value)
-        for part in ("`model.weights`", "resnet50-0676ba61.pth", "no route", str(tmp_path)):
-            assert part in message
-        assert "\n" not in message
-
-    @pytest.mark.parametrize(
-        ("use", "said"), [("check", "is damaged: its SHA-256"), ("extractor", "cannot be used")]
-    )
-    def test_a_damaged_download_in_the_cache(self, tmp_path, monkeypatch, use, said):
-        (tmp_path / "checkpoints").mkdir()
-        (tmp_path / "checkpoints" / "resnet50-0676ba61.pth").write_bytes(b"half a fi")
-        monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-        with pytest.raises(InputError, match=rf"resnet50-0676ba61\.pth {said}") as refused:
-            getattr(architecture(**RESNET | {"weights": "imagenet"}), use)()
-        assert "\n" not in str(refused.value)
-
-    def test_a_saved_model_needs_its_starting_weights_no_more(self, state_dict_file, tmp_path):
-        start = tmp_path / "start.pth"
-        start.write_bytes(state_dict_file.read_bytes())
-        recipe = RESNET | {"weights": str(start), "depth": 8}
-        segmenter = new_segmenter([2], model=recipe).eval()
-        model = checkpoint.Model("step0", recipe, LINEAR, None, [["background", "a"]], [[0, 1]])
-        checkpoint.save(tmp_path / "model.safetensors", segmenter, model, {})
-        start.unlink()
-        loaded = checkpoint.load(tmp_path / "model.safetensors", CPU)
-        photograph = images(1, 33, 33)
-        assert torch.equal(loaded.segmenter(photograph).logits, segmenter(photograph).logits)
-        assert loaded.model == model
-
     @pytest.mark.parametrize(
         ("wrong", "message"),
         [
             ({"output_stride": 4}, "`model.output_stride` must be one of 16, 8"),
-            ({"backbone": "resnet18"}, "`model.backbone` must be one of resnet50, resnet101"),
+            (
+                {"backbone": "resnet50"},
+                "`model.backbone` is 'resnet50', but a backbone is a part: ",
+            ),
+            ({"backbone": {"depth": 50}}, "`model.backbone` must be a mapping with a key `part`"),
+            ({"backbone": {"part": "resnett"}}, "no part 'resnett' in .* Did you mean `resnet`"),
+            ({"weights": "imagenet"}, "`model.weights` is now `model.backbone.weights`: give it"),
+            ({"style": "mapillary"}, "`model.style` is now `model.backbone.style`: give it there"),
+            ({"sha256": ""}, "`model.sha256` is now `model.backbone.sha256`: give it there"),
             ({"depth": 0}, "`model`: `depth` must be >= 1, got 0"),
         ],
     )
     def test_refusals(self, wrong, message):
-        with pytest.raises(InputError, match=message):
-            architecture(**RESNET | wrong)
+        with pytest.raises(InputError, match=message) as refused:
+            architecture(**DEEPLAB | wrong)
+        assert "\n" not in str(refused.value)
+
+    @pytest.mark.parametrize("use", ["check", "extractor"])
+    @pytest.mark.parametrize(
+        ("backbone", "strides"),
+        [(RESNET | {"depth": 18}, "4, 8, 16, 32"), ({"part": "small"}, "4, 8, 8")],
+    )
+    def test_a_backbone_whose_stride_does_not_fit(self, backbone, strides, use):
+        network = architecture(**DEEPLAB | {"backbone": backbone})
+        expected = rf"`model\.backbone`: .* cannot end at stride 16.* strides {strides}\. Set"
+        with pytest.raises(InputError, match=expected) as refused:
+            getattr(network, use)()
+        assert "\n" not in str(refused.value)
+
+    def test_the_small_backbone_fits_at_its_stride(self):
+        torch.manual_seed(0)
+        network = architecture(part="deeplabv3", backbone=BACKBONE, output_stride=8, depth=8)
+        network.check()
+        extractor = network.extractor()
+        check_features(extractor, images(2, 64, 64), [4, 8, 8])
+        assert extractor.decoder.pooled.in_channels == BACKBONE["widths"][-1]
 
 
 class TestFolded:
@@ -481,8 +421,8 @@ class TestFolded:
         ("recipe", "left"),
         [
             (MODEL, 1),  # sees a sum
-            (RESNET, 2),  # see four convolutions and a sum
-            (RESNET | {"style": "mapillary"}, 2),
+            (DEEPLAB, 2),  # see four convolutions and a sum
+            (DEEPLAB | {"backbone": MAPILLARY}, 2),
             (BISENET, 4),  # auxiliary heads sleep
         ],
     )

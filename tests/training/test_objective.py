@@ -19,7 +19,7 @@ from cssegcore.models._base import FeatureExtractor
 from cssegcore.models.heads.linear import Linear
 from cssegcore.models.segmenter import Segmenter
 from cssegcore.training.setup import StageInputs
-from tests.helpers.tiny_training import CPU, MODEL, plan, run, state
+from tests.helpers.tiny_training import BACKBONE, CPU, plan, run, state
 from tests.training.plain import PlainSgd, assert_same_weights, batches, poly
 
 
@@ -142,7 +142,7 @@ class TestStatisticsAndPenalties:
         (watching,) = seen
         scene = watching.scene
         assert (scene.index, scene.outputs, scene.num_old) == (1, 4, 3)
-        assert scene.depth == MODEL["widths"][-1]
+        assert scene.depth == BACKBONE["widths"][-1]
         assert list(scene.weights) == [n for n, _ in trainer.segmenter.named_parameters()]
         for name, weight in scene.weights.items():
             assert weight is trainer.segmenter.get_parameter(name)
@@ -399,7 +399,7 @@ class Branched(FeatureExtractor):
         super().__init__()
         self.inner, self.backbone = inner, inner.backbone
         self.channels, self.last_stage_channels = inner.channels, inner.last_stage_channels
-        self.auxiliary_channels = tuple(MODEL["widths"][:2])
+        self.auxiliary_channels = tuple(BACKBONE["widths"][:2])
 
     def forward(self, images):
         features = self.inner(images)

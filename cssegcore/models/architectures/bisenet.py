@@ -1,4 +1,4 @@
-"""BiSeNet on torchvision's ResNets: a shallow path for detail, a deep one for context.
+"""BiSeNet: a shallow path for detail, a deep one for context.
 
 Yu et al., BiSeNet: Bilateral Segmentation Network for Real-time Semantic Segmentation, ECCV 2018,
 https://arxiv.org/abs/1808.00897. The layers are those that it was published with for continual
@@ -10,7 +10,8 @@ channels to classifiers of one 1x1 convolution. Output stride 8.
 
 import dataclasses
 import math
-from typing import Literal, final
+from collections.abc import Mapping
+from typing import ClassVar, final
 
 import torch
 import torch.nn.functional as F
@@ -19,61 +20,65 @@ from torch import Tensor, nn
 
 from cssegcore.core.errors import InputError
 from cssegcore.models._base import Architecture, FeatureExtractor
-from cssegcore.models.backbones.pretrained import PretrainedWeights
-from cssegcore.models.backbones.resnet import check_weights, resnet
+from cssegcore.models.backbones import Backbone
 from cssegcore.models.outputs import Features
 
 SPATIAL = (64, 128, 256)
 """Channels of the spatial path at stride 2, 4 and 8."""
 FUSED = 256
-CONTEXT = {"resnet18": (256, 512), "resnet50": (1024, 2048), "resnet101": (1024, 2048)}
-"""Channels of the last two stages, at stride 16 and 32."""
+CONTEXT = (16, 32)
+"""Strides of the two features that the context path gives."""
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class BiSeNet(Architecture):
-    """Backbone, its starting weights, and what auxiliary classifiers count.
+    """Backbone, and what auxiliary classifiers count.
 
     Attributes:
-        backbone: Which of torchvision's ResNets is the context path.
-        weights: Of the context path: `none` (from scratch), `imagenet` (torchvision's, downloaded
-            or cached), or the path of a state dict of that torchvision network.
+        backbone: The section of the context path, which must have features at stride 16 and 32.
         auxiliary: What the losses of the two auxiliary classifiers are multiplied by; 0 builds
             none. Published: 1.
     """
 
-    backbone: Literal["resnet18", "resnet50", "resnet101"]
-    weights: str = "imagenet"
+    MOVED: ClassVar[Mapping[str, str]] = {"weights": "model.backbone.weights"}
+
+    backbone: object
     auxiliary: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.auxiliary < math.inf:
             raise ValueError(f"`auxiliary` must be a finite number >= 0, got {self.auxiliary}")
-        self.start()
 
-    def start(self) -> PretrainedWeights:
-        """Says what the context path begins with.
+    @property
+    def backbone_stride(self) -> int:
+        return CONTEXT[-1]
 
-        Raises:
-            ValueError: `weights` names nothing.
-        """
-        return PretrainedWeights(self.backbone, self.weights)
-
-    def check(self) -> None:
-        check_weights(self.start())
+    def check_backbone(self, backbone: Backbone) -> None:
+        if backbone.strides[-2:] != CONTEXT:
+            raise InputError(
+                f"`model.backbone`: bisenet reads features at stride {CONTEXT[0]} and {CONTEXT[1]},"
+                f" and the last ones of {self.backbone_kind().title} have"
+                f" {', '.join(map(str, backbone.strides))}: choose another backbone."
+            )
 
     def extractor(self) -> FeatureExtractor:
-        return _BiSeNetExtractor(self)
+        outline = self.backbone_kind().outline(self.backbone_stride)
+        self.check_backbone(outline)
+        extractor = _BiSeNetExtractor(outline, self.auxiliary)
+        # initialises itself, and last: numbers are drawn in the published order
+        extractor.backbone = self.backbone_kind().build(self.backbone_stride)
+        return extractor
 
 
 class _BiSeNetExtractor(FeatureExtractor):
-    def __init__(self, numbers: BiSeNet) -> None:
+    def __init__(self, outline: Backbone, auxiliary: float) -> None:
         super().__init__()
-        middle, deep = CONTEXT[numbers.backbone]
+        *_, middle, deep = outline.channels
         self.channels, self.last_stage_channels = FUSED, deep
-        self.auxiliary_weight = numbers.auxiliary
-        if numbers.auxiliary:
+        self.auxiliary_weight = auxiliary
+        if auxiliary:
             self.auxiliary_channels = (middle, deep)
         self.spatial = nn.Sequential(
             *(_normed(n, m, stride=2) for n, m in zip((3, *SPATIAL), SPATIAL, strict=False))
@@ -83,7 +88,6 @@ class _BiSeNetExtractor(FeatureExtractor):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        self.backbone = resnet(numbers.start())  # initialises itself
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Features:
         refinements = (self.refine_middle, self.refine_deep)
@@ -93,9 +97,9 @@ class _BiSeNetExtractor(FeatureExtractor):
                 " variance: set `optimizer.batch_size` to 2 or more and give the step two images."
             )
         spatial, stages = self.spatial(images), self.backbone(images)
-        body = F.relu(stages[-1])
+        body = self.backbone.activation(stages[-1])
         context = (
-            self.refine_middle(F.relu(stages[-2])),
+            self.refine_middle(self.backbone.activation(stages[-2])),
             self.refine_deep(body) * _pooled(body),
         )
         middle, deep = (F.interpolate(c, spatial.shape[-2:], mode="bilinear") for c in context)

@@ -1,4 +1,4 @@
-"""DeepLabV3 on ResNets.
+"""DeepLabV3 on any backbone that can have output stride 16 or 8.
 
 Chen et al., Rethinking Atrous Convolution for Semantic Image Segmentation, 2017,
 https://arxiv.org/abs/1706.05587. The decoder is the one that the MiB family published its numbers
@@ -7,8 +7,8 @@ are leaky, and there is no dropout (https://github.com/fcdl94/MiB, modules/deepl
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Literal, final
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, final
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from cssegcore.core.errors import InputError
 from cssegcore.models._base import Architecture, FeatureExtractor
-from cssegcore.models.backbones.pretrained import PretrainedWeights, Style
-from cssegcore.models.backbones.resnet import check_weights, resnet
+from cssegcore.models.backbones import Backbone
 from cssegcore.models.outputs import Features
 
 LEAK = 0.01
@@ -31,56 +30,42 @@ WINDOW = 32
 @final
 @dataclasses.dataclass(frozen=True)
 class DeepLabV3(Architecture):
-    """Backbone, output stride and starting weights.
+    """Backbone, output stride and depth.
 
     Attributes:
-        backbone: Which ResNet; those whose blocks can be dilated.
+        backbone: The section of its backbone.
         output_stride: 16 or 8.
-        weights: `none` (from scratch), `imagenet` (torchvision's, downloaded or cached), or the
-            path of a file: a state dict of that torchvision network, or with `style: mapillary` an
-            in-place ABN checkpoint (`resnet101_iabn_sync.pth.tar`), which alone has that style.
         depth: Channels d of the decoder.
-        style: Whose ResNet. `torchvision`: ReLU, and the first block of a dilated stage has the
-            dilation of the stage before. `mapillary`, on which MiB and PLOP were published: leaky
-            ReLU, and all its blocks are dilated.
-        sha256: What the digest of the weights' file begins with; "": anything. `check` looks.
     """
 
-    backbone: Literal["resnet50", "resnet101"] = "resnet101"
+    MOVED: ClassVar[Mapping[str, str]] = {
+        key: f"model.backbone.{key}" for key in ("weights", "style", "sha256")
+    }
+
+    backbone: object
     output_stride: Literal[16, 8] = 16
-    weights: str = "imagenet"
     depth: int = 256
-    style: Style = "torchvision"
-    sha256: str = ""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.depth < 1:
             raise ValueError(f"`depth` must be >= 1, got {self.depth}")
-        self.start()
 
-    def start(self) -> PretrainedWeights:
-        """Says what the backbone begins with.
-
-        Raises:
-            ValueError: `weights` names nothing, or `sha256` is no digest.
-        """
-        return PretrainedWeights(self.backbone, self.weights, self.style, self.sha256)
-
-    def check(self) -> None:
-        check_weights(self.start())
+    @property
+    def backbone_stride(self) -> int:
+        return self.output_stride
 
     def extractor(self) -> FeatureExtractor:
-        return _DeepLabExtractor(self)
+        rates = RATES[self.output_stride]
+        return _DeepLabExtractor(self.backbone_kind().build(self.output_stride), self.depth, rates)
 
 
 class _DeepLabExtractor(FeatureExtractor):
-    def __init__(self, numbers: DeepLabV3) -> None:
+    def __init__(self, backbone: Backbone, depth: int, rates: tuple[int, int, int]) -> None:
         super().__init__()
-        self.channels, self.last_stage_channels = numbers.depth, 2048
-        dilate = (False, numbers.output_stride == 8, True)
-        backbone = resnet(numbers.start(), dilate)
-        self.backbone, self.activation = backbone, backbone.activation
-        self.decoder = _Decoder(2048, numbers.depth, RATES[numbers.output_stride])
+        self.channels, self.last_stage_channels = depth, backbone.channels[-1]
+        self.backbone = backbone
+        self.decoder = _Decoder(self.last_stage_channels, depth, rates)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Features:
         if self.decoder.pooled_norm[0].training and len(images) == 1:
@@ -89,7 +74,7 @@ class _DeepLabExtractor(FeatureExtractor):
                 " variance: set `optimizer.batch_size` to 2 or more and give the step two images."
             )
         stages = self.backbone(images)
-        body = self.activation(stages[-1])
+        body = self.backbone.activation(stages[-1])
         return Features(stages, body, self.decoder(body))
 
 

@@ -1,62 +1,127 @@
-"""torchvision's ResNets without their classifier, and those that MiB and PLOP were published on."""
+"""torchvision's ResNets without their classifier, and the ones that MiB and PLOP were published on.
+
+He et al., Deep Residual Learning for Image Recognition, CVPR 2016,
+https://arxiv.org/abs/1512.03385.
+"""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal, final
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cssegcore.models.backbones.pretrained import PretrainedWeights, Style
+from cssegcore.models.backbones._base import Backbone, BackboneKind
+from cssegcore.models.backbones._inplace_abn import of_inplace_abn
+from cssegcore.models.backbones._torchvision import imagenet_weights
 
-PLAIN = (False, False, False)
+RELEASED = {
+    50: "ResNet50v1 in the README of github.com/mapillary/inplace_abn",
+    101: "release v1.0 of github.com/arthurdouillard/CVPR2021_PLOP",
+}
+"""Where the in-place ABN weights are to be had, by depth."""
+LEAK = 0.01
+"""Slope of the style mapillary's activations below 0."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _Ways:
-    """What one family of ResNets does otherwise than another.
+@final
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResNet(BackboneKind):
+    """Depth and style.
 
     Attributes:
-        leak: Slope of its activations below 0.
-        dilates_first: Whether a stage's dilation holds from its first block on; else that block
-            has the dilation of the stage before.
+        depth: 18, 50 or 101 layers. Strides of 18 cannot become dilations.
+        style: Whose ResNet. `torchvision`: ReLU, and the first block of a dilated stage has the
+            dilation of the stage before. `mapillary`, on which MiB and PLOP were published
+            (https://github.com/fcdl94/MiB, models/resnet.py, modules/residual.py): leaky ReLU, and
+            all blocks of the stage are dilated. There, in-place ABN is trained with |gamma| + eps
+            for a scale; here it is a plain normalisation and an activation. Its file is an in-place
+            ABN checkpoint (`resnet101_iabn_sync.pth.tar`).
     """
 
-    leak: float
-    dilates_first: bool
+    UNUSED = ("fc.", "classifier.")
+
+    depth: Literal[18, 50, 101] = 101
+    style: Literal["torchvision", "mapillary"] = "torchvision"
+
+    @property
+    def has_download(self) -> bool:
+        return self.style == "torchvision"
+
+    @property
+    def title(self) -> str:
+        whose = {"torchvision": "torchvision's", "mapillary": "in-place ABN's"}[self.style]
+        return f"{whose} resnet{self.depth}"
+
+    @property
+    def way(self) -> str:
+        if self.style == "torchvision":
+            return super().way
+        if self.depth not in RELEASED:
+            return "nobody has published any; give `none` to train from scratch"
+        return (
+            f"fetch resnet{self.depth}_iabn_sync.pth.tar ({RELEASED[self.depth]}) and give its"
+            " path, or `none` to train from scratch"
+        )
+
+    def fresh(self, output_stride: int) -> Backbone:
+        from torchvision import models  # slow to import; only real backbones pay for it
+
+        dilate = [False, output_stride <= 8, output_stride <= 16]
+        if self.depth == 18:
+            dilate = [False, False, False]
+        name = f"resnet{self.depth}"
+        network: Any = models.get_model(name, weights=None, replace_stride_with_dilation=dilate)
+        stages = (network.layer1, network.layer2, network.layer3, network.layer4)
+        if self.style == "mapillary":
+            for module in [m for m in network.modules() if hasattr(m, "relu")]:
+                module.relu = nn.LeakyReLU(LEAK, inplace=True)
+            for stage in stages:
+                first, second = stage[0].conv2, stage[1].conv2
+                first.dilation, first.padding = second.dilation, second.padding
+        strides = (4, 8, 8 if dilate[1] else 16, 8 if dilate[1] else 16 if dilate[2] else 32)
+        return _ResNet(network, strides, LEAK if self.style == "mapillary" else 0.0)
+
+    def download(self) -> dict[str, Tensor]:
+        return imagenet_weights(f"resnet{self.depth}")
+
+    def translated(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+        foreign = any("mod1.conv1." in key for key in stored)
+        if self.style == "mapillary":
+            if not foreign:
+                raise ValueError("it holds no in-place ABN checkpoint, so `style` is torchvision")
+            return of_inplace_abn(stored)
+        if foreign:
+            raise ValueError("it is in-place ABN's, which is read with `style: mapillary`")
+        return stored
 
 
-WAYS: dict[Style, _Ways] = {
-    "torchvision": _Ways(leak=0.0, dilates_first=False),
-    "mapillary": _Ways(leak=0.01, dilates_first=True),
-}
-
-
-class ResNet(nn.Sequential):
-    """The stem's layers and the four stages; gives the residual sum that ends each stage.
+class _ResNet(Backbone):
+    """The stem's layers and the four stages, under torchvision's keys.
 
     Published stages end with an activation; here the next stage begins with it, so `activation` of
     the last sum is what the published network pools.
-
-    Attributes:
-        activation: What follows a residual sum; not in place.
     """
 
-    def __init__(self, parts: Iterable[nn.Module], leak: float) -> None:
-        super().__init__(*parts)
-        self.activation: Callable[[Tensor], Tensor] = (
-            functools.partial(F.leaky_relu, negative_slope=leak) if leak else F.relu
-        )
+    def __init__(self, network: Any, strides: tuple[int, ...], leak: float) -> None:  # noqa: ANN401
+        super().__init__()
+        self.strides, self._leak = strides, leak
+        self.conv1, self.bn1, self.relu = network.conv1, network.bn1, network.relu
+        self.maxpool = network.maxpool
+        self.layer1, self.layer2 = _Stage(*network.layer1), _Stage(*network.layer2)
+        self.layer3, self.layer4 = _Stage(*network.layer3), _Stage(*network.layer4)
+        inner = [network.layer1, network.layer2, network.layer3, network.layer4]
+        self.channels = tuple(stage[0].conv1.out_channels * stage[0].expansion for stage in inner)
 
-    def forward(self, input: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
-        features, stages = input, []
-        for part in self:
-            features = part(self.activation(stages[-1]) if stages else features)
-            if isinstance(part, _Stage):
-                stages.append(features)
-        return tuple(stages)
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
+        first = self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(images)))))
+        sums = [first]
+        for stage in (self.layer2, self.layer3, self.layer4):
+            sums.append(stage(self.activation(sums[-1])))
+        return tuple(sums)
+
+    def activation(self, features: Float[Tensor, "b n h w"]) -> Float[Tensor, "b n h w"]:
+        return F.leaky_relu(features, self._leak) if self._leak else F.relu(features)
 
 
 class _Stage(nn.Sequential):
@@ -76,49 +141,3 @@ class _Stage(nn.Sequential):
             path = last.bn3(last.conv3(last.relu(path)))
         shortcut = features if last.downsample is None else last.downsample(features)
         return path + shortcut
-
-
-def resnet(weights: PretrainedWeights, dilate: Sequence[bool] = PLAIN) -> ResNet:
-    """Builds a ResNet with its starting weights.
-
-    The style `mapillary` is the network of https://github.com/fcdl94/MiB (models/resnet.py,
-    modules/residual.py): leaky activations, and a dilated stage is dilated from its first block
-    on. There, in-place ABN is trained with |gamma| + eps for a scale; here it is a plain
-    normalisation and an activation.
-
-    Args:
-        weights: Which network, and what it begins with.
-        dilate: For each stage but the first, whether its stride becomes a dilation; bottlenecks
-            only, so not those of ResNet-18.
-
-    Raises:
-        InputError: The weights cannot be had or do not fit.
-    """
-    from torchvision import models  # slow to import; only real backbones pay for it
-
-    network: Any = models.get_model(
-        weights.backbone, weights=None, replace_stride_with_dilation=list(dilate)
-    )
-    del network.fc, network.avgpool
-    weights.fill(network)
-    ways = WAYS[weights.style]
-    if ways.leak:
-        for module in [m for m in network.modules() if hasattr(m, "relu")]:
-            module.relu = nn.LeakyReLU(ways.leak, inplace=True)
-    if ways.dilates_first:
-        for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
-            first, second = stage[0].conv2, stage[1].conv2
-            first.dilation, first.padding = second.dilation, second.padding
-    parts = (_Stage(*p) if isinstance(p, nn.Sequential) else p for p in network.children())
-    return ResNet(parts, ways.leak)
-
-
-def check_weights(weights: PretrainedWeights) -> None:
-    """Makes sure that `resnet` will get its weights, and that they are those that are meant.
-
-    Raises:
-        InputError: They cannot be had, do not fit, or have another digest.
-    """
-    weights.check()
-    if weights.source != "none":
-        resnet(weights)

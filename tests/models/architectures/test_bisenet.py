@@ -13,14 +13,19 @@ from cssegcore.method.classifier_init import ClassifierInit
 from cssegcore.models import checkpoint
 from cssegcore.models._base import Architecture
 from tests.helpers import tiny_dataset as scenes
-from tests.helpers.tiny_training import CPU, LINEAR, new_segmenter, state
+from tests.helpers.tiny_training import CPU, LINEAR, Layers, new_segmenter, state
 
-R18 = {"part": "bisenet", "backbone": "resnet18", "weights": "none"}
+RESNET18 = {"part": "resnet", "depth": 18, "weights": "none"}
+R18 = {"part": "bisenet", "backbone": RESNET18}
 MILLION = 1e6
 
 
 def architecture(**changed):
     return build_part("cssegcore.models.architectures", Architecture, R18 | changed, "model")
+
+
+def resnet(depth, weights="none"):
+    return RESNET18 | {"depth": depth, "weights": str(weights)}
 
 
 def new_extractor(**changed):
@@ -59,19 +64,19 @@ def names(extractor, wanted):
 
 
 @pytest.mark.parametrize(
-    ("backbone", "published", "norm_count", "parts"),
+    ("depth", "published", "norm_count", "parts"),
     [  # weights in millions with torchvision's classifier; the two paths' additions without it
-        ("resnet18", 14.88, 26, (0.37, 0.33, 2.49)),
-        ("resnet50", 38.98, 59, (0.37, 5.25, 7.80)),
-        ("resnet101", 57.97, 110, (0.37, 5.25, 7.80)),
+        (18, 14.88, 26, (0.37, 0.33, 2.49)),
+        (50, 38.98, 59, (0.37, 5.25, 7.80)),
+        (101, 57.97, 110, (0.37, 5.25, 7.80)),
     ],
 )
-def test_it_has_the_weights_of_the_released_code(backbone, published, norm_count, parts):
+def test_it_has_the_weights_of_the_released_code(depth, published, norm_count, parts):
     def weights(*modules):
         return sum(p.numel() for module in modules for p in module.parameters())
 
     with torch.device("meta"):
-        extractor = architecture(backbone=backbone).extractor()
+        extractor = architecture(backbone=resnet(depth)).extractor()
     unused = (extractor.last_stage_channels + 1) * 1000  # torchvision's classifier
     assert round((weights(extractor) + unused) / MILLION, 2) == published
     assert len(norms(extractor)) == norm_count
@@ -170,39 +175,9 @@ class TestTrunk:
             assert np.allclose(got, expected, rtol=1e-3, atol=1e-3)
             assert expected.std() > 0.1
 
-    @pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
-    def test_taps_are_torchvision_s_stages_before_their_last_activation(self, backbone, tmp_path):
-        from torchvision import models
-
-        torch.manual_seed(0)
-        theirs = unsettle(models.get_model(backbone, weights=None)).eval()
-        torch.save(theirs.state_dict(), tmp_path / "w.pth")
-        given = []
-        for layer in (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4):
-            layer.register_forward_hook(lambda *told: given.append(told[2]))
-        photographs = images(2, 65, 49)
-        network = architecture(backbone=backbone, weights=str(tmp_path / "w.pth"))
-        network.check()
-        with torch.no_grad():
-            theirs(photographs)
-            features = network.extractor().eval()(photographs)
-        assert [tuple(tap.shape[-2:]) for tap in features.stages] == [
-            (17, 13),
-            (9, 7),
-            (5, 4),
-            (3, 2),
-        ]
-        for tap, expected in zip(features.stages, given, strict=True):
-            assert torch.allclose(tap.clamp(min=0), expected, rtol=1e-4, atol=1e-5)
-            assert (expected > 0).any()
-            assert (tap < 0).any()
-        assert torch.equal(features.last_stage, features.stages[-1].clamp(min=0))
-
-    @pytest.mark.parametrize(
-        ("backbone", "depths"), [("resnet18", (256, 512)), ("resnet50", (1024, 2048))]
-    )
-    def test_depths(self, backbone, depths):
-        extractor = new_extractor(backbone=backbone).train()
+    @pytest.mark.parametrize(("depth", "depths"), [(18, (256, 512)), (50, (1024, 2048))])
+    def test_depths(self, depth, depths):
+        extractor = new_extractor(backbone=resnet(depth)).train()
         features = extractor(images(2, 64, 96))
         assert extractor.auxiliary_channels == depths
         assert [tuple(f.shape) for f in features.auxiliary] == [(2, n, 8, 12) for n in depths]
@@ -226,24 +201,15 @@ class TestTrunk:
             extractor.fusion.project[0]: 1024 * 9,
             extractor.fusion.weigh[0]: 256,
             extractor.fusion.weigh[2]: 256,
-            extractor.backbone[-1][0].conv1: 512 * 9,  # torchvision's: by outputs, which are twice
+            extractor.backbone.layer4[0].conv1: 512
+            * 9,  # torchvision's: by outputs, which are twice
         }
         for layer, fan in spreads.items():
             assert layer.weight.std().item() == pytest.approx(math.sqrt(2 / fan), rel=0.02)
 
-    def test_weights_from_a_file_are_the_backbone_s(self, tmp_path):
-        from torchvision import models
-
-        stored = models.resnet18(weights=None).state_dict()
-        torch.save(stored, tmp_path / "w.pth")
-        weights = dict(segmenter_of([2], weights=str(tmp_path / "w.pth")).named_parameters())
-        assert torch.equal(weights["extractor.backbone.0.weight"], stored["conv1.weight"])
-        found = [value for name, value in weights.items() if name.startswith("extractor.backbone.")]
-        assert len(found) == sum(not k.startswith("fc") and "run" not in k for k in stored) - 20
-
     def test_stems_and_what_describes_photographs(self):
         extractor = new_extractor()
-        first = ["spatial.0.1", "backbone.1"]
+        first = ["spatial.0.1", "backbone.bn1"]
         assert names(extractor, extractor.input_norms()) == first
         described = names(extractor, extractor.norms_with_image_statistics())
         assert set(first) < set(described)
@@ -326,7 +292,7 @@ class TestSegmenter:
 
         start = tmp_path / "start.pth"
         torch.save(models.resnet18(weights=None).state_dict(), start)
-        recipe = R18 | {"weights": str(start), "auxiliary": 0.5}
+        recipe = R18 | {"backbone": resnet(18, start), "auxiliary": 0.5}
         classes, raw = [["background", "a"], ["b"]], [[0, 1], [2]]
         segmenter = unsettle(new_segmenter([2, 1], model=recipe))
         model = checkpoint.Model("step1", recipe, LINEAR, None, classes, raw)
@@ -356,11 +322,15 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("wrong", "message"),
         [
-            ({"backbone": "resnet34"}, "`model.backbone` must be one of resnet18, resnet50, resne"),
+            ({"backbone": "resnet18"}, "`model.backbone` is 'resnet18', but a backbone is a part"),
+            (
+                {"backbone": {"part": "resnet", "depth": 34}},
+                "`model.backbone.depth` must be one of",
+            ),
             ({"auxiliary": -1}, "`model`: `auxiliary` must be a finite number >= 0, got -1.0"),
             ({"auxiliary": math.nan}, "`auxiliary` must be a finite number >= 0, got nan"),
             ({"auxiliary": math.inf}, "`auxiliary` must be a finite number >= 0, got inf"),
-            ({"weights": "gone.pth"}, "`weights` is 'gone.pth', and .* torchvision resnet18 state"),
+            ({"weights": "none"}, "`model.weights` is now `model.backbone.weights`: give it there"),
             ({"output_stride": 8}, "`model.output_stride` is not a key of `model`"),
         ],
     )
@@ -369,20 +339,35 @@ class TestRefusals:
             architecture(**wrong)
 
     @pytest.mark.parametrize("use", ["check", "extractor"])
-    def test_weights_of_another_backbone(self, tmp_path, use):
-        from torchvision import models
+    def test_a_backbone_without_stride_32(self, use):
+        network = architecture(backbone={"part": "small"})
+        with pytest.raises(
+            InputError, match="the small backbone cannot end at stride 32"
+        ) as refused:
+            getattr(network, use)()
+        assert "\n" not in str(refused.value)
 
-        torch.save(models.resnet18(weights=None).state_dict(), tmp_path / "w.pth")
-        network = architecture(backbone="resnet50", weights=str(tmp_path / "w.pth"))
-        with pytest.raises(InputError, match=r"`model.weights`: .*w\.pth.* torchvision's resnet50"):
+    @pytest.mark.parametrize("use", ["check", "extractor"])
+    def test_a_backbone_without_stride_16(self, use, monkeypatch):
+        from cssegcore.models.backbones.small import Small
+
+        class Steep(Layers):
+            strides, channels = (8, 32), (4, 4)
+
+        monkeypatch.setattr(Small, "fresh", lambda *_: Steep())
+        network = architecture(backbone={"part": "small"})
+        with pytest.raises(
+            InputError, match=r"bisenet reads .* stride 16 and 32, .* have 8, 32: c"
+        ):
             getattr(network, use)()
 
 
 @pytest.mark.parametrize("depth", [18, 50, 101])
 def test_the_choices_of_a_model(depth):
-    text = (scenes.HOME / "conf" / "model" / f"bisenet_r{depth}.yaml").read_text()
-    recipe = yaml.safe_load(text)
-    assert recipe == R18 | {"backbone": f"resnet{depth}", "weights": "imagenet", "auxiliary": 1}
-    assert (
-        build_part("cssegcore.models.architectures", Architecture, recipe, "model").auxiliary == 1
-    )
+    composed = yaml.safe_load(scenes.composed(f"model=bisenet_r{depth}"))["model"]
+    backbone = composed["backbone"]
+    assert (composed["part"], composed["auxiliary"]) == ("bisenet", 1)
+    assert (backbone["part"], backbone["depth"]) == ("resnet", depth)
+    assert (backbone["style"], backbone["weights"]) == ("torchvision", "imagenet")
+    network = build_part("cssegcore.models.architectures", Architecture, composed, "model")
+    assert network.auxiliary == 1

@@ -1,312 +1,228 @@
-"""First weights of a backbone: in-place ABN checkpoints, digests, and files that are not there."""
+"""First weights of a backbone: what a file may hold, digests, and downloads that fail."""
 
 import hashlib
-from collections import OrderedDict
+import urllib.error
 
 import pytest
 import torch
-import torch.nn.functional as F
-import yaml
-from torch import nn
+from safetensors.torch import save_file
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.registry import build_part
 from cssegcore.models import checkpoint
-from cssegcore.models._base import Architecture
-from tests.helpers import tiny_dataset as scenes
-from tests.helpers.tiny_training import CPU, LINEAR, new_segmenter
+from cssegcore.models.backbones import backbone_kind
+from tests.helpers.tiny_training import BACKBONE, CPU, LINEAR, MODEL, new_segmenter
 
-NETWORK = {"part": "deeplabv3", "backbone": "resnet50", "weights": "none", "depth": 8}
-MAPILLARY = NETWORK | {"style": "mapillary"}
-TORCHVISION = "resnet50-0676ba61.pth"
-EPS = 1e-5
+RESNET = {"part": "resnet", "depth": 18, "weights": "none"}
+TORCHVISION = "resnet18-f37072fd.pth"
 
 
-def architecture(**recipe):
-    return build_part("cssegcore.models.architectures", Architecture, recipe, "model")
-
-
-def images(b, h, w):
-    return torch.randn(b, 3, h, w, generator=torch.Generator().manual_seed(0))
-
-
-class Abn(nn.Module):
-    """Activated normalisation as in-place ABN computes it in evaluation."""
-
-    def __init__(self, channels, slope=0.01):
-        super().__init__()
-        self.slope = slope
-        self.weight, self.bias = (nn.Parameter(torch.empty(channels)) for _ in range(2))
-        self.register_buffer("running_mean", torch.empty(channels))
-        self.register_buffer("running_var", torch.empty(channels))
-
-    def forward(self, x):
-        mean, var, scale, shift = (
-            value[None, :, None, None]
-            for value in (self.running_mean, self.running_var, self.weight, self.bias)
-        )
-        y = (x - mean) / torch.sqrt(var + EPS) * (torch.abs(scale) + EPS) + shift
-        return torch.where(y > 0, y, self.slope * y)
-
-
-class Block(nn.Module):
-    """A bottleneck; gives the sum before its activation."""
-
-    def __init__(self, inputs, width, stride, dilation):
-        super().__init__()
-        self.convs = nn.Sequential(
-            OrderedDict(
-                conv1=nn.Conv2d(inputs, width, 1, bias=False),
-                bn1=Abn(width),
-                conv2=nn.Conv2d(width, width, 3, stride, dilation, dilation, bias=False),
-                bn2=Abn(width),
-                conv3=nn.Conv2d(width, 4 * width, 1, bias=False),
-                bn3=Abn(4 * width, slope=1),
-            )
-        )
-        if stride != 1 or inputs != 4 * width:
-            self.proj_conv = nn.Conv2d(inputs, 4 * width, 1, stride, bias=False)
-            self.proj_bn = Abn(4 * width, slope=1)
-
-    def forward(self, x):
-        shortcut = self.proj_bn(self.proj_conv(x)) if hasattr(self, "proj_conv") else x
-        return self.convs(x) + shortcut
-
-
-class Mapillary(nn.Module):
-    """The ResNet-50 of MiB's models/resnet.py, under the names of its checkpoints."""
-
-    def __init__(self, stride):
-        super().__init__()
-        stem = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
-        self.mod1 = nn.Sequential(OrderedDict(conv1=stem, bn1=Abn(64)))
-        dilations, inputs = {16: (1, 1, 1, 2), 8: (1, 1, 2, 4)}[stride], 64
-        for i, (count, dilation) in enumerate(zip((3, 4, 6, 3), dilations, strict=True)):
-            stage = nn.Sequential()
-            for j in range(count):
-                strided = 2 if i > 0 and j == 0 and dilation == 1 else 1
-                stage.add_module(f"block{j + 1}", Block(inputs, 64 * 2**i, strided, dilation))
-                inputs = 256 * 2**i
-            self.add_module(f"mod{i + 2}", stage)
-        self.classifier = nn.Sequential(OrderedDict(fc=nn.Linear(2048, 10)))
-
-    def forward(self, x):
-        x, sums = F.max_pool2d(self.mod1(x), 3, 2, 1), []
-        for stage in (self.mod2, self.mod3, self.mod4, self.mod5):
-            for block in stage:
-                last = block(x)
-                x = torch.where(last > 0, last, 0.01 * last)
-            sums.append(last)
-        return sums, x
-
-
-def published(stride):
-    """Returns the published network with weights of either sign."""
-    torch.manual_seed(0)
-    network = Mapillary(stride)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            module.weight.data.mul_(6**0.5)  # keeps features as large as they are
-        if isinstance(module, Abn):
-            module.weight.data.uniform_(0.2, 0.8).mul_(torch.randn_like(module.weight).sign())
-            module.bias.data.normal_(0, 0.2)
-            module.running_mean.normal_(0, 0.2)
-            module.running_var.uniform_(0.5, 1.5)
-    return network.eval()
+def small(path, **changed):
+    return backbone_kind(BACKBONE | {"weights": str(path)} | changed)
 
 
 @pytest.fixture(scope="module")
 def stored():
-    """The state dict of a published checkpoint, in which every key begins with `module.`."""
-    return {f"module.{key}": value for key, value in published(16).state_dict().items()}
+    torch.manual_seed(7)
+    return backbone_kind(BACKBONE).build(8).state_dict()
 
 
-@pytest.fixture(scope="module")
-def file(stored, tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "resnet50_iabn_sync.pth.tar"
-    torch.save({"epoch": 90, "arch": "resnet50", "state_dict": stored, "best_prec1": 75.5}, path)
-    return path
+def refusal(kind, use="check", stride=8):
+    with pytest.raises(InputError) as refused:
+        getattr(kind, use)(stride)
+    message = str(refused.value)
+    assert "\n" not in message
+    return message
 
 
-class TestInPlaceAbn:
-    @pytest.mark.parametrize("stride", [16, 8])
-    def test_the_backbone_computes_what_the_published_one_does(self, stored, file, stride):
-        with torch.device("meta"):
-            theirs = Mapillary(stride)
-        theirs.load_state_dict({k[len("module.") :]: v for k, v in stored.items()}, assign=True)
-        theirs.eval().double()
-        recipe = MAPILLARY | {"weights": str(file), "output_stride": stride}
-        ours = architecture(**recipe).extractor().eval().double()
-        photographs = images(1, 64, 48).double()
-        with torch.no_grad():
-            sums, last = theirs(photographs)
-            features = ours(photographs)
-        pairs = zip((*features.stages, features.last_stage), (*sums, last), strict=True)
-        for got, expected in pairs:
-            assert got.shape == expected.shape
-            # scales are rounded to float32 once; without their eps they are 2e-5 off
-            assert (got - expected).norm() < 1e-6 * expected.norm()
-            assert (expected < 0).any()
-            assert (expected > 0).any()
+def same(kind, stored):
+    found = kind.build(8).state_dict()
+    return all(torch.equal(found[key], value) for key, value in stored.items())
 
-    def test_a_last_stage_is_dilated_from_its_first_block_on(self):
-        def layout(stride):
-            with torch.device("meta"):
-                extractor = architecture(**MAPILLARY, output_stride=stride).extractor()
-            convolutions = [m for m in extractor.backbone.modules() if isinstance(m, nn.Conv2d)]
-            spread = [m for m in convolutions if m.kernel_size == (3, 3)]
-            assert all(m.padding == m.dilation for m in spread)
-            return [m.dilation[0] for m in spread]
 
-        blocks = [1] * (3 + 4)  # 3, 4, 6 and 3 blocks of a ResNet-50
-        assert layout(16) == [*blocks, *[1] * 6, *[2] * 3]
-        assert layout(8) == [*blocks, *[2] * 6, *[4] * 3]
+class TestWhatAFileMayHold:
+    def test_safetensors(self, stored, tmp_path):
+        save_file(stored, tmp_path / "w.safetensors")
+        assert same(small(tmp_path / "w.safetensors"), stored)
 
-    def test_no_activation_but_leaky_ones(self):
-        for depth, count in (("resnet50", 17), ("resnet101", 34)):
-            with torch.device("meta"):
-                extractor = architecture(**MAPILLARY | {"backbone": depth}).extractor()
-            modules = list(extractor.modules())
-            assert not any(isinstance(m, nn.ReLU) for m in modules)
-            leaky = [m for m in extractor.backbone.modules() if isinstance(m, nn.LeakyReLU)]
-            assert len(leaky) == count
-            assert {m.negative_slope for m in modules if isinstance(m, nn.LeakyReLU)} == {0.01}
+    def test_a_model_of_this_library(self, tmp_path):
+        segmenter = new_segmenter([2])
+        model = checkpoint.Model("step0", MODEL, LINEAR, None, [["background", "a"]], [[0, 1]])
+        checkpoint.save(tmp_path / "model.safetensors", segmenter, model, {})
+        kind = small(tmp_path / "model.safetensors")
+        assert same(kind, segmenter.extractor.backbone.state_dict())
 
-    def test_training_leaves_the_sums_alone_and_moves_every_weight(self):
-        torch.manual_seed(0)
-        extractor = architecture(**MAPILLARY).extractor()
-        features = extractor(images(2, 64, 64))
-        assert [64 // tap.shape[-1] for tap in features.stages] == [4, 8, 16, 16]
-        for tap in features.stages:  # an activation in place would leave a hundredth of it
-            assert -tap.min() > 0.1 * tap.max()
-        last = features.stages[-1]
-        assert torch.equal(features.last_stage, torch.where(last > 0, last, 0.01 * last))
-        (
-            sum(tap.square().mean() for tap in features.stages)
-            + features.decoder_out.square().mean()
-        ).backward()
-        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in extractor.parameters())
+    @pytest.mark.parametrize("key", ["state_dict", "model", "anything"])
+    def test_wrapped_beside_other_things(self, stored, tmp_path, key):
+        made = {"epoch": 3, key: stored, "optimizer": {"state": {}, "groups": [1]}}
+        torch.save(made, tmp_path / "w.pth")
+        assert same(small(tmp_path / "w.pth"), stored)
 
-    @pytest.mark.parametrize("unwrapped", [True, False])
-    def test_files_of_one_gpu_and_without_the_classifier(self, stored, tmp_path, unwrapped):
-        kept = {k: v for k, v in stored.items() if "classifier" not in k}
-        if unwrapped:
-            kept = {k[len("module.") :]: v for k, v in kept.items()}
-        torch.save({"state_dict": kept}, tmp_path / "w.pth")
-        extractor = architecture(**MAPILLARY | {"weights": str(tmp_path / "w.pth")}).extractor()
-        pairs = {
-            "mod1.bn1": extractor.backbone[1],
-            "mod2.block1.proj_bn": extractor.backbone[4][0].downsample[1],
-            "mod5.block3.convs.bn3": extractor.backbone[7][2].bn3,
-        }
-        for name, norm in pairs.items():
-            for part in ("bias", "running_mean", "running_var"):
-                assert torch.equal(getattr(norm, part), stored[f"module.{name}.{part}"])
-            scale = stored[f"module.{name}.weight"]
-            assert (scale < 0).any()
-            assert torch.equal(norm.weight, scale.abs() + EPS)
+    def test_the_network_once_more_under_a_prefix(self, stored, tmp_path):
+        other = {f"average.{key}": torch.zeros_like(value) for key, value in stored.items()}
+        torch.save(stored | other, tmp_path / "w.pth")
+        said = refusal(small(tmp_path / "w.pth"))
+        assert "several times (under no prefix, average.): save the one that you mean" in said
 
-    def test_a_saved_model_needs_the_file_no_more(self, file, tmp_path):
-        start = tmp_path / "start.pth.tar"
-        start.write_bytes(file.read_bytes())
-        digest = hashlib.sha256(start.read_bytes()).hexdigest()
-        recipe = MAPILLARY | {"weights": str(start), "sha256": digest}
+    def test_counts_of_batches_may_be_missing(self, stored, tmp_path):
+        kept = {k: v for k, v in stored.items() if not k.endswith("num_batches_tracked")}
+        assert len(kept) < len(stored)
+        torch.save(kept, tmp_path / "w.pth")
+        small(tmp_path / "w.pth").check(8)
+        assert same(small(tmp_path / "w.pth"), stored)
+
+    def test_the_network_twice(self, stored, tmp_path):
+        twice = {f"{name}.{key}": v for name in ("student", "teacher") for key, v in stored.items()}
+        torch.save(twice, tmp_path / "w.pth")
+        said = refusal(small(tmp_path / "w.pth"))
+        assert "several times (under student., teacher.): save the one that you mean" in said
+
+    def test_several_state_dicts(self, stored, tmp_path):
+        torch.save({"model": stored, "model_ema": stored}, tmp_path / "w.pth")
+        said = refusal(small(tmp_path / "w.pth"))
+        assert "several state dicts (model, model_ema): save the one that you mean" in said
+
+    @pytest.mark.parametrize("use", ["check", "build"])
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\n", "a Git LFS pointer"),
+            (b"no weights at all", "cannot be used"),
+            ([1, 2], "it holds a list, no state dict"),
+            ({"epoch": 3}, "it holds no state dict, but epoch"),
+            ({}, "it holds no state dict, but nothing"),
+        ],
+    )
+    def test_no_weights(self, tmp_path, content, reason, use):
+        path = tmp_path / "w.pth"
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            torch.save(content, path)
+        said = refusal(small(path), use)
+        assert said.startswith(f"`model.backbone.weights`: {path} cannot be used")
+        assert reason in said
+
+    @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+    def test_a_file_that_is_cut_off(self, stored, tmp_path, name):
+        path = tmp_path / name
+        if name.endswith("pth"):
+            torch.save(stored, path)
+        else:
+            save_file(stored, path)
+        path.write_bytes(path.read_bytes()[:-100])
+        assert "cannot be used" in refusal(small(path), "build")
+
+    def test_another_network_is_named_by_what_differs(self, stored, tmp_path):
+        torch.save(backbone_kind(RESNET).build(32).state_dict(), tmp_path / "w.pth")
+        said = refusal(small(tmp_path / "w.pth"))
+        assert "are missing (stem.0.0.weight, stem.0.1.weight, stem.0.1.bias, …)" in said
+        assert "do not belong to the network (conv1.weight, bn1.weight, " in said
+        wide = backbone_kind(BACKBONE | {"weights": "none", "stem": [5, 4]}).build(8)
+        torch.save(wide.state_dict(), tmp_path / "w.pth")
+        said = refusal(small(tmp_path / "w.pth"))
+        assert "6 have another shape (stem.0.0.weight is 5×3×3×3, not 4×3×3×3, " in said
+
+    def test_a_deeper_network_of_the_same_family(self, tmp_path):
+        from torchvision import models
+
+        torch.save(models.resnet101(weights=None).state_dict(), tmp_path / "w.pth")
+        kind = backbone_kind(RESNET | {"depth": 50, "weights": str(tmp_path / "w.pth")})
+        said = refusal(kind, stride=16)
+        assert "the weights of torchvision's resnet50: " in said
+        assert "306 do not belong to the network (layer3.6.conv1.weight, " in said
+
+    @pytest.mark.parametrize("part", [RESNET, BACKBONE])
+    def test_a_file_that_is_not_there(self, part):
+        with pytest.raises(
+            InputError, match=r"`model\.backbone`: `weights` is 'gone\.pth', and th"
+        ):
+            backbone_kind(part | {"weights": "gone.pth"})
+
+    def test_a_backbone_without_a_download(self):
+        with pytest.raises(InputError, match=r"`weights` is imagenet, but the small .* no down"):
+            backbone_kind({"part": "small", "weights": "imagenet"})
+
+    def test_a_saved_model_needs_the_file_no_more(self, stored, tmp_path):
+        start = tmp_path / "start.pth"
+        torch.save(stored, start)
+        backbone = BACKBONE | {"weights": str(start), "batchnorm_momentum": 0.01}
+        recipe = MODEL | {"backbone": backbone}
         segmenter = new_segmenter([2], model=recipe).eval()
         model = checkpoint.Model("step0", recipe, LINEAR, None, [["background", "a"]], [[0, 1]])
         checkpoint.save(tmp_path / "model.safetensors", segmenter, model, {})
         start.unlink()
         loaded = checkpoint.load(tmp_path / "model.safetensors", CPU)
-        photograph = images(1, 33, 33)
-        assert torch.equal(loaded.segmenter(photograph).logits, segmenter(photograph).logits)
-
-    @pytest.mark.parametrize(
-        ("content", "reason"),
-        [
-            ({"conv1.weight": torch.zeros(1)}, "no state dict under the key `state_dict`"),
-            ({"state_dict": [1, 2]}, "no state dict under the key `state_dict`"),
-            ({"state_dict": {"module.mod1.bn1.weight": 1}}, "'ndim'"),
-            ({"state_dict": {"mod1.conv1.weight": torch.zeros(64, 3, 7, 7)}}, "Missing key"),
-        ],
-    )
-    def test_files_that_do_not_fit(self, tmp_path, content, reason):
-        torch.save(content, tmp_path / "w.pth")
-        network = architecture(**MAPILLARY | {"weights": str(tmp_path / "w.pth")})
-        message = rf"`model\.weights`: .*w\.pth cannot be used .*{reason}.*resnet50_iabn_sync\.pth"
-        for use in (network.check, network.extractor):
-            with pytest.raises(InputError, match=message) as refused:
-                use()
-            assert "\n" not in str(refused.value)
-
-    def test_a_file_of_the_other_style(self, file):
-        network = architecture(**NETWORK | {"weights": str(file)})
-        with pytest.raises(InputError, match=r"w.*cannot be used.*reads with `style: mapillary`"):
-            network.check()
-
-    @pytest.mark.parametrize(
-        ("backbone", "place"),
-        [
-            ("resnet50", "ResNet50v1 in the README of github.com/mapillary/inplace_abn"),
-            ("resnet101", "release v1.0 of github.com/arthurdouillard/CVPR2021_PLOP"),
-        ],
-    )
-    @pytest.mark.parametrize("weights", ["imagenet", "pretrained/gone.pth.tar"])
-    def test_what_cannot_be_downloaded_is_said(self, backbone, place, weights):
-        with pytest.raises(InputError) as refused:
-            architecture(**MAPILLARY | {"backbone": backbone, "weights": weights})
-        message = str(refused.value)
-        for part in ("`model`: `weights` is ", weights, f"{backbone}_iabn_sync", place, "`none`"):
-            assert part in message
-        assert "\n" not in message
-
-    @pytest.mark.parametrize("backbone", ["resnet50", "resnet101"])
-    def test_the_choices_of_a_model(self, backbone):
-        name = f"deeplabv3_r{backbone.removeprefix('resnet')}_iabn.yaml"
-        recipe = yaml.safe_load((scenes.HOME / "conf" / "model" / name).read_text())
-        assert recipe == {
-            "part": "deeplabv3",
-            "backbone": backbone,
-            "style": "mapillary",
-            "output_stride": 16,
-            "weights": f"pretrained/{backbone}_iabn_sync.pth.tar",
-            "sha256": "",
-        }
+        image = torch.randn(1, 3, 33, 33)
+        assert torch.equal(loaded.segmenter(image).logits, segmenter(image).logits)
+        assert loaded.segmenter.extractor.backbone.input_norms()[0].momentum == 0.01
+        assert loaded.model == model
 
 
 class TestDigests:
-    def test_a_file_is_checked_before_training(self, file):
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        recipe = MAPILLARY | {"weights": str(file)}
+    def test_a_file_is_checked_before_training(self, stored, tmp_path):
+        path = tmp_path / "w.pth"
+        torch.save(stored, path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
         for start in ("", digest[:8], digest):
-            architecture(**recipe | {"sha256": start}).check()
+            small(path, sha256=start).check(8)
         other = ("0" if digest[0] != "0" else "1") + digest[1:8]
-        with pytest.raises(InputError) as refused:
-            architecture(**recipe | {"sha256": other}).check()
-        for part in (f"`model.sha256` is {other}", str(file), digest):
-            assert part in str(refused.value)
-        assert "\n" not in str(refused.value)
+        said = refusal(small(path, sha256=other))
+        for part in (f"`model.backbone.sha256` is {other}", str(path), digest):
+            assert part in said
 
     @pytest.mark.parametrize("wrong", ["abc", "0" * 65, "ABCDEF01", "sha256-12", "0676ba6g"])
     def test_what_is_no_digest(self, wrong):
-        with pytest.raises(InputError, match=r"`model`: `sha256` must be 8 to 64 hex.*" + wrong):
-            architecture(**NETWORK | {"sha256": wrong})
+        message = r"`model\.backbone`: `sha256` must be 8 to 64 hex.*" + wrong
+        with pytest.raises(InputError, match=message):
+            backbone_kind(RESNET | {"sha256": wrong})
 
-    def test_a_cached_download_is_held_against_its_name(self, tmp_path, monkeypatch):
+    def test_a_digest_is_of_a_file(self):
+        with pytest.raises(InputError, match=r"`sha256` is of a file, but `weights` is imagenet"):
+            backbone_kind(RESNET | {"weights": "imagenet", "sha256": "0" * 8})
+
+
+class TestDownloads:
+    """torchvision's, without a network."""
+
+    @pytest.mark.parametrize("use", ["check", "build"])
+    @pytest.mark.parametrize(
+        ("part", "file"), [("resnet", TORCHVISION), ("mobilenet_v2", "mobilenet_v2-b0353104.pth")]
+    )
+    def test_weights_that_cannot_be_had(self, tmp_path, monkeypatch, use, part, file):
+        def offline(*_, **__):
+            raise urllib.error.URLError("no route to host")
+
+        monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+        monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+        numbers = {"depth": 18} if part == "resnet" else {}
+        said = refusal(backbone_kind({"part": part, "weights": "imagenet"} | numbers), use, 32)
+        for words in ("`model.backbone.weights`", file, "no route", str(tmp_path)):
+            assert words in said
+
+    @pytest.mark.parametrize("use", ["check", "build"])
+    def test_a_damaged_download_in_the_cache(self, tmp_path, monkeypatch, use):
+        (tmp_path / "checkpoints").mkdir()
+        (tmp_path / "checkpoints" / TORCHVISION).write_bytes(b"half a fi")
+        monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+        said = refusal(backbone_kind(RESNET | {"weights": "imagenet"}), use, 32)
+        assert f"{TORCHVISION} is damaged: its SHA-256 is " in said
+        assert "Delete it" in said
+
+    def test_what_is_in_the_cache_is_read(self, tmp_path, monkeypatch):
         from torchvision import models
 
-        cached = tmp_path / "checkpoints" / TORCHVISION
-        cached.parent.mkdir()
-        torch.save(models.resnet50(weights=None).state_dict(), cached)
+        torch.manual_seed(1)
+        theirs = models.resnet18(weights=None).state_dict()
+        (tmp_path / "checkpoints").mkdir()
+        torch.save(theirs, tmp_path / "w")
+        digest = hashlib.sha256((tmp_path / "w").read_bytes()).hexdigest()
+        named = f"resnet18-{digest[:8]}.pth"
+        (tmp_path / "w").rename(tmp_path / "checkpoints" / named)
         monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-        network = architecture(**NETWORK | {"weights": "imagenet"})
-        with pytest.raises(InputError, match=r"resnet50-0676ba61\.pth is damaged: .* Delete it"):
-            network.check()
-        digest = hashlib.sha256(cached.read_bytes()).hexdigest()
-        named = cached.with_name(f"resnet50-{digest[:8]}.pth")
-        cached.rename(named)
-        published = models.get_model_weights("resnet50")["IMAGENET1K_V1"]
-        address = published.url.replace(TORCHVISION, named.name)
-        shown = type("Shown", (), {"url": address})
+        published = models.get_model_weights("resnet18")["IMAGENET1K_V1"]
+        shown = type("Shown", (), {"url": published.url.replace(TORCHVISION, named)})
         monkeypatch.setattr(models, "get_model_weights", lambda _: {"IMAGENET1K_V1": shown})
-        network.check()
-        with pytest.raises(InputError, match=r"`model\.sha256` is 00000000"):
-            architecture(**NETWORK | {"weights": "imagenet", "sha256": "0" * 8}).check()
+        kind = backbone_kind(RESNET | {"weights": "imagenet"})
+        kind.check(32)
+        found = kind.build(32).state_dict()
+        assert all(torch.equal(value, theirs[key]) for key, value in found.items())

@@ -16,32 +16,25 @@ BLOCK = re.compile(r"mod(\d)\.block(\d+)\.")
 PARTS = {"mod1.": "", "convs.": "", "proj_conv.": "downsample.0.", "proj_bn.": "downsample.1."}
 
 
-def of_inplace_abn(stored: object) -> dict[str, Tensor]:
-    """Returns what a checkpoint holds of the backbone, under torchvision's names.
+def of_inplace_abn(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns what a checkpoint holds under torchvision's names; other names stay as they are.
 
     In-place ABN scales by |gamma| + eps (forward_cpu in src/inplace_abn_cpu.cpp, version 1.0.7),
     which is the gamma of the plain normalisation that is returned. Training may take that one
     through 0, where in-place ABN's would turn back.
 
     Args:
-        stored: `{state_dict: {mod1.conv1.weight: ...}}`, keys with or without `module.`.
-
-    Raises:
-        TypeError: It is nothing of the kind.
+        stored: Keys such as `mod1.conv1.weight`, all of them with the same prefix or without one.
     """
-    if not isinstance(stored, Mapping) or not isinstance(stored.get("state_dict"), Mapping):
-        raise TypeError("no state dict under the key `state_dict`")
-    renamed = {_renamed(key): value for key, value in stored["state_dict"].items()}
+    renamed = {_renamed(key): value for key, value in stored.items()}
     return {
         key: value.abs() + EPS if key.endswith(".weight") and value.ndim == 1 else value
         for key, value in renamed.items()
-        if not key.startswith("classifier.")
     }
 
 
 def _renamed(key: str) -> str:
-    """Turns `module.mod3.block2.convs.bn1.weight` into `layer2.1.bn1.weight`, and so on."""
-    key = key.removeprefix("module.")
+    """Turns `module.mod3.block2.convs.bn1.weight` into `module.layer2.1.bn1.weight`, and so on."""
     key = BLOCK.sub(lambda found: f"layer{int(found[1]) - 1}.{int(found[2]) - 1}.", key)
     for theirs, ours in PARTS.items():
         key = key.replace(theirs, ours)

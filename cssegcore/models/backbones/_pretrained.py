@@ -1,0 +1,202 @@
+"""Where a backbone's first weights come from: files, their digests, and what is in them."""
+
+import dataclasses
+import hashlib
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from cssegcore.core.errors import InputError
+from cssegcore.core.files import UNREADABLE
+
+WEIGHTS = "model.backbone.weights"
+SHA256 = "model.backbone.sha256"
+POINTER = b"version https://git-lfs"
+"""How a file begins that stands for another one in Git LFS."""
+COUNTER = "num_batches_tracked"
+"""Key of a normalisation that old files lack; nothing depends on its value."""
+SHOWN = 3
+"""How many keys an error names."""
+
+State = dict[str, Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where first weights are, as a recipe says it.
+
+    Attributes:
+        weights: `none`, `imagenet`, or a path.
+        sha256: How the digest of the file at that path must begin; "": anything.
+    """
+
+    weights: str
+    sha256: str
+
+    def check_words(self, way: str) -> None:
+        """Refuses what names no file and what is no digest.
+
+        Args:
+            way: What to set `weights` to instead.
+
+        Raises:
+            ValueError: There is no such file, or `sha256` is no beginning of a digest.
+        """
+        if not re.fullmatch(r"([0-9a-f]{8,64})?", self.sha256):
+            raise ValueError(
+                f"`sha256` must be 8 to 64 hexadecimal digits in small letters, got {self.sha256!r}"
+            )
+        if self.weights in ("none", "imagenet"):
+            if self.sha256 and self.weights == "imagenet":
+                raise ValueError("`sha256` is of a file, but `weights` is imagenet: set it to ''")
+        elif not Path(self.weights).is_file():
+            raise ValueError(f"`weights` is {self.weights!r}, and there is no such file: {way}")
+
+    def check_digest(self) -> None:
+        """Holds the file's digest against `sha256`.
+
+        Raises:
+            InputError: They differ, or the file cannot be read.
+        """
+        if not self.sha256 or self.weights == "none":
+            return
+        found = digest(Path(self.weights))
+        if not found.startswith(self.sha256):
+            raise InputError(
+                f"`{SHA256}` is {self.sha256}, but the SHA-256 of {self.weights} is {found}: fetch"
+                f" the file again, or set `{SHA256}` to the latter if it is the file you mean."
+            )
+
+    def read(self, fit: Callable[[State], State], network: str) -> State:
+        """Reads the file.
+
+        Args:
+            fit: Picks and renames what the network needs; raises `ValueError` if it is not there.
+            network: Name of the network and what to do instead, for the error.
+
+        Raises:
+            InputError: The file cannot be read, or its weights do not fit.
+        """
+        try:
+            return fit(read_tensors(Path(self.weights)))
+        except (*UNREADABLE, SafetensorError) as error:
+            raise InputError(
+                f"`{WEIGHTS}`: {self.weights} cannot be used as the weights of {network}. Reason:"
+                f" {textwrap.shorten(str(error), 400)}."
+            ) from None
+
+
+def digest(path: Path) -> str:
+    """Returns the SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"`{WEIGHTS}`: {path} cannot be read ({error}).") from None
+
+
+def read_tensors(path: Path) -> State:
+    """Reads a state dict, also one that a training script wrapped into something else.
+
+    Raises:
+        ValueError: The file holds no state dict, or several. Damaged files raise what `UNREADABLE`
+            lists, or `SafetensorError`.
+    """
+    with path.open("rb") as file:
+        if file.read(len(POINTER)) == POINTER:
+            raise ValueError(
+                "it is a Git LFS pointer, which stands for the file: run `git lfs pull` where it is"
+            )
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    return _unwrapped(torch.load(path, map_location="cpu", weights_only=True))
+
+
+def _unwrapped(stored: object) -> State:
+    if _is_state_dict(stored):
+        return dict(stored)  # type: ignore[call-overload]
+    if not isinstance(stored, Mapping):
+        raise ValueError(f"it holds a {type(stored).__name__}, no state dict")
+    inner = {key: value for key, value in stored.items() if _is_state_dict(value)}
+    if len(inner) > 1:
+        raise ValueError(
+            f"it holds several state dicts ({_named(inner)}): save the one that you mean in a file"
+            " of its own"
+        )
+    if not inner:
+        raise ValueError(f"it holds no state dict, but {_named(stored) or 'nothing'}")
+    (only,) = inner.values()
+    return dict(only)
+
+
+def _is_state_dict(value: Any) -> bool:  # noqa: ANN401 - whatever a file holds
+    return (
+        isinstance(value, Mapping)
+        and len(value) > 0
+        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+    )
+
+
+def matched(wanted: Mapping[str, torch.Size], stored: State, unused: tuple[str, ...]) -> State:
+    """Returns the tensors of a network from a state dict in which its keys may have a prefix.
+
+    Args:
+        wanted: Shape of each tensor of the network.
+        stored: What the file holds. A prefix (`module.`, `backbone.`) is taken off if the whole
+            network is under it, and what is not under it belongs to something else.
+        unused: How the keys begin (without the prefix) that the network may leave.
+
+    Raises:
+        ValueError: The network is not in there, or twice; the message names what differs.
+    """
+    required = [key for key in wanted if not key.endswith(COUNTER)]
+    prefix = _prefix(required, stored)
+    found = {k.removeprefix(prefix): v for k, v in stored.items() if k.startswith(prefix)}
+    shapes = [k for k in required if k in found and found[k].shape != wanted[k]]
+    sizes = [f"{k} is {_size(found[k].shape)}, not {_size(wanted[k])}" for k in shapes]
+    others = [k for k in found if k not in wanted and not k.startswith(unused)]
+    faults = {
+        "{} are missing ({})": [k for k in required if k not in found],
+        "{} have another shape ({})": sizes,
+        "{} do not belong to the network ({})": others,
+    }
+    if any(faults.values()):
+        said = [text.format(len(keys), _named(keys)) for text, keys in faults.items() if keys]
+        raise ValueError(f"of its tensors, {'; '.join(said)}")
+    return {key: value for key, value in found.items() if key in wanted}
+
+
+def _prefix(required: list[str], stored: State) -> str:
+    """Returns what stands before every key of the network."""
+    first = required[0]
+    ends = [key.removesuffix(first) for key in stored if key.endswith(f".{first}")]
+    there = {p: sum(p + key in stored for key in required) for p in ["", *ends]}
+    whole = [prefix for prefix, count in there.items() if count == len(required)]
+    if len(whole) > 1:
+        places = _named(prefix or "no prefix" for prefix in whole)
+        raise ValueError(
+            f"it holds the network several times (under {places}): save the one that you mean in a"
+            " file of its own"
+        )
+    return max(there, key=lambda prefix: there[prefix])
+
+
+def _named(keys: Iterable[object]) -> str:
+    """Lists a few keys."""
+    listed = [str(key) for key in keys]
+    return ", ".join(listed[:SHOWN]) + (", …" if len(listed) > SHOWN else "")
+
+
+def _size(shape: torch.Size) -> str:
+    return "×".join(map(str, shape)) or "a number"
