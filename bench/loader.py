@@ -27,8 +27,9 @@ from bench._device import Clock
 from bench.index import draw_photograph
 from bench.sweep import composed
 from bench.train_step import prepared, timed
-from cssegcore.data.batches import Images
+from cssegcore.data.batches import iterations, training_batches
 from cssegcore.data.dataset import open_dataset
+from cssegcore.data.image_store import ImageStore
 from cssegcore.scenario.scenario import StepList
 from cssegcore.training.trainer import Job
 from stages.common.params import read_params
@@ -59,15 +60,16 @@ def decoding_rate(folder: Path, clock: Clock) -> float:
     """Decodes the step's images; returns how many a second."""
     dataset = open_dataset(read_params(folder / "params.yaml").dataset)
     image_list = StepList.read(folder / STEP / "train.json")
-    return len(image_list.images) / clock.seconds(lambda: Images(dataset, image_list))
+    return len(image_list.images) / clock.seconds(lambda: ImageStore(dataset, image_list))
 
 
 def cut_views(job: Job, batch: int, size: int) -> None:
     """Cuts the views of an epoch."""
-    views = job.augmentation
-    assert dataclasses.is_dataclass(views)
-    views = dataclasses.replace(views, size=size)
-    for _ in job.task.images.epoch(views, batch, np.random.default_rng(0), job.device):
+    crop = job.augmentation.crop
+    assert dataclasses.is_dataclass(crop)
+    views = dataclasses.replace(job.augmentation, crop=dataclasses.replace(crop, size=size))
+    rng, normalization = np.random.default_rng(0), job.segmenter.normalization
+    for _ in training_batches(job.task.images, views, batch, rng, job.device, normalization):
         pass
 
 
@@ -84,7 +86,7 @@ def measure(job: Job, clock: Clock, given: argparse.Namespace, resume: Path) -> 
         seconds = timed(job, clock, given.iterations, resume)
         trained += seconds if turn else []  # the first turn warms up
     views = {
-        f"batch {b}, {s} x {s}": min(b, len(images)) * images.iterations(b) / statistics.median(t)
+        f"batch {b}, {s} x {s}": min(b, len(images)) * iterations(images, b) / statistics.median(t)
         for (b, s), t in cut.items()
     }
     return {"views": views, "training": min(batch, len(images)) / statistics.median(trained)}

@@ -54,7 +54,7 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     """Builds every part once, has the network's weights looked for, and returns the code tables."""
     from cssegcore.core.config import parse
     from cssegcore.core.registry import build_part, part_module
-    from cssegcore.data.augmentation import Augmentation
+    from cssegcore.data.augmentation import Augmentation, augmentation_modules
     from cssegcore.data.dataset import LAYOUTS
     from cssegcore.inversion.feature_statistics import batch_norms
     from cssegcore.method.compatibility import AssembledRecipe, check_recipe
@@ -63,7 +63,6 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     from cssegcore.models._base import Architecture
     from cssegcore.models.checkpoint import NETWORKS
     from cssegcore.training.optimizer import Optimizer
-    from cssegcore.training.setup import AUGMENTATIONS
     from stages.common.code import closure
 
     recipe = Recipe.of(params.method)
@@ -73,7 +72,7 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     check_recipe(assembled)
     _check_room(params, assembled, dataset)
     parse(Optimizer, params.optimizer, "optimizer")
-    size = build_part(AUGMENTATIONS, Augmentation, params.augmentation, "augmentation").size
+    size = Augmentation.of(params.augmentation).size
     assembled.increment.replay.check_size(size)
     architecture = build_part(NETWORKS, Architecture, params.model, "model")
     architecture.check()
@@ -86,7 +85,7 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     unknown = part_module(
         SLOTS["unknown_class"], recipe.base.unknown_class, "method.base.unknown_class"
     )
-    views = part_module(AUGMENTATIONS, params.augmentation, "augmentation")
+    views = augmentation_modules(params.augmentation)
     model = [network, head, layout]  # what it takes to load a model and run it on a dataset
     extra = {
         "index": [layout],
@@ -103,14 +102,14 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     if not assembled.increment.replay.generates:
         extra["synthesize"] = [replay, layout]
     else:
-        extra["synthesize"] += [views]
+        extra["synthesize"] += views
         batch_norms(architecture.extractor())  # refuses what has no statistics to draw from
     tables = {name: closure([f"stages.{name}", *extra.get(name, [])]) for name in STAGES}
     making = assembled.increment.replay.stage_parameters(recipe.replay)
     for stage in ("memory", "synthesize"):  # what only a training reads does not run them again
         tables[stage]["method.replay"] = json.dumps(making, sort_keys=True)
-    tables["method.base"] = closure(["stages.train", views, *model, *base_modules(recipe.base)])
-    tables["method"] = closure(["stages.train", views, *model, *recipe_modules(recipe)])
+    tables["method.base"] = closure(["stages.train", *views, *model, *base_modules(recipe.base)])
+    tables["method"] = closure(["stages.train", *views, *model, *recipe_modules(recipe)])
     return tables
 
 

@@ -29,7 +29,7 @@ def main(
 ) -> None:
     """Count one confusion matrix over the test images of all classes seen so far."""
     from cssegcore.core.files import read_manifest, write_json
-    from cssegcore.data.batches import Images
+    from cssegcore.data.image_store import ImageStore
     from cssegcore.evaluation import evaluate
     from cssegcore.evaluation import examples as examples
     from cssegcore.metrics.continual import step_metrics
@@ -42,7 +42,7 @@ def main(
     params = read_params()
     image_list, dataset, device = StepList.read(images), _dataset(params), choose_device()
     segmenter = checkpoint.load(model, device).segmenter
-    tests = Images(dataset, image_list)
+    tests = ImageStore(dataset, image_list)
     before = read_manifest(previous)
     shown = before["examples"] or examples.choose_examples(tests, params.evaluation.examples)
     rows = sum(len(names) for names in image_list.classes)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cssegcore.core.types import IGNORE
-from cssegcore.data.batches import Images
+from cssegcore.data.batches import test_batches
+from cssegcore.data.image_store import ImageStore
 from cssegcore.models.segmenter import Segmenter
 from cssegcore.runtime.distributed import all_gather, all_reduce_sum, world
 
@@ -27,7 +28,7 @@ def count(
 @torch.inference_mode()
 def confusion(
     segmenter: Segmenter,
-    images: Images,
+    images: ImageStore,
     rows: int,
     batch_size: int,
     device: torch.device,
@@ -53,7 +54,8 @@ def confusion(
     columns = segmenter.classes
     matrix = torch.zeros(rows, columns, dtype=torch.int64, device=device)
     kept: dict[str, NDArray[np.uint8]] = {}
-    for names, batch in progress(images.whole(batch_size, device, world()), len(images)):
+    batches = test_batches(images, batch_size, device, segmenter.normalization, world())
+    for names, batch in progress(batches, len(images)):
         predicted = segmenter.classify(segmenter(batch.images).logits)
         matrix += count(batch.labels, predicted, rows, columns)
         for at, name in enumerate(names):

@@ -25,7 +25,7 @@ def seen(
     Averaged over the images as stored and mirrored: what holds for one of them only is noise.
     """
     device = next(segmenter.parameters()).device
-    photographs = normalise(torch.from_numpy(images).to(device))
+    photographs = normalise(torch.from_numpy(images).to(device), segmenter.normalization)
     with torch.inference_mode():
         plain = segmenter(photographs).logits.softmax(1)
         mirrored = segmenter(photographs.flip(-1)).logits.softmax(1).flip(-1)

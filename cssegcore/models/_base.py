@@ -5,6 +5,7 @@ import abc
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cssegcore.core.normalization import IMAGENET, Normalization
 from cssegcore.models.outputs import Features
 
 
@@ -12,6 +13,7 @@ class FeatureExtractor(nn.Module, abc.ABC):
     """Backbone and decoder: everything below the classifiers.
 
     Attributes:
+        normalization: The normalisation of the photographs that it reads.
         channels: Depth d of the features that the classifiers read.
         last_stage_channels: Depth n of the backbone's last stage.
         backbone: The part that pretrained weights fill; the rest of a extractor is its decoder.
@@ -20,6 +22,7 @@ class FeatureExtractor(nn.Module, abc.ABC):
         auxiliary_weight: What their losses are multiplied by.
     """
 
+    normalization: Normalization = IMAGENET
     channels: int
     last_stage_channels: int
     backbone: nn.Module

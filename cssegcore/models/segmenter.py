@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cssegcore.core.normalization import Normalization
 from cssegcore.core.types import Scores
 from cssegcore.models._base import FeatureExtractor
 from cssegcore.models.fuse_batchnorm import fuse_batchnorm
@@ -68,6 +69,11 @@ class Segmenter(nn.Module):
         for depth, heads in zip(self.extractor.auxiliary_channels, self.auxiliary, strict=True):
             assert isinstance(heads, nn.ModuleList)
             heads.append(self._kind.build(depth, outputs).to(device))
+
+    @property
+    def normalization(self) -> Normalization:
+        """The normalisation of the photographs that the network reads."""
+        return self.extractor.normalization
 
     @property
     def groups(self) -> list[Head]:

@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from cssegcore.core.errors import InputError
-from cssegcore.data.batches import Batch
+from cssegcore.data.batch import Batch
 from cssegcore.method.losses import Loss
 from cssegcore.method.method import Method
 from cssegcore.runtime.distributed import all_reduce_sum, world

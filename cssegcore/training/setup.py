@@ -12,11 +12,11 @@ import torch
 from cssegcore.core.config import parse
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import read_manifest
-from cssegcore.core.registry import build_part
 from cssegcore.core.types import BACKGROUND, IGNORE
 from cssegcore.data.augmentation import Augmentation
-from cssegcore.data.batches import Images, Labels, Replayed, Revise
+from cssegcore.data.batches import Replayed
 from cssegcore.data.dataset import Dataset, read_labels
+from cssegcore.data.image_store import ImageStore, Labels, Revise
 from cssegcore.inversion import store
 from cssegcore.method.method import Method, Recipe
 from cssegcore.models import checkpoint
@@ -27,8 +27,6 @@ from cssegcore.scenario.scenario import StepList
 from cssegcore.training.compile import check_compiler
 from cssegcore.training.optimizer import Optimizer
 from cssegcore.training.trainer import Job, Task
-
-AUGMENTATIONS = "cssegcore.data.augmentation"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +96,7 @@ def prepare(
     optimizer = parse(Optimizer, plan.optimizer, "optimizer")
     if optimizer.compile:
         check_compiler(device)
-    views = build_part(AUGMENTATIONS, Augmentation, plan.augmentation, "augmentation")
+    views = Augmentation.of(plan.augmentation)
     model = checkpoint.Model(
         step=image_list.step,
         network=dict(plan.model),
@@ -185,10 +183,10 @@ def _networks(
 
 def _images(
     dataset: Dataset, image_list: StepList, method: Method, sources: Sources, kind: str
-) -> Images:
+) -> ImageStore:
     """Reads the photographs of a dataset's list, labelled with network outputs."""
     revise = reader(dataset, method, sources, kind)
-    return Images(dataset, image_list, revise, padding(method, kind))
+    return ImageStore(dataset, image_list, revise, padding(method, kind))
 
 
 def _replayed(
@@ -205,7 +203,7 @@ def _replayed(
     share, separate_batches = method.replay.share, bool(method.replayed)
     if made:
         return Replayed(
-            Images(made.dataset, made.image_list), share, separate_batches, made.sources
+            ImageStore(made.dataset, made.image_list), share, separate_batches, made.sources
         )
     if sources.memory is None or not method.replay.selects_exemplars:
         return None

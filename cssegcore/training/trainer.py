@@ -19,7 +19,9 @@ from torch.nn import Parameter
 
 from cssegcore.core.errors import InputError
 from cssegcore.data.augmentation import Augmentation
-from cssegcore.data.batches import Batch, Images, Replayed
+from cssegcore.data.batch import Batch
+from cssegcore.data.batches import Replayed, iterations, smallest_batch, training_batches
+from cssegcore.data.image_store import ImageStore
 from cssegcore.data.prefetch import prefetch
 from cssegcore.method.losses import Loss, LossInputs, PenaltyInputs
 from cssegcore.method.method import AUXILIARY, Method
@@ -67,7 +69,7 @@ class Task:
     epochs: int
     lr: float
     seed: int
-    images: Images
+    images: ImageStore
     replayed: Replayed | None
     num_old: int
 
@@ -147,7 +149,7 @@ class Job:
             FloatingPointError: The loss or a weight is not finite; nothing of that epoch is kept.
             InputError: The resume file is damaged, or a batch has too few images to be shared.
         """
-        batch = self.task.images.smallest_batch(self.optimizer.batch_size, self.task.replayed)
+        batch = smallest_batch(self.task.images, self.optimizer.batch_size, self.task.replayed)
         check_pieces(self.task.step, batch, self.optimizer.accumulate)
         broadcast(self.segmenter.state_dict().values())
         running = self._begin()
@@ -214,12 +216,19 @@ class Job:
     def _epoch(self, running: "_Running", hooks: Hooks, epoch: int) -> Row:
         task, optimizer, size = self.task, self.optimizer, self.optimizer.batch_size
         rng = np.random.default_rng([task.seed, task.index, epoch])
-        batches = task.images.epoch(
-            self.augmentation, size, rng, self.device, task.replayed, world()
+        batches = training_batches(
+            task.images,
+            self.augmentation,
+            size,
+            rng,
+            self.device,
+            self.segmenter.normalization,
+            task.replayed,
+            world(),
         )
         if self.device.type == "cuda":
             batches = prefetch(batches)
-        count = task.images.iterations(size)
+        count = iterations(task.images, size)
         sums: dict[str, Tensor] = {}
 
         def rate(factor: float, at: int) -> float:

@@ -26,7 +26,6 @@ from cssegcore.method.replay.deepinversion import DeepInversion
 from cssegcore.models._base import Architecture
 from cssegcore.scenario.scenario import Scenario
 from cssegcore.training.optimizer import Optimizer
-from cssegcore.training.setup import AUGMENTATIONS
 from stages.common.params import Params
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_training import METHODS
@@ -224,7 +223,7 @@ def checked(values: dict[str, Any]) -> tuple[Params, AssembledRecipe]:
     whole = AssembledRecipe(recipe, Method.of_base(recipe.base), Method.of(recipe), labels)
     check_recipe(whole)
     parse(Optimizer, params.optimizer, "optimizer")
-    build_part(AUGMENTATIONS, Augmentation, params.augmentation, "augmentation")
+    Augmentation.of(params.augmentation)
     build_part("cssegcore.models.architectures", Architecture, params.model, "model")
     return params, whole
 

@@ -14,9 +14,11 @@ from torch import nn
 from cssegcore.core.config import parse
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import digest, write_json
+from cssegcore.core.normalization import IMAGENET
 from cssegcore.core.registry import build_part
-from cssegcore.data.batches import Images
-from cssegcore.data.crop_and_resize import MEAN, STD, normalise
+from cssegcore.data.batches import test_batches
+from cssegcore.data.crop_and_resize import normalise
+from cssegcore.data.image_store import ImageStore
 from cssegcore.inversion import judging, sheet, store
 from cssegcore.inversion.invert import Wanted, factors, invert
 from cssegcore.inversion.settings import Settings
@@ -32,6 +34,7 @@ from cssegcore.scenario.scenario import StepList
 from tests.helpers.tiny_training import CPU, QUICK, Lists, new_segmenter, plan, state, whole
 
 VOID = 255
+MEAN, STD = IMAGENET.mean, IMAGENET.std
 TERMS = ["target", "features", "total_variation_l1", "total_variation_l2", "image_l2"]
 TERMS += ["competition"]
 
@@ -251,7 +254,7 @@ class TestInvert:
         weights = Weights(target=0.0, features=1.0, total_variation_l2=0.0, image_l2=0.0)
         wanted = Wanted(np.array([1, 1]), np.ones((2, 16, 16), np.uint8))
         made = drawn(segmenter, wanted, weights=weights, stem_factor=3.0, phases=((1, 100),))
-        images = normalise(torch.from_numpy(made.images))
+        images = normalise(torch.from_numpy(made.images), IMAGENET)
         assert images.mean((0, 2, 3)).tolist() == pytest.approx([1, -1, 0.5], abs=0.03)
         assert images.var((0, 2, 3)).tolist() == pytest.approx([0.25] * 3, abs=0.03)
         # the term is told with its factors and before its weight
@@ -311,9 +314,9 @@ class TestJudging:
         images = np.random.default_rng(1).integers(0, 256, (3, 16, 16, 3), np.uint8)
         classes, confidence = judging.seen(segmenter, images)
         with torch.no_grad():
-            one = segmenter(normalise(torch.from_numpy(images))).logits.double().numpy()
+            one = segmenter(normalise(torch.from_numpy(images), IMAGENET)).logits.double().numpy()
             mirrored = np.ascontiguousarray(images[:, :, ::-1])
-            two = segmenter(normalise(torch.from_numpy(mirrored))).logits.double().numpy()
+            two = segmenter(normalise(torch.from_numpy(mirrored), IMAGENET)).logits.double().numpy()
         scores = np.zeros(one.shape)
         for n, y, x in np.ndindex(3, 16, 16):
             here, there = np.exp(one[n, :, y, x]), np.exp(two[n, :, y, 15 - x])
@@ -457,13 +460,13 @@ class TestStore:
         assert image_list.classes == current.classes
         assert image_list.images == rows
         assert dataset.names("train") == ["m0", "m1", "m2"]
-        images = Images(dataset, image_list)
+        images = ImageStore(dataset, image_list)
         found = list(images.decoded())
         for (name, photograph, labels), one in zip(found, made, strict=True):
             assert name == one.name
             assert np.array_equal(photograph, one.image)
             assert np.array_equal(labels, one.labels)
-        ((_, batch),) = images.whole(3, CPU)
+        ((_, batch),) = test_batches(images, 3, CPU, IMAGENET)
         assert torch.equal(batch.labels, batch.annotated)
 
     def test_labels_of_classes_that_are_not_known_are_background(self, tmp_path, lists):
@@ -474,7 +477,7 @@ class TestStore:
         steps = [{"step": "a", "images": [made.name]}]
         write_json(tmp_path / "manifest.json", {"steps": steps})
         opened = store.opened(tmp_path)
-        ((_, _, labels),) = Images(opened.dataset, opened.image_list).decoded()
+        ((_, _, labels),) = ImageStore(opened.dataset, opened.image_list).decoded()
         assert (labels == 0).all()
 
     def test_nothing_is_there(self, tmp_path):
@@ -714,7 +717,7 @@ class TestSynthesize:
             share = (classes == layouts)[target].mean()
             assert numbers["agreement"][who]["target_pixels"] == pytest.approx(share, abs=0.01)
         # one batch: the images are all that was made, in another order
-        photographs = normalise(torch.from_numpy(images))
+        photographs = normalise(torch.from_numpy(images), IMAGENET)
         segmenter = checkpoint.load(models["step0"], CPU).segmenter
         away = judging.distance(segmenter, photographs)
         assert numbers["distance"]["made"] == pytest.approx(away, rel=1e-3)

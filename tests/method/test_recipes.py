@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from cssegcore.core.normalization import IMAGENET
+from cssegcore.data.batches import test_batches
 from cssegcore.method.losses import LossInputs
 from cssegcore.models import checkpoint
 from cssegcore.runtime.resume import ResumeFile
@@ -82,7 +84,7 @@ def learned(request, lists, tmp_path_factory):
 def distance(job):
     """Returns what the terms that read labels make of the step's images, all in one batch."""
     network = copy.deepcopy(job.segmenter).train()
-    ((_, batch),) = job.task.images.whole(len(job.task.images), CPU)
+    ((_, batch),) = test_batches(job.task.images, len(job.task.images), CPU, IMAGENET)
     seen = LossInputs(network(batch.images), None, batch.labels, batch.annotated, job.task.num_old)
     return sum(float(t(seen)) for t in job.method.losses.values() if t.is_supervised)
 

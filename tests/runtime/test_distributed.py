@@ -20,8 +20,9 @@ import cssegcore.method.losses
 from cssegcore.core.config import parse
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import write_json
-from cssegcore.core.registry import build_part
+from cssegcore.core.normalization import IMAGENET
 from cssegcore.data.augmentation import Augmentation
+from cssegcore.data.batches import training_batches
 from cssegcore.inversion import store
 from cssegcore.method.losses import Loss, LossInputs
 from cssegcore.models import checkpoint
@@ -227,7 +228,7 @@ class TestDivisors:
     def test_nothing_labelled_is_nothing(self, alone, tmp_path):
         folder, lists, _ = alone
         job = prepared(lists, folder, "labelled", batch_size=4, accumulate=2)
-        for sample in job.task.images._samples:
+        for sample in map(job.task.images.sample, range(len(job.task.images))):
             for labels in sample.maps:
                 labels[:] = 255
         (row, *_) = run(job, tmp_path / "r").rows
@@ -267,10 +268,8 @@ class TestBatches:
 
         def epoch(place):
             rng = np.random.default_rng(1)
-            views = build_part(
-                "cssegcore.data.augmentation", Augmentation, AUGMENTATIONS, "augmentation"
-            )
-            return task.images.epoch(views, 4, rng, CPU, replayed, place)
+            views = Augmentation.of(AUGMENTATIONS)
+            return training_batches(task.images, views, 4, rng, CPU, IMAGENET, replayed, place)
 
         def joined_up(batches):
             beside = [b.replayed for b in batches if b.replayed]

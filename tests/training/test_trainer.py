@@ -10,10 +10,11 @@ import torch
 from cssegcore.core.config import parse
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import write_json
+from cssegcore.core.normalization import IMAGENET
 from cssegcore.core.palette import save_labels
-from cssegcore.core.registry import build_part
 from cssegcore.data.augmentation import Augmentation
-from cssegcore.data.batches import Images
+from cssegcore.data.batches import iterations, training_batches
+from cssegcore.data.image_store import ImageStore
 from cssegcore.inversion import store
 from cssegcore.method.losses import Loss, Penalty
 from cssegcore.method.losses.ce import CrossEntropy, cross_entropy
@@ -59,8 +60,8 @@ def train_base(lists, path, **changed):
     return path
 
 
-def views():
-    return build_part("cssegcore.data.augmentation", Augmentation, AUGMENTATIONS, "augmentation")
+def batches_of(images, rng, replayed=None):
+    return training_batches(images, Augmentation.of(AUGMENTATIONS), 2, rng, CPU, IMAGENET, replayed)
 
 
 class TestOptimization:
@@ -75,7 +76,7 @@ class TestOptimization:
         for i in range(3 * n):
             if i % n == 0:
                 rng = np.random.default_rng([how.seed, 0, i // n])
-                batches = images.epoch(views(), 2, rng, CPU)
+                batches = batches_of(images, rng)
             batch = next(batches)
             loss = cross_entropy(network(batch.images).logits, batch.labels)
             losses.append(loss.item())
@@ -205,11 +206,11 @@ class TestStatisticsAndPenalties:
         old = dict(job.old.named_parameters())
         velocity = [torch.zeros_like(p) for p in network.parameters()]
         seen_gradients, pulls = [], []
-        n = job.task.images.iterations(2)
+        n = iterations(job.task.images, 2)
         for i in range(2 * n):
             if i % n == 0:
                 rng = np.random.default_rng([1, 1, i // n])
-                batches = job.task.images.epoch(views(), 2, rng, CPU)
+                batches = batches_of(job.task.images, rng)
             batch = next(batches)
             loss = cross_entropy(network(batch.images).logits, batch.labels)
             grads = torch.autograd.grad(loss, list(network.parameters()))
@@ -248,7 +249,7 @@ class TestStatisticsAndPenalties:
         for name, weight in scene.weights.items():
             assert weight is job.segmenter.get_parameter(name)
         assert scene.before == {"n": torch.ones(1)}
-        batches = 2 * job.task.images.iterations(2)
+        batches = 2 * iterations(job.task.images, 2)
         assert trained.statistics == {"watched": {"batches": torch.full((1,), float(batches))}}
 
     def test_losses_see_what_was_gathered_with_this_batch(self, lists, base, tmp_path):
@@ -262,7 +263,7 @@ class TestStatisticsAndPenalties:
                 return cross_entropy(batch.logits, batch.labels)
 
         run(job := self.job(lists, base, {"r": Reader()}), tmp_path / "r")
-        assert told == list(range(1, 2 * job.task.images.iterations(2) + 1))
+        assert told == list(range(1, 2 * iterations(job.task.images, 2) + 1))
 
     def test_what_no_loss_reads_is_not_asked_for(self, lists, base, tmp_path, monkeypatch):
         asked = []
@@ -378,11 +379,11 @@ class TestReplayedBatches:
         network = copy.deepcopy(job.segmenter).train()
         old = checkpoint.load(base, CPU).segmenter
         velocity = [torch.zeros_like(p) for p in network.parameters()]
-        n, told = job.task.images.iterations(2), []
+        n, told = iterations(job.task.images, 2), []
         for i in range(2 * n):
             if i % n == 0:
                 rng = np.random.default_rng([1, 1, i // n])
-                batches = job.task.images.epoch(views(), 2, rng, CPU, job.task.replayed)
+                batches = batches_of(job.task.images, rng, job.task.replayed)
             batch = next(batches)
             assert (len(batch.images), len(batch.replayed.images)) == (2, 3)
             own = cross_entropy(network(batch.images).logits, batch.labels)
@@ -414,7 +415,7 @@ class TestReplayedBatches:
         job = dataclasses.replace(job, task=dataclasses.replace(job.task, lr=1e-9))
         network = copy.deepcopy(job.segmenter).train()  # meets the same weights all along
         rng = np.random.default_rng([1, 1, 0])
-        for batch in job.task.images.epoch(views(), 2, rng, CPU, job.task.replayed):
+        for batch in batches_of(job.task.images, rng, job.task.replayed):
             network(batch.images)
             if moves:
                 network(batch.replayed.images)
@@ -453,7 +454,7 @@ class TestReplayedBatches:
         )
         teachers = [checkpoint.load(path, CPU).segmenter for path in (base, model)]
         rng = np.random.default_rng([1, 2, 0])
-        batches = list(job.task.images.epoch(views(), 2, rng, CPU, job.task.replayed))
+        batches = list(batches_of(job.task.images, rng, job.task.replayed))
         run(job, tmp_path / "r")
         assert len(told) == len(batches)
         for teacher_scores, batch in zip(told, batches, strict=True):
@@ -490,8 +491,8 @@ class TestReplayedBatches:
         seen.clear()
         run(dataclasses.replace(job, method=method), tmp_path / "r")
         (watching,) = seen
-        iterations = 2 * job.task.images.iterations(2)
-        assert len(own) == len(theirs) == len(watching.labels) == iterations
+        count = 2 * iterations(job.task.images, 2)
+        assert len(own) == len(theirs) == len(watching.labels) == count
         for labels, (mine, *_), (made_ones, annotated, statistics, num_old) in zip(
             watching.labels, own, theirs, strict=True
         ):
@@ -546,10 +547,10 @@ class TestAuxiliary:
         torch.manual_seed(0)
         network = Segmenter(Branched(job.segmenter.extractor), Linear(), [3, 1])
         job = dataclasses.replace(job, segmenter=network)
-        copied, n = copy.deepcopy(network).train(), job.task.images.iterations(2)
+        copied, n = copy.deepcopy(network).train(), iterations(job.task.images, 2)
         rng = np.random.default_rng([1, 1, 0])
         expected = 0.0
-        for batch in job.task.images.epoch(views(), 2, rng, CPU, job.task.replayed):
+        for batch in batches_of(job.task.images, rng, job.task.replayed):
             outputs = copied(batch.images)
             assert len(outputs.auxiliary) == 2
             for logits in outputs.auxiliary:
@@ -578,12 +579,12 @@ class TestRates:
         job = lists.prepare(how, "step0")
         named = {"extractor.norm.weight": 0.5, "extractor.backbone.stem.0.0.weight": 2.0, "x": 9.0}
         job = dataclasses.replace(job, rates=named)
-        network, n = copy.deepcopy(job.segmenter).train(), job.task.images.iterations(2)
+        network, n = copy.deepcopy(job.segmenter).train(), iterations(job.task.images, 2)
         velocity = {name: torch.zeros_like(p) for name, p in network.named_parameters()}
         for i in range(2 * n):
             if i % n == 0:
                 rng = np.random.default_rng([1, 0, i // n])
-                batches = job.task.images.epoch(views(), 2, rng, CPU)
+                batches = batches_of(job.task.images, rng)
             batch = next(batches)
             network.zero_grad()
             cross_entropy(network(batch.images).logits, batch.labels).backward()
@@ -750,7 +751,7 @@ class TestNotFinite:
     @pytest.mark.parametrize("value", [math.inf, math.nan])
     def test_the_last_good_epoch_is_kept(self, lists, tmp_path, value):
         resume, follower = ResumeFile(tmp_path / "r"), Follower()
-        n = lists.prepare(plan(), "step0").task.images.iterations(2)
+        n = iterations(lists.prepare(plan(), "step0").task.images, 2)
         bad = self.job(lists, lambda loss, i: loss * value if i == 2 * n + 1 else loss)
         with pytest.raises(FloatingPointError, match=r"step0, epoch 3: .*`steps\.step0\.lr`"):
             bad.train(resume, follower.hooks())
@@ -764,7 +765,7 @@ class TestNotFinite:
         assert state(fixed.segmenter) == state(whole.segmenter)
 
     def test_weights_that_are_spoiled_by_the_very_last_update(self, lists, tmp_path):
-        n = lists.prepare(plan(), "step0").task.images.iterations(2)
+        n = iterations(lists.prepare(plan(), "step0").task.images, 2)
 
         def spoil(loss, i):  # a finite value with a gradient that is not
             return loss + (0 * loss).sqrt() if i == 4 * n - 1 else loss
@@ -794,11 +795,11 @@ class TestFollowing:
         assert math.isfinite(run(job, tmp_path / "r").rows[0]["loss"])
 
     def test_every_epoch_has_an_order_and_views_of_its_own(self, lists):
-        images = Images(lists.dataset, lists.of("step0"))
+        images = ImageStore(lists.dataset, lists.of("step0"))
 
         def epoch(number):
             rng = np.random.default_rng([1, 0, number])
-            return torch.cat([b.images for b in images.epoch(views(), 2, rng, CPU)])
+            return torch.cat([b.images for b in batches_of(images, rng)])
 
         assert torch.equal(epoch(0), epoch(0))
         assert not torch.equal(epoch(0), epoch(1))

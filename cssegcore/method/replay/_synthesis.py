@@ -12,11 +12,11 @@ from jaxtyping import UInt8
 from cssegcore.core.curves import write_rows
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import digest, read_manifest, write_json
-from cssegcore.core.registry import build_part
 from cssegcore.core.types import IGNORE
 from cssegcore.data.augmentation import Augmentation
-from cssegcore.data.batches import Images
+from cssegcore.data.batches import training_batches
 from cssegcore.data.crop_and_resize import normalise
+from cssegcore.data.image_store import ImageStore
 from cssegcore.inversion import judging, layouts, sheet, store
 from cssegcore.inversion.invert import Inverted, Wanted, invert
 from cssegcore.inversion.store import Made
@@ -96,10 +96,8 @@ class _Session:
         self._new = list(range(max(1, len(self._names) - newest), len(self._names)))
         self._student = self._other(how.student, "student")
         self._verifier = self._other(how.verifier, "verifier")
-        views = build_part(
-            "cssegcore.data.augmentation", Augmentation, request.augmentation, "augmentation"
-        )
-        self._views, self._size = views, views.size
+        self._views = Augmentation.of(request.augmentation)
+        self._size = self._views.size
         how.check_size(self._size)
         self._shapes = self._outlines()
 
@@ -218,11 +216,13 @@ class _Session:
 
     def _distances(self, batch: _Batch) -> dict[str, float]:
         """Compares a made batch with as many photographs of the step to come."""
-        made = normalise(torch.from_numpy(batch.inverted.images).to(self._device))
+        normalization = self.segmenter.normalization
+        made = normalise(torch.from_numpy(batch.inverted.images).to(self._device), normalization)
         rng = np.random.default_rng([self._task.seed, self._task.current.index])
         image_list = self._some(len(made), rng)
-        views = Images(self._task.dataset, image_list).epoch(
-            self._views, len(made), rng, self._device
+        photographs = ImageStore(self._task.dataset, image_list)
+        views = training_batches(
+            photographs, self._views, len(made), rng, self._device, normalization
         )
         real = next(iter(views)).images
         return {
