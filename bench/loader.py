@@ -27,8 +27,9 @@ from bench._device import Clock
 from bench.index import draw_photograph
 from bench.sweep import composed
 from bench.train_step import prepared, timed
-from cssegcore.data.batches import Images
+from cssegcore.data.batches import iterations, training_batches
 from cssegcore.data.dataset import open_dataset
+from cssegcore.data.image_store import ImageStore
 from cssegcore.scenario.scenario import StepList
 from cssegcore.training.trainer import Trainer
 from stages.common.params import read_params
@@ -59,15 +60,17 @@ def decoding_rate(folder: Path, clock: Clock) -> float:
     """Decodes the step's images; returns how many a second."""
     dataset = open_dataset(read_params(folder / "params.yaml").dataset)
     image_list = StepList.read(folder / STEP / "train.json")
-    return len(image_list.images) / clock.seconds(lambda: Images(dataset, image_list))
+    return len(image_list.images) / clock.seconds(lambda: ImageStore(dataset, image_list))
 
 
 def cut_views(trainer: Trainer, batch: int, size: int) -> None:
     """Cuts the views of an epoch."""
-    views = trainer.augmentation
-    assert dataclasses.is_dataclass(views)
-    views = dataclasses.replace(views, size=size)
-    for _ in trainer.data.images.epoch(views, batch, np.random.default_rng(0), trainer.device):
+    crop = trainer.augmentation.crop
+    assert dataclasses.is_dataclass(crop)
+    views = dataclasses.replace(trainer.augmentation, crop=dataclasses.replace(crop, size=size))
+    rng, normalization = np.random.default_rng(0), trainer.segmenter.normalization
+    images = trainer.data.images
+    for _ in training_batches(images, views, batch, rng, trainer.device, normalization):
         pass
 
 
@@ -90,7 +93,7 @@ def measure(
         seconds = timed(trainer, clock, given.iterations, resume)
         trained += seconds if turn else []  # the first turn warms up
     views = {
-        f"batch {b}, {s} x {s}": min(b, len(images)) * images.iterations(b) / statistics.median(t)
+        f"batch {b}, {s} x {s}": min(b, len(images)) * iterations(images, b) / statistics.median(t)
         for (b, s), t in cut.items()
     }
     return {"views": views, "training": min(batch, len(images)) / statistics.median(trained)}

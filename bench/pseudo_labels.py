@@ -22,11 +22,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from cssegcore.core.files import read_manifest
-from cssegcore.core.registry import build_part
+from cssegcore.core.normalization import IMAGENET
 from cssegcore.core.types import BACKGROUND, IGNORE
-from cssegcore.data.augmentation import AUGMENTATIONS, Augmentation
-from cssegcore.data.batches import Batch, Images, Labels
+from cssegcore.data.augmentation import Augmentation
+from cssegcore.data.batch import Batch
+from cssegcore.data.batches import training_batches
 from cssegcore.data.dataset import open_dataset, read_labels
+from cssegcore.data.image_store import ImageStore, Labels
 from cssegcore.method.pseudo_labels import LabelRequest
 from cssegcore.method.pseudo_labels.entropy import (
     BINS,
@@ -71,11 +73,11 @@ def cut_views(setup: Setup, labels: Path, epochs: int, device: torch.device) -> 
     def make_labels(name: str, annotated: Labels) -> tuple[Labels, Labels]:
         return read_labels(labels / f"{name}.png", annotated.shape), table[dataset.label(name)]
 
-    images = Images(dataset, setup.train, make_labels)
-    views = build_part(AUGMENTATIONS, Augmentation, setup.params.augmentation, "augmentation")
+    images = ImageStore(dataset, setup.train, make_labels)
+    views = Augmentation.of(setup.params.augmentation)
     rng, size = np.random.default_rng(setup.params.seed), setup.params.optimizer["batch_size"]
     for _ in range(epochs):
-        yield from images.epoch(views, size, rng, device)
+        yield from training_batches(images, views, size, rng, device, IMAGENET)
 
 
 class Counts:

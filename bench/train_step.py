@@ -29,7 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench._device import Clock, copy_rate, matmul_rate, quartiles
 from bench._traffic import Traffic
-from cssegcore.data.batches import Batch
+from cssegcore.data.batch import Batch
 from cssegcore.data.dataset import Dataset, open_dataset
 from cssegcore.data.index import build_index
 from cssegcore.models import checkpoint

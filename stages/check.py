@@ -53,7 +53,7 @@ def main(
 def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]]:
     """Builds every part once, has the network's weights looked for, and returns the code tables."""
     from cssegcore.core.registry import build_part, part_module
-    from cssegcore.data.augmentation import AUGMENTATIONS, Augmentation
+    from cssegcore.data.augmentation import Augmentation, augmentation_modules
     from cssegcore.data.dataset import LAYOUTS
     from cssegcore.method.compatibility import AssembledRecipe, check_recipe
     from cssegcore.method.method import SLOTS, Method, Recipe, base_modules, recipe_modules
@@ -71,7 +71,7 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     check_recipe(assembled)
     build_optimizer(params.optimizer)
     _check_room(params, assembled, dataset)
-    size = build_part(AUGMENTATIONS, Augmentation, params.augmentation, "augmentation").size
+    size = Augmentation.of(params.augmentation).size
     architecture = build_part(NETWORKS, Architecture, params.model, "model")
     architecture.check()
     assembled.increment.replay.check(architecture.extractor, size)
@@ -84,14 +84,9 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     unknown = part_module(
         SLOTS["unknown_class"], recipe.base.unknown_class, "method.base.unknown_class"
     )
-    views = part_module(AUGMENTATIONS, params.augmentation, "augmentation")
+    views = augmentation_modules(params.augmentation)
     backbone = backbone_module(architecture.backbone)
-    model = [
-        network,
-        backbone,
-        head,
-        layout,
-    ]  # to load a model and run it on a dataset
+    model = [network, backbone, head, layout]  # to load a model and run it on a dataset
     extra = {
         "index": [layout],
         "saliency": [layout, unknown],
@@ -107,13 +102,13 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     if not assembled.increment.replay.generates:
         extra["synthesize"] = [replay, layout]
     else:
-        extra["synthesize"] += [views]
+        extra["synthesize"] += views
     tables = {name: closure([f"stages.{name}", *extra.get(name, [])]) for name in STAGES}
     making = assembled.increment.replay.stage_parameters(recipe.replay)
     for stage in ("memory", "synthesize"):  # what only a training reads does not run them again
         tables[stage]["method.replay"] = json.dumps(making, sort_keys=True)
     optimizer = part_module(OPTIMIZERS, params.optimizer, "optimizer")
-    training = ["stages.train", views, optimizer, *model]
+    training = ["stages.train", *views, optimizer, *model]
     tables["method.base"] = closure([*training, *base_modules(recipe.base)])
     tables["method"] = closure([*training, *recipe_modules(recipe)])
     return tables

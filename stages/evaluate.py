@@ -29,7 +29,7 @@ def main(
     """Count one confusion matrix over the test images of all classes seen so far."""
     from cssegcore.core.config import flatten
     from cssegcore.core.files import write_json
-    from cssegcore.data.batches import Images
+    from cssegcore.data.image_store import ImageStore
     from cssegcore.evaluation import evaluate
     from cssegcore.evaluation import examples as examples
     from cssegcore.evaluation.folder import panels_shown, write_step
@@ -47,7 +47,7 @@ def main(
     parts = build_metrics(how.metrics, "evaluation.metrics")
     image_list, dataset, device = StepList.read(images), _dataset(params), choose_device()
     segmenter = checkpoint.load(model, device).segmenter
-    tests = Images(dataset, image_list)
+    tests = ImageStore(dataset, image_list)
     shown = panels_shown(previous) or examples.choose_examples(tests, how.examples)
     meters = Meters(parts, segmenter.classes, how.future, device)
     names = [name for names in image_list.classes for name in names]

@@ -50,13 +50,19 @@ def build_part(package: str, base: type[T], recipe: object, where: str) -> T:
         where: The recipe's key in the parameters, named in errors.
 
     Raises:
-        InputError: Unknown part, unknown or missing number, or a value the part refuses.
+        InputError: Unknown part, one that is not of the class `base`, unknown or missing number, or
+            a value the part refuses.
     """
     module = importlib.import_module(part_module(package, recipe, where))
     assert isinstance(recipe, Mapping)
-    (cls,) = (
+    found = [
         c
         for c in vars(module).values()
         if isinstance(c, type) and issubclass(c, base) and c.__module__ == module.__name__
-    )
+    ]
+    if not found:
+        raise InputError(
+            f"`{where}.part`: {recipe['part']!r} is no {base.__name__}, which must stand here."
+        )
+    (cls,) = found
     return parse(cls, {k: v for k, v in recipe.items() if k != "part"}, where)

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cssegcore.data.batches import Images
+from cssegcore.data.batches import evaluation_batches
+from cssegcore.data.image_store import ImageStore
 from cssegcore.evaluation.meters import Meters
 from cssegcore.metrics.counting import confusion_matrix
 from cssegcore.models.segmenter import Segmenter
@@ -17,7 +18,7 @@ from cssegcore.runtime.distributed import all_gather, all_reduce_sum, world
 @torch.inference_mode()
 def confusion(
     segmenter: Segmenter,
-    images: Images,
+    images: ImageStore,
     rows: int,
     batch_size: int,
     device: torch.device,
@@ -45,7 +46,8 @@ def confusion(
     columns = segmenter.classes
     matrix = torch.zeros(rows, columns, dtype=torch.int64, device=device)
     kept: dict[str, NDArray[np.uint8]] = {}
-    for names, batch in progress(images.whole(batch_size, device, world()), len(images)):
+    batches = evaluation_batches(images, batch_size, device, segmenter.normalization, world())
+    for names, batch in progress(batches, len(images)):
         logits = segmenter(batch.images).logits
         predicted = segmenter.classify(logits)
         matrix += confusion_matrix(batch.labels, predicted, rows, columns)

@@ -8,33 +8,36 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cssegcore.core.palette import save_labels
-from cssegcore.data.batches import Images
+from cssegcore.data.image_store import ImageStore
 from cssegcore.evaluation.folder import panel_files
 
 
-def choose_examples(images: Images, count: int) -> list[str]:
+def choose_examples(images: ImageStore, count: int) -> list[str]:
     """Chooses `count` images that show as many classes as they can, each as often as another."""
     present = {name: set(np.unique(label).tolist()) for name, _, label in images.decoded()}
     shown: dict[int, int] = {}
-    chosen: list[str] = []
-    while len(chosen) < min(count, len(present)):
+    image_list: list[str] = []
+    while len(image_list) < min(count, len(present)):
         best = max(
-            (name for name in present if name not in chosen),
+            (name for name in present if name not in image_list),
             key=lambda name: sum(1 / (1 + shown.get(c, 0)) ** 2 for c in present[name]),
         )
-        chosen.append(best)
+        image_list.append(best)
         for c in present[best]:
             shown[c] = shown.get(c, 0) + 1
-    return chosen
+    return image_list
 
 
 def write_examples(
-    out: Path, images: Images, chosen: Sequence[str], predicted: Mapping[str, NDArray[np.uint8]]
+    out: Path,
+    images: ImageStore,
+    image_list: Sequence[str],
+    predicted: Mapping[str, NDArray[np.uint8]],
 ) -> None:
     """Writes photograph, truth and prediction of each chosen image."""
     out.mkdir(parents=True, exist_ok=True)
     for name, photograph, label in images.decoded():
-        if name in chosen:
+        if name in image_list:
             files = panel_files(out, name)
             Image.fromarray(photograph).save(files.photo, quality=90)
             save_labels(files.truth, label)

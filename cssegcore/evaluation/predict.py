@@ -45,7 +45,8 @@ def label_photographs(
     counts = np.zeros(segmenter.classes, np.int64)
     for path in progress(photographs, len(photographs)):
         photograph = np.asarray(decode(path, "photograph").convert("RGB"))
-        images = normalise(torch.from_numpy(photograph.copy())[None].to(device))
+        pixels = torch.from_numpy(photograph.copy())[None].to(device)
+        images = normalise(pixels, segmenter.normalization)
         labels = segmenter.classify(segmenter(images).logits)[0].byte().cpu().numpy()
         counts += np.bincount(labels.ravel(), minlength=len(counts))
         with replacing(out / f"{path.stem}.png") as temporary:

@@ -17,7 +17,6 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from cssegcore.core.types import Progress
-from cssegcore.data.crop_and_resize import MEAN, STD
 from cssegcore.inversion.competition import competition
 from cssegcore.inversion.feature_statistics import batch_norms, record_feature_statistics
 from cssegcore.inversion.label_maps import InversionTargets
@@ -127,8 +126,9 @@ class _Descent:
         self._weights = class_weights(self._asked, segmenter.outputs)
         n, h, w = targets.label_maps.shape
         fresh = torch.from_numpy(rng.standard_normal((n, 3, h, w), np.float32))
+        values = (segmenter.normalization.mean, segmenter.normalization.std)
         self._mean, self._std = (
-            torch.tensor(v, device=self._device).view(1, 3, 1, 1) for v in (MEAN, STD)
+            torch.tensor(v, device=self._device).view(1, 3, 1, 1) for v in values
         )
         self._least, self._most = ((v - self._mean) / self._std for v in (0.0, 1.0))
         self.images = fresh.to(self._device, memory_format=torch.channels_last).requires_grad_()

@@ -28,7 +28,7 @@ def predict_mirrored(
     one of them alone is noise.
     """
     device = next(segmenter.parameters()).device
-    photographs = normalise(torch.from_numpy(images).to(device))
+    photographs = normalise(torch.from_numpy(images).to(device), segmenter.normalization)
     with torch.inference_mode():
         plain = segmenter(photographs).logits.softmax(1)
         mirrored = segmenter(photographs.flip(-1)).logits.softmax(1).flip(-1)

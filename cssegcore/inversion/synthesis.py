@@ -11,10 +11,10 @@ from jaxtyping import UInt8
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import digest, read_manifest, write_csv, write_json
-from cssegcore.core.registry import build_part
-from cssegcore.data.augmentation import AUGMENTATIONS, Augmentation
-from cssegcore.data.batches import Images
+from cssegcore.data.augmentation import Augmentation
+from cssegcore.data.batches import training_batches
 from cssegcore.data.crop_and_resize import normalise
+from cssegcore.data.image_store import ImageStore
 from cssegcore.inversion import contact_sheet, quality, store
 from cssegcore.inversion.finished_batches import FinishedBatches
 from cssegcore.inversion.invert import InvertedBatch, invert
@@ -47,7 +47,7 @@ def synthesize(out: Path, settings: SynthesisSettings, request: SynthesisRequest
     teacher = load_teacher(request.model, device)
     student = load_second(settings.student, "student", teacher, device)
     verifier = load_second(settings.verifier, "verifier", teacher, device)
-    views = build_part(AUGMENTATIONS, Augmentation, request.augmentation, "augmentation")
+    views = Augmentation.of(request.augmentation)
     loop = _Loop(teacher, student, settings, request, views.size)
     loop.run()
     statistics = _statistics(loop, verifier, settings)
@@ -212,9 +212,11 @@ def _distances(
 ) -> dict[str, float]:
     """Compares the feature statistics of a generated batch and of as many photographs."""
     device, rng = next(teacher.segmenter.parameters()).device, request.generator()
-    generated = normalise(torch.from_numpy(batch.inverted.images).to(device))
-    photographs = Images(request.dataset, request.sampled(len(generated), rng))
-    real = next(iter(photographs.epoch(views, len(generated), rng, device))).images
+    normalization = teacher.segmenter.normalization
+    generated = normalise(torch.from_numpy(batch.inverted.images).to(device), normalization)
+    photographs = ImageStore(request.dataset, request.sampled(len(generated), rng))
+    batches = training_batches(photographs, views, len(generated), rng, device, normalization)
+    real = next(batches).images
     return {
         "made": quality.feature_distance(teacher.segmenter, generated[: len(real)]),
         "real": quality.feature_distance(teacher.segmenter, real),

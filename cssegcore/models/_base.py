@@ -1,4 +1,4 @@
-"""What an architecture gives: a extractor that turns photographs into features."""
+"""What an architecture gives: an extractor that turns photographs into features."""
 
 import abc
 
@@ -16,7 +16,7 @@ class FeatureExtractor(nn.Module, abc.ABC):
     Attributes:
         channels: Depth d of the features that the classifiers read.
         last_stage_channels: Depth n of the backbone's last stage.
-        backbone: What pretrained weights fill; the rest of a extractor is its decoder.
+        backbone: What pretrained weights fill; the rest of an extractor is its decoder.
         auxiliary_channels: Depth of each of `Features.auxiliary`, which classifiers of their own
             read in training.
         auxiliary_weight: What their losses are multiplied by.

@@ -1,4 +1,4 @@
-"""The incremental segmenter: a extractor and a head for each group of outputs, concatenated."""
+"""The incremental segmenter: an extractor and a head for each group of outputs, concatenated."""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -71,6 +71,11 @@ class Segmenter(nn.Module):
             heads.append(self._kind.build(depth, outputs).to(device))
 
     @property
+    def normalization(self) -> Normalization:
+        """The normalisation of the photographs that the network reads."""
+        return self.extractor.normalization
+
+    @property
     def groups(self) -> list[Head]:
         """The heads in order: [unknown, background,] the classes of each step."""
         return [head for head in self.heads if isinstance(head, Head)]
@@ -84,11 +89,6 @@ class Segmenter(nn.Module):
     def classes(self) -> int:
         """Number of classes it tells apart, the background included."""
         return self.outputs - (self.unknown is not None)
-
-    @property
-    def normalization(self) -> Normalization:
-        """How the images that it reads are normalised."""
-        return self.extractor.normalization
 
     @property
     def batchnorm_is_fused(self) -> bool:
@@ -136,7 +136,7 @@ class Segmenter(nn.Module):
             features = self._running(images)
         size = images.shape[-2:]
         small = _scored(self.heads, features.decoder_out)
-        auxiliary = [  # a extractor gives nothing to read in evaluation
+        auxiliary = [  # an extractor gives nothing to read in evaluation
             _enlarged(_scored(heads.children(), seen), size)
             for heads, seen in zip(self.auxiliary, features.auxiliary, strict=False)
         ]

@@ -14,8 +14,8 @@ import numpy as np
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import read_manifest
 from cssegcore.core.types import BACKGROUND, IGNORE
-from cssegcore.data.batches import LabelRule, Labels
 from cssegcore.data.dataset import Dataset, read_labels
+from cssegcore.data.image_store import LabelRule, Labels
 from cssegcore.method.method import Method
 from cssegcore.method.unknown_class import Unknown
 from cssegcore.saliency.reading import Maps

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.registry import build_part
-from cssegcore.data.augmentation import AUGMENTATIONS, Augmentation
-from cssegcore.data.batches import Images, Replayed
+from cssegcore.data.augmentation import Augmentation
+from cssegcore.data.batches import Replayed
 from cssegcore.data.dataset import Dataset
+from cssegcore.data.image_store import ImageStore
 from cssegcore.method.method import Method, Recipe
 from cssegcore.method.replay import GeneratedImages
 from cssegcore.models import checkpoint
@@ -94,7 +94,7 @@ def build_trainer(
     optimizer = build_optimizer(params.optimizer)
     if optimizer.compile:
         check_compiler(device)
-    augmentation = build_part(AUGMENTATIONS, Augmentation, params.augmentation, "augmentation")
+    augmentation = Augmentation.of(params.augmentation)
     model = _model(params, image_list, method)
     with _seeded(params.seed, image_list.index):
         networks = _networks(model, method, previous, device)
@@ -188,12 +188,12 @@ def _networks(
 
 def _images(
     dataset: Dataset, image_list: StepList, method: Method, inputs: StageInputs, kind: ListKind
-) -> Images:
-    """Decodes the images of a dataset's list, labelled with network outputs."""
+) -> ImageStore:
+    """Reads the images of a dataset's list, labelled with network outputs."""
     rule = label_rule(
         dataset, method, kind, pseudo_labels=inputs.pseudo_labels, saliency=inputs.saliency
     )
-    return Images(dataset, image_list, rule, padding(method, kind))
+    return ImageStore(dataset, image_list, rule, padding(method, kind))
 
 
 def _replayed(
@@ -210,7 +210,7 @@ def _replayed(
     share, separate_batches = method.replay.share, bool(method.replayed)
     if made:
         return Replayed(
-            Images(made.dataset, made.image_list), share, separate_batches, made.sources
+            ImageStore(made.dataset, made.image_list), share, separate_batches, made.sources
         )
     if inputs.memory is None or not method.replay.selects_exemplars:
         return None

@@ -18,7 +18,9 @@ from torch import Tensor
 from cssegcore.core.errors import InputError
 from cssegcore.core.types import UpdateFactors
 from cssegcore.data.augmentation import Augmentation
-from cssegcore.data.batches import Batch, Images, Replayed
+from cssegcore.data.batch import Batch
+from cssegcore.data.batches import Replayed, iterations, smallest_batch, training_batches
+from cssegcore.data.image_store import ImageStore
 from cssegcore.data.prefetch import prefetch
 from cssegcore.method.method import Method
 from cssegcore.method.statistics import StatisticContext
@@ -62,7 +64,7 @@ class StepData:
     epochs: int
     lr: float
     seed: int
-    images: Images
+    images: ImageStore
     replayed: Replayed | None
     num_old: int
 
@@ -136,7 +138,7 @@ class Trainer:
             FloatingPointError: The loss or a weight is not finite; nothing of that epoch is kept.
             InputError: The resume file is damaged, or a batch has too few images to be shared.
         """
-        batch = self.data.images.smallest_batch(self.optimizer.batch_size, self.data.replayed)
+        batch = smallest_batch(self.data.images, self.optimizer.batch_size, self.data.replayed)
         check_pieces(self.data.step, batch, self.optimizer.accumulate)
         broadcast(self.segmenter.state_dict().values())
         running = self.begin()
@@ -202,7 +204,7 @@ class Trainer:
         Raises:
             FloatingPointError: The loss or a weight is not finite.
         """
-        count = self.data.images.iterations(self.optimizer.batch_size)
+        count = iterations(self.data.images, self.optimizer.batch_size)
         sums: dict[str, Tensor] = {}
         lr = functools.partial(self._lr, count)
         with contextlib.closing(self._batches(epoch)) as batches:
@@ -232,9 +234,15 @@ class Trainer:
     def _batches(self, epoch: int) -> Generator[Batch]:
         data = self.data
         rng = np.random.default_rng([data.seed, data.index, epoch])
-        size = self.optimizer.batch_size
-        batches = data.images.epoch(
-            self.augmentation, size, rng, self.device, data.replayed, world()
+        batches = training_batches(
+            data.images,
+            self.augmentation,
+            self.optimizer.batch_size,
+            rng,
+            self.device,
+            self.segmenter.normalization,
+            data.replayed,
+            world(),
         )
         return prefetch(batches) if self.device.type == "cuda" else batches
 

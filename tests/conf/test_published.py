@@ -15,7 +15,7 @@ from PIL import Image
 from cssegcore.core.config import parse
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
-from cssegcore.data.augmentation import AUGMENTATIONS, Augmentation
+from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.index import build_index
 from cssegcore.inversion.settings import InversionWeights
@@ -223,7 +223,7 @@ def checked(values: dict[str, Any]) -> tuple[Params, AssembledRecipe]:
     whole = AssembledRecipe(recipe, Method.of_base(recipe.base), Method.of(recipe), labels)
     check_recipe(whole)
     build_optimizer(params.optimizer)
-    build_part(AUGMENTATIONS, Augmentation, params.augmentation, "augmentation")
+    Augmentation.of(params.augmentation)
     build_part("cssegcore.models.architectures", Architecture, params.model, "model")
     return params, whole
 

@@ -4,7 +4,7 @@ import pytest
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part, part_module, part_names
-from cssegcore.data.augmentation import Augmentation
+from cssegcore.data.augmentation import CropRule
 from cssegcore.data.augmentation.random_resized_crop import RandomResizedCrop
 
 SLOT = "cssegcore.data.augmentation"
@@ -12,7 +12,7 @@ LAYOUTS = "cssegcore.data.layouts"
 
 
 def make(recipe):
-    return build_part(SLOT, Augmentation, recipe, "augmentation")
+    return build_part(SLOT, CropRule, recipe, "augmentation")
 
 
 def test_a_part_is_found_by_its_module_s_name_and_gets_the_other_keys():
@@ -24,7 +24,14 @@ def test_a_part_is_found_by_its_module_s_name_and_gets_the_other_keys():
 
 def test_modules_with_an_underscore_are_no_parts():
     assert part_names(LAYOUTS) == ["ade", "camvid", "cityscapes", "folder", "voc"]
-    assert part_names(SLOT) == ["random_resized_crop", "scale_and_crop"]
+    assert part_names(SLOT) == [
+        "color_jitter",
+        "gaussian_blur",
+        "random_resized_crop",
+        "rotation",
+        "scale_and_crop",
+        "scale_values",
+    ]
 
 
 def test_an_unknown_part_is_answered_with_the_nearest_and_with_all():

@@ -5,10 +5,10 @@ import torch.nn.functional as F
 from PIL import Image
 
 from cssegcore.core.errors import InputError
+from cssegcore.core.normalization import IMAGENET
 from cssegcore.core.palette import palette
-from cssegcore.data.batches import Images
-from cssegcore.data.crop_and_resize import MEAN, STD
 from cssegcore.data.dataset import open_dataset
+from cssegcore.data.image_store import ImageStore
 from cssegcore.evaluation import evaluate
 from cssegcore.evaluation import examples as examples
 from cssegcore.evaluation.predict import label_photographs, overlay
@@ -40,7 +40,7 @@ def make_images(root, labels):
     )
     steps, raw = [["background", "b", "a"], ["d", "c"]], [[0, 2, 1], [4, 3]]
     image_list = StepList("step0", 0, steps, raw, [1, 2, 3, 4], [[name, ""] for name in names])
-    return Images(dataset, image_list)
+    return ImageStore(dataset, image_list)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ class TestConfusion:
     def test_predictions_are_those_of_the_network_in_evaluation_mode(self, images, unknown):
         network = segmenter(unknown=unknown)
         _, kept = self.count(network, images, keep=images.names)
-        mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
+        mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET.mean, IMAGENET.std))
         for name, photograph, _ in images.decoded():
             seen = (torch.tensor(photograph).permute(2, 0, 1) / 255 - mean) / std
             expected = classify(network.eval()(seen[None]).logits, unknown)[0]
@@ -174,7 +174,7 @@ class TestPredict:
         network = segmenter(0, (3, 1), unknown)
         shares = label_photographs(network, photographs, tmp_path / "out", 0.6, CPU, whole)
         counts = np.zeros(4)
-        mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
+        mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET.mean, IMAGENET.std))
         for path in photographs:
             with Image.open(path) as image:
                 photograph = torch.tensor(np.asarray(image.convert("RGB")))

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import _disable_current_modes
 
-from cssegcore.data.batches import Batch
+from cssegcore.data.batch import Batch
+from cssegcore.data.batches import training_batches
 from cssegcore.data.crop_and_resize import _statistics
 from cssegcore.method.losses.local_pod import _windows
 from cssegcore.training.trainer import Trainer
@@ -36,10 +37,10 @@ def on_gpu(job: Trainer) -> Iterator[Trainer]:
             weight.grad = torch.zeros_like(weight) if weight.requires_grad else None
 
     replaced = {
-        "cssegcore.data.batches.send": send,
+        "cssegcore.data.collate.send": send,
         "cssegcore.data.crop_and_resize.send": send,
-        "cssegcore.training.objective.send": send,
-        "cssegcore.data.batches._block": block,
+        "cssegcore.training.objective.to_device": send,
+        "cssegcore.data.collate._block": block,
         "cssegcore.models.inference._ordinary": ordinary,
         "torch.Tensor.backward": backward,
     }
@@ -64,7 +65,15 @@ def iterations(job: Trainer, count: int) -> list[Tensor]:
     """Runs some iterations, all but their updates; returns what they and statistics gave."""
     objective, size = job.begin().objective, job.optimizer.batch_size
     rng = np.random.default_rng(0)
-    batches = job.data.images.epoch(job.augmentation, size, rng, GPU, job.data.replayed)
+    batches = training_batches(
+        job.data.images,
+        job.augmentation,
+        size,
+        rng,
+        GPU,
+        job.segmenter.normalization,
+        job.data.replayed,
+    )
     given: list[Tensor] = []
     for batch in itertools.islice(batches, count):
         given += tensors(batch)
@@ -119,7 +128,7 @@ class Block:
 
 
 def block(shape: Sequence[int], *_: Any) -> Block:
-    """Stands for `batches._block`."""
+    """Stands for `collate._block`."""
     return Block(shape)
 
 

@@ -16,8 +16,10 @@ from typing import Any
 import torch
 
 from cssegcore.core.errors import InputError
-from cssegcore.data.batches import Images
+from cssegcore.core.normalization import IMAGENET
+from cssegcore.data.batches import evaluation_batches
 from cssegcore.data.dataset import open_dataset
+from cssegcore.data.image_store import ImageStore
 from cssegcore.evaluation import evaluate
 from cssegcore.evaluation.meters import Meters, build_metrics
 from cssegcore.metrics.record import Evaluated
@@ -97,8 +99,8 @@ def trained(job: Trainer, resume: Path, hooks: Hooks | None = None) -> dict[str,
 def evaluated(lists: Lists, folder: Path) -> dict[str, Any]:
     """Tests a model that says all kinds of things: the matrix, and what it says of each image."""
     segmenter = checkpoint.load(folder / "mib.safetensors", CPU).segmenter
-    images = Images(lists.dataset, lists.of("step2", "test"))
-    ((_, batch),) = images.whole(5, CPU)
+    images = ImageStore(lists.dataset, lists.of("step2", "test"))
+    ((_, batch),) = evaluation_batches(images, 5, CPU, IMAGENET)
     classifier = segmenter.groups[0].classifier
     with torch.no_grad():
         torch.nn.init.normal_(classifier.weight, generator=torch.Generator().manual_seed(0))

@@ -6,7 +6,9 @@ import torch
 from PIL import Image
 
 from cssegcore.core.files import write_json
-from cssegcore.data.batches import Images
+from cssegcore.core.normalization import IMAGENET
+from cssegcore.data.batches import evaluation_batches
+from cssegcore.data.image_store import ImageStore
 from cssegcore.inversion import store
 from tests.helpers.tiny_training import CPU, Lists
 from tests.inversion.samples import generated
@@ -57,13 +59,13 @@ class TestStore:
         assert chosen.classes == current.classes
         assert chosen.images == rows
         assert dataset.names("train") == ["m0", "m1", "m2"]
-        images = Images(dataset, chosen)
+        images = ImageStore(dataset, chosen)
         found = list(images.decoded())
         for (name, photograph, labels), one in zip(found, made, strict=True):
             assert name == one.name
             assert np.array_equal(photograph, one.image)
             assert np.array_equal(labels, one.labels)
-        ((_, batch),) = images.whole(3, CPU)
+        ((_, batch),) = evaluation_batches(images, 3, CPU, IMAGENET)
         assert torch.equal(batch.labels, batch.annotated)
 
     def test_labels_of_classes_that_are_not_known_are_background(self, tmp_path, lists):
@@ -74,7 +76,7 @@ class TestStore:
         steps = [{"step": "a", "images": [made.name]}]
         write_json(tmp_path / "manifest.json", {"steps": steps})
         opened = store.open_images(tmp_path)
-        ((_, _, labels),) = Images(opened.dataset, opened.image_list).decoded()
+        ((_, _, labels),) = ImageStore(opened.dataset, opened.image_list).decoded()
         assert (labels == 0).all()
 
     def test_nothing_is_there(self, tmp_path):

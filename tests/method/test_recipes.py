@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from cssegcore.core.normalization import IMAGENET
+from cssegcore.data.batches import evaluation_batches
 from cssegcore.method.losses import LossInputs
 from cssegcore.models import checkpoint
 from cssegcore.runtime.resume import ResumeFile
@@ -83,7 +85,7 @@ def learned(request, lists, tmp_path_factory):
 def distance(job):
     """Returns what the terms that read labels make of the step's images, all in one batch."""
     network = copy.deepcopy(job.segmenter).train()
-    ((_, batch),) = job.data.images.whole(len(job.data.images), CPU)
+    ((_, batch),) = evaluation_batches(job.data.images, len(job.data.images), CPU, IMAGENET)
     seen = LossInputs(network(batch.images), None, batch.labels, batch.annotated, job.data.num_old)
     return sum(float(t(seen)) for t in job.method.losses.values() if t.is_supervised)
 

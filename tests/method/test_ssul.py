@@ -179,7 +179,7 @@ class TestUnknown:
 
 
 class Blurred(FeatureExtractor):
-    """A extractor with all that freezing has to tell apart: weights, a norm, dropout."""
+    """An extractor with all that freezing has to tell apart: weights, a norm, dropout."""
 
     channels = last_stage_channels = 4
 

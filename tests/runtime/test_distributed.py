@@ -15,8 +15,9 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cssegcore.core.files import write_json
-from cssegcore.core.registry import build_part
+from cssegcore.core.normalization import IMAGENET
 from cssegcore.data.augmentation import Augmentation
+from cssegcore.data.batches import training_batches
 from cssegcore.inversion import store
 from cssegcore.models import checkpoint
 from cssegcore.runtime.device import choose_device
@@ -164,7 +165,7 @@ class TestAccumulation:
     def test_nothing_labelled_is_nothing(self, alone, tmp_path):
         folder, lists, _ = alone
         job = prepared(lists, folder, "labelled", batch_size=4, accumulate=2)
-        for sample in job.data.images._samples:
+        for sample in map(job.data.images.sample, range(len(job.data.images))):
             for labels in sample.maps:
                 labels[:] = 255
         (row, *_) = run(job, tmp_path / "r").rows
@@ -204,10 +205,8 @@ class TestBatches:
 
         def epoch(place):
             rng = np.random.default_rng(1)
-            views = build_part(
-                "cssegcore.data.augmentation", Augmentation, AUGMENTATIONS, "augmentation"
-            )
-            return data.images.epoch(views, 4, rng, CPU, replayed, place)
+            views = Augmentation.of(AUGMENTATIONS)
+            return training_batches(data.images, views, 4, rng, CPU, IMAGENET, replayed, place)
 
         def joined_up(batches):
             beside = [b.replayed for b in batches if b.replayed]

@@ -11,8 +11,8 @@ from PIL import Image
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
-from cssegcore.data.batches import Images
 from cssegcore.data.dataset import open_dataset
+from cssegcore.data.image_store import ImageStore
 from cssegcore.data.index import Entry, build_index, read_index, write_index
 from cssegcore.evaluation import evaluate
 from cssegcore.method.compatibility import AssembledRecipe, check_without_new_classes
@@ -204,7 +204,7 @@ def test_a_step_trains_the_same_outputs_on_other_cities(tree, tmp_path, losses):
     assert loaded.model.classes == [list(table), []]
     assert state(loaded.segmenter) == state(job.segmenter)
     test = StepList.read(tmp_path / "step1" / "test.json")
-    images = Images(dataset, test)
+    images = ImageStore(dataset, test)
     matrix, _ = evaluate.confusion(loaded.segmenter, images, 19, 4, CPU, whole, set())
     assert matrix.shape == (19, 19)
     assert matrix[0].sum() > 0

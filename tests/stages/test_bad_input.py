@@ -86,7 +86,7 @@ def test_a_misspelt_key_is_named_and_the_right_one_proposed(project, key, words)
             {"batch_size": 8},
             "`optimizer.part` is missing: set `optimizer.part: sgd`, ",
         ),
-        ("augmentation.part", "crop", "'crop' in cssegcore.data.augmentation. Known: random_res"),
+        ("augmentation.part", "crop", "'crop' in cssegcore.data.augmentation. Known: color_jitt"),
         ("dataset.layout.part", "vok", "'vok' in cssegcore.data.layouts. Did you mean `voc`?"),
     ],
 )

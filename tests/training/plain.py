@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from cssegcore.core.normalization import IMAGENET
+from cssegcore.data.batches import training_batches
 from tests.helpers.tiny_training import CPU
 
 
@@ -35,7 +37,9 @@ def batches(trainer, epochs, size=2):
     data = trainer.data
     for epoch in range(epochs):
         rng = np.random.default_rng([data.seed, data.index, epoch])
-        yield from data.images.epoch(trainer.augmentation, size, rng, CPU, data.replayed)
+        yield from training_batches(
+            data.images, trainer.augmentation, size, rng, CPU, IMAGENET, data.replayed
+        )
 
 
 def assert_same_weights(got, wanted, atol=1e-4):

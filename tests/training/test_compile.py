@@ -45,7 +45,7 @@ def equal(told, method, kind):
     [
         ("ft", [1, 1, 1]),
         ("mib", [1, 2, 2]),  # one more for the old model, whose normalisations are folded
-        ("ssul", [1, 2, 2]),  # a extractor that stands still is a folded one
+        ("ssul", [1, 2, 2]),  # an extractor that stands still is a folded one
     ],
 )
 def test_with_all_trunks_compiled_as_on_a_gpu_a_training_is_the_same(told, method, graphs):

@@ -9,6 +9,7 @@ import torch
 
 from cssegcore.core.files import write_json
 from cssegcore.core.palette import save_labels
+from cssegcore.data.batches import iterations
 from cssegcore.inversion import store
 from cssegcore.method.losses import Loss, Penalty
 from cssegcore.method.losses.ce import CrossEntropy, cross_entropy
@@ -112,7 +113,7 @@ class TestStatisticsAndPenalties:
         network = copy.deepcopy(trainer.segmenter).train()
         old, sgd = dict(trainer.old.named_parameters()), PlainSgd(network)
         seen_gradients, pulls = [], []
-        n = trainer.data.images.iterations(2)
+        n = iterations(trainer.data.images, 2)
         for i, batch in enumerate(batches(trainer, 2)):
             loss = cross_entropy(network(batch.images).logits, batch.labels)
             grads = torch.autograd.grad(loss, list(network.parameters()))
@@ -147,7 +148,7 @@ class TestStatisticsAndPenalties:
         for name, weight in scene.weights.items():
             assert weight is trainer.segmenter.get_parameter(name)
         assert scene.before == {"n": torch.ones(1)}
-        batches = 2 * trainer.data.images.iterations(2)
+        batches = 2 * iterations(trainer.data.images, 2)
         assert trained.statistics == {"watched": {"batches": torch.full((1,), float(batches))}}
 
     def test_losses_see_what_was_gathered_with_this_batch(self, lists, base, tmp_path):
@@ -161,7 +162,7 @@ class TestStatisticsAndPenalties:
                 return cross_entropy(batch.logits, batch.labels)
 
         run(trainer := self.trainer(lists, base, {"r": Reader()}), tmp_path / "r")
-        assert told == list(range(1, 2 * trainer.data.images.iterations(2) + 1))
+        assert told == list(range(1, 2 * iterations(trainer.data.images, 2) + 1))
 
     def test_what_no_loss_reads_is_not_asked_for(self, lists, base, tmp_path, monkeypatch):
         asked = []
@@ -278,7 +279,7 @@ class TestReplayedBatches:
         trainer = self.trainer(lists, base, made, labels)
         network = copy.deepcopy(trainer.segmenter).train()
         old, sgd = checkpoint.load(base, CPU).segmenter, PlainSgd(network)
-        n, told = trainer.data.images.iterations(2), []
+        n, told = iterations(trainer.data.images, 2), []
         for i, batch in enumerate(batches(trainer, 2)):
             assert (len(batch.images), len(batch.replayed.images)) == (2, 3)
             own = cross_entropy(network(batch.images).logits, batch.labels)
@@ -378,8 +379,8 @@ class TestReplayedBatches:
         seen.clear()
         run(dataclasses.replace(trainer, method=method), tmp_path / "r")
         (watching,) = seen
-        iterations = 2 * trainer.data.images.iterations(2)
-        assert len(own) == len(theirs) == len(watching.labels) == iterations
+        count = 2 * iterations(trainer.data.images, 2)
+        assert len(own) == len(theirs) == len(watching.labels) == count
         for labels, (mine, *_), (made_ones, annotated, statistics, num_old) in zip(
             watching.labels, own, theirs, strict=True
         ):
@@ -391,7 +392,7 @@ class TestReplayedBatches:
 
 
 class Branched(FeatureExtractor):
-    """A extractor whose first two stages have auxiliary classifiers."""
+    """An extractor whose first two stages have auxiliary classifiers."""
 
     auxiliary_weight = 0.4
 
@@ -415,7 +416,7 @@ class TestAuxiliary:
         torch.manual_seed(0)
         network = Segmenter(Branched(trainer.segmenter.extractor), Linear(), [3, 1])
         trainer = dataclasses.replace(trainer, segmenter=network)
-        copied, n = copy.deepcopy(network).train(), trainer.data.images.iterations(2)
+        copied, n = copy.deepcopy(network).train(), iterations(trainer.data.images, 2)
         expected = 0.0
         for batch in batches(trainer, 1):
             outputs = copied(batch.images)

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from cssegcore.core.normalization import IMAGENET
 from cssegcore.core.registry import build_part
 from cssegcore.core.types import UpdateFactors
 from cssegcore.data.augmentation import Augmentation
-from cssegcore.data.batches import Images
+from cssegcore.data.batches import iterations, training_batches
+from cssegcore.data.image_store import ImageStore
 from cssegcore.method.losses import Loss
 from cssegcore.method.losses.ce import cross_entropy
 from cssegcore.models import checkpoint
@@ -52,7 +54,7 @@ class TestRates:
         named = {"extractor.norm.weight": 0.5, "extractor.backbone.stem.0.0.weight": 2.0, "x": 9.0}
         factors = {name: UpdateFactors(lr=factor) for name, factor in named.items()}
         trainer = dataclasses.replace(trainer, update_factors=factors)
-        network, n = copy.deepcopy(trainer.segmenter).train(), trainer.data.images.iterations(2)
+        network, n = copy.deepcopy(trainer.segmenter).train(), iterations(trainer.data.images, 2)
         sgd = PlainSgd(network, decay=0)
         for i, batch in enumerate(batches(trainer, 2)):
             loss = cross_entropy(network(batch.images).logits, batch.labels)
@@ -134,7 +136,7 @@ class TestNotFinite:
     @pytest.mark.parametrize("value", [math.inf, math.nan])
     def test_the_last_good_epoch_is_kept(self, lists, tmp_path, value):
         resume, follower = ResumeFile(tmp_path / "r"), Follower()
-        n = lists.prepare(plan(), "step0").data.images.iterations(2)
+        n = iterations(lists.prepare(plan(), "step0").data.images, 2)
         bad = self.trainer(lists, lambda loss, i: loss * value if i == 2 * n + 1 else loss)
         with pytest.raises(FloatingPointError, match=r"step0, epoch 3: .*`steps\.step0\.lr`"):
             bad.train(resume, follower.hooks())
@@ -148,7 +150,7 @@ class TestNotFinite:
         assert state(fixed.segmenter) == state(whole.segmenter)
 
     def test_weights_that_are_spoiled_by_the_very_last_update(self, lists, tmp_path):
-        n = lists.prepare(plan(), "step0").data.images.iterations(2)
+        n = iterations(lists.prepare(plan(), "step0").data.images, 2)
 
         def spoil(loss, i):  # a finite value with a gradient that is not
             return loss + (0 * loss).sqrt() if i == 4 * n - 1 else loss
@@ -178,12 +180,14 @@ class TestFollowing:
         assert math.isfinite(run(trainer, tmp_path / "r").rows[0]["loss"])
 
     def test_every_epoch_has_an_order_and_views_of_its_own(self, lists):
-        images = Images(lists.dataset, lists.of("step0"))
+        images = ImageStore(lists.dataset, lists.of("step0"))
         rule = build_part(AUGMENTATIONS, Augmentation, plan().augmentation, "augmentation")
 
         def epoch(number):
             rng = np.random.default_rng([1, 0, number])
-            return torch.cat([b.images for b in images.epoch(rule, 2, rng, CPU)])
+            return torch.cat(
+                [b.images for b in training_batches(images, rule, 2, rng, CPU, IMAGENET)]
+            )
 
         assert torch.equal(epoch(0), epoch(0))
         assert not torch.equal(epoch(0), epoch(1))

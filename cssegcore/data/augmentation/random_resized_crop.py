@@ -7,14 +7,14 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from cssegcore.data.augmentation._base import Augmentation, Crops
+from cssegcore.data.augmentation._base import CropRule, Crops
 
 ATTEMPTS = 10
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class RandomResizedCrop(Augmentation):
+class RandomResizedCrop(CropRule):
     """Draws boxes of random area and aspect until one fits into the image.
 
     `area` is a share of the image, so the family's (0.5, 2.0) never zooms out: boxes larger than

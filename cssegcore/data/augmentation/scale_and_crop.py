@@ -11,12 +11,12 @@ from typing import ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from cssegcore.data.augmentation._base import Augmentation, Crops
+from cssegcore.data.augmentation._base import CropRule, Crops
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class ScaleAndCrop(Augmentation):
+class ScaleAndCrop(CropRule):
     """Draws a square of `size` pixels somewhere in the scaled photograph and what pads it.
 
     A photograph of h by w pixels is scaled to h' = int(h s) by w' = int(w s). Where w' < size, the

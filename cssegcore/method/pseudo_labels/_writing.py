@@ -12,7 +12,8 @@ from torch import Tensor
 from cssegcore.core.files import replacing, write_json
 from cssegcore.core.palette import save_labels
 from cssegcore.core.types import BACKGROUND
-from cssegcore.data.batches import Images
+from cssegcore.data.batches import evaluation_batches
+from cssegcore.data.image_store import ImageStore
 from cssegcore.method.pseudo_labels._base import LabelRequest
 from cssegcore.models.checkpoint import load
 from cssegcore.runtime.device import choose_device
@@ -67,7 +68,7 @@ class Writer:
         self._device = choose_device()
         self._segmenter = load(request.model, self._device).segmenter
         self._images = {
-            key: Images(request.dataset, chosen) for key, chosen in request.lists.items()
+            k: ImageStore(request.dataset, image_list) for k, image_list in request.lists.items()
         }
 
     def predictions(
@@ -75,7 +76,8 @@ class Writer:
     ) -> Iterator[tuple[list[str], Float[Tensor, "b k h w"], Int[Tensor, "b h w"]]]:
         """Yields names, the previous model's logits and the annotated labels of a list's images."""
         images = self._images[which]
-        batches = images.whole(self._batch_size, self._device)
+        normalization = self._segmenter.normalization
+        batches = evaluation_batches(images, self._batch_size, self._device, normalization)
         for names, batch in self._task.progress(batches, len(images)):
             with torch.inference_mode():
                 logits = self._segmenter(batch.images).logits

@@ -144,7 +144,8 @@ class Exemplars(Replay):
         # here, not above: all else reads no model and pays for no torch
         import torch
 
-        from cssegcore.data.batches import Images
+        from cssegcore.data.batches import evaluation_batches
+        from cssegcore.data.image_store import ImageStore
         from cssegcore.method._confident_labels import complete_labels
         from cssegcore.models.checkpoint import load
         from cssegcore.runtime.device import choose_device
@@ -152,8 +153,9 @@ class Exemplars(Replay):
         device = choose_device()
         segmenter = load(request.model, device).segmenter
         background = 0 if segmenter.unknown is None else 1
-        images = Images(request.dataset, image_list)
-        for _, batch in request.progress(images.whole(self.batch_size, device), len(images)):
+        images = ImageStore(request.dataset, image_list)
+        batches = evaluation_batches(images, self.batch_size, device, segmenter.normalization)
+        for _, batch in request.progress(batches, len(images)):
             with torch.inference_mode():
                 logits = segmenter(batch.images).logits
                 labels = complete_labels(

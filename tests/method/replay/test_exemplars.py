@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from cssegcore.core.errors import InputError
+from cssegcore.core.normalization import IMAGENET
 from cssegcore.core.registry import build_part
-from cssegcore.data.batches import Images
+from cssegcore.data.batches import evaluation_batches
+from cssegcore.data.image_store import ImageStore
 from cssegcore.method.replay import ExemplarRequest, Replay
 from cssegcore.method.replay.exemplars import choose, contains, orders
 from cssegcore.models import checkpoint
@@ -222,7 +224,9 @@ class TestAfterALaterStep:
         segmenter = checkpoint.load(path, CPU).segmenter
         before = 1 if segmenter.unknown else 0
         shown = {}
-        for names, batch in Images(lists.dataset, lists.of("step1")).whole(1, CPU):
+        for names, batch in evaluation_batches(
+            ImageStore(lists.dataset, lists.of("step1")), 1, CPU, IMAGENET
+        ):
             with torch.inference_mode():
                 logits = segmenter(batch.images).logits[0].double().numpy()
             found = set()

@@ -4,8 +4,8 @@ import sqlite3
 from dataclasses import replace
 
 import pytest
-
 from cssegcore.core.curves import write_rows
+
 from stages import tracking
 from stages.common.reporting import log_epoch
 from stages.tracking.journal import journals, spool
