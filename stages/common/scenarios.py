@@ -22,26 +22,8 @@ defaults:
 scenario:
   name: {name}{order}
   setting: overlapped         # or disjoint, sequential, partitioned
-  last: {last}
   classes:
 {classes}
-
-steps:                         # how each is trained; the values come from the schedule
-  step0:
-    previous: none
-    recipe: method.base
-    images: train
-    epochs: ${{schedule.base.epochs}}
-    lr: ${{schedule.base.lr}}
-  step1: &increment
-    previous: step0
-    recipe: method
-    images: ${{method.images}}
-    epochs: ${{schedule.increment.epochs}}
-    lr: ${{schedule.increment.lr}}
-{steps}
-increments:                    # every step but the first, and the one before it
-{increments}
 """
 
 
@@ -67,7 +49,6 @@ def scenario_text(
     native = class_table(dataset)[1:]
     classes = native if order is None else read_order(order, native)
     steps = divide(classes, base, increment)
-    numbers = range(1, len(steps))
     rest = "" if len(steps[-1]) == increment else f", the last of {len(steps[-1])}"
     rank = "in the dataset's order" if classes == native else "in an order of its own"
     return TEMPLATE.format(
@@ -75,12 +56,7 @@ def scenario_text(
         defaults="\n".join(f"  - {k}: {v}" for k, v in overrides(dataset, like).items()),
         name=name,
         order="" if classes == native else "\n  order: own",
-        last=f"step{numbers[-1]}",
         classes="\n".join(wrapped(f"step{k}", names) for k, names in enumerate(steps)),
-        steps="".join(
-            f"  step{k}: {{<<: *increment, previous: step{k - 1}}}\n" for k in numbers[1:]
-        ),
-        increments="\n".join(f"  step{k}: {{previous: step{k - 1}}}" for k in numbers),
     )
 
 
