@@ -27,6 +27,7 @@ from cssegcore.core.types import BACKGROUND, IGNORE
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import Batch, Images, Labels
 from cssegcore.data.dataset import open_dataset, read_labels
+from cssegcore.data.image_list import ImageList
 from cssegcore.method.pseudo_labels import LabelRequest
 from cssegcore.method.pseudo_labels.entropy import (
     BINS,
@@ -39,7 +40,6 @@ from cssegcore.method.pseudo_labels.entropy import (
 from cssegcore.models import checkpoint
 from cssegcore.models.segmenter import Segmenter
 from cssegcore.runtime.device import choose_device
-from cssegcore.scenario.scenario import StepList
 from cssegcore.training.setup import AUGMENTATIONS
 from stages.common.params import Params, read_params
 
@@ -51,8 +51,8 @@ class Setup:
     """One step of params.yaml, its two lists, and the model of the step before."""
 
     params: Params
-    train: StepList
-    seen: StepList
+    train: ImageList
+    seen: ImageList
     model: Path
 
     @classmethod
@@ -60,7 +60,7 @@ class Setup:
         """Reads what the pipeline left."""
         params = read_params()
         train, seen = (
-            StepList.read(WORK / "split" / step / f"{k}.json") for k in ("train", "seen")
+            ImageList.read(WORK / "split" / step / f"{k}.json") for k in ("train", "seen")
         )
         return cls(params, train, seen, WORK / params.step(step).previous / "model.safetensors")
 

@@ -30,17 +30,17 @@ def main(
     """Count one confusion matrix over the test images of all classes seen so far."""
     from cssegcore.core.files import read_manifest, write_json
     from cssegcore.data.batches import Images
+    from cssegcore.data.image_list import ImageList
     from cssegcore.evaluation import evaluate
     from cssegcore.evaluation import examples as examples
     from cssegcore.metrics.continual import step_metrics
     from cssegcore.models import checkpoint
     from cssegcore.runtime.device import choose_device
     from cssegcore.runtime.distributed import process_group
-    from cssegcore.scenario.scenario import StepList
     from stages.common.reporting import open_run
 
     params = read_params()
-    image_list, dataset, device = StepList.read(images), _dataset(params), choose_device()
+    image_list, dataset, device = ImageList.read(images), _dataset(params), choose_device()
     segmenter = checkpoint.load(model, device).segmenter
     tests = Images(dataset, image_list)
     before = read_manifest(previous)

@@ -17,7 +17,7 @@ from cssegcore.data.dataset import Dataset
 from cssegcore.data.crop_and_resize import crop_and_resize, normalise
 from cssegcore.runtime.device import to_device
 from cssegcore.runtime.distributed import ALONE, World, shard
-from cssegcore.scenario.scenario import StepList
+from cssegcore.data.image_list import ImageList
 from cssegcore.core.types import BACKGROUND, IGNORE
 
 Labels = NDArray[np.uint8]
@@ -105,7 +105,7 @@ class Images:
     def __init__(
         self,
         dataset: Dataset,
-        image_list: StepList,
+        image_list: ImageList,
         revise: Revise | None = None,
         padding: int = BACKGROUND,
     ) -> None:

@@ -12,9 +12,9 @@ from PIL import Image
 from cssegcore.core.files import digest, read_manifest, replacing
 from cssegcore.core.palette import save_labels
 from cssegcore.data.dataset import Dataset
+from cssegcore.data.image_list import ImageList
 from cssegcore.data.layouts import Layout
 from cssegcore.data.layouts._base import Split
-from cssegcore.scenario.scenario import StepList
 
 KINDS = ("images", "labels", "confidence", "layouts")
 LIST = "list.json"
@@ -57,7 +57,7 @@ class Opened:
     """
 
     dataset: Dataset
-    image_list: StepList
+    image_list: ImageList
     teachers: list[Path]
     sources: Int[np.ndarray, " n"]
 
@@ -74,7 +74,7 @@ def write(folder: Path, made: Made) -> list[str]:
     return [made.name, digest(made.image.tobytes(), made.labels.tobytes())]
 
 
-def listed(current: StepList, known: int, images: list[list[str]]) -> StepList:
+def listed(current: ImageList, known: int, images: list[list[str]]) -> ImageList:
     """Returns the list of made images for a step whose previous model knows `known` classes.
 
     Labels are network classes, so a class is its own raw label.
@@ -94,7 +94,7 @@ def opened(folder: Path) -> Opened | None:
     path = folder / LIST
     if not path.exists():
         return None
-    image_list, steps = StepList.read(path), read_manifest(folder)["steps"]
+    image_list, steps = ImageList.read(path), read_manifest(folder)["steps"]
     classes = tuple(name for step in image_list.classes for name in step)
     by_name = {name: at for at, step in enumerate(steps) for name in step["images"]}
     return Opened(
@@ -117,7 +117,7 @@ class _Files(Layout):
 
     def names(self, root: Path, split: Split) -> list[str]:
         del split
-        return StepList.read(root / LIST).names
+        return ImageList.read(root / LIST).names
 
     def photograph(self, root: Path, name: str) -> Path:
         return root / "images" / f"{name}.png"

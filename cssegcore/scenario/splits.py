@@ -5,10 +5,11 @@ from functools import partial
 from pathlib import Path
 
 from cssegcore.core.errors import InputError
+from cssegcore.data.image_list import ImageList
 from cssegcore.data.index import Entry
 from cssegcore.scenario.domains import Chosen, domain_images
 from cssegcore.scenario.partition import partition
-from cssegcore.scenario.scenario import Scenario, StepList
+from cssegcore.scenario.scenario import Scenario
 
 TESTS = ("val", "test")
 
@@ -56,7 +57,7 @@ def _without_images(scenario: Scenario, index: int, kind: str) -> InputError:
 
 def step_lists(
     scenario: Scenario, entries: Sequence[Entry], table: Sequence[str]
-) -> dict[str, dict[str, StepList]]:
+) -> dict[str, dict[str, ImageList]]:
     """Returns what `write_splits` writes, by step and list."""
     image_list = (
         domain_images(scenario, entries) if scenario.by_domain else _shown(scenario, entries)
@@ -126,10 +127,10 @@ def _list(
     visible: Sequence[int],
     entries: Sequence[Entry],
     known: int,
-) -> StepList:
+) -> ImageList:
     """Names the outputs of the first `known` steps; background joins those of step 0."""
     steps = scenario.steps[:known]
-    return StepList(
+    return ImageList(
         step=scenario.steps[index].name,
         index=index,
         classes=[[table[0]] * (s.index == 0) + list(s.classes) for s in steps],

@@ -17,13 +17,13 @@ from cssegcore.core.types import BACKGROUND, IGNORE
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import Images, Labels, Replayed, Revise
 from cssegcore.data.dataset import Dataset, read_labels
+from cssegcore.data.image_list import ImageList
 from cssegcore.inversion import store
 from cssegcore.method.method import Method, Recipe
 from cssegcore.models import checkpoint
 from cssegcore.models.fuse_batchnorm import fuse_batchnorm
 from cssegcore.models.segmenter import Segmenter
 from cssegcore.saliency.reading import Maps
-from cssegcore.scenario.scenario import StepList
 from cssegcore.training.compile import check_compiler
 from cssegcore.training.optimizer import Optimizer
 from cssegcore.training.trainer import Job, Task
@@ -74,7 +74,7 @@ class Sources:
 def prepare(
     plan: Plan,
     dataset: Dataset,
-    image_list: StepList,
+    image_list: ImageList,
     previous: Path | None,
     device: torch.device,
     sources: Sources = Sources(),
@@ -184,7 +184,7 @@ def _networks(
 
 
 def _images(
-    dataset: Dataset, image_list: StepList, method: Method, sources: Sources, kind: str
+    dataset: Dataset, image_list: ImageList, method: Method, sources: Sources, kind: str
 ) -> Images:
     """Reads the photographs of a dataset's list, labelled with network outputs."""
     revise = reader(dataset, method, sources, kind)
@@ -193,7 +193,7 @@ def _images(
 
 def _replayed(
     dataset: Dataset,
-    image_list: StepList,
+    image_list: ImageList,
     method: Method,
     sources: Sources,
     made: store.Opened | None,
@@ -210,7 +210,7 @@ def _replayed(
     if sources.memory is None or not method.replay.selects_exemplars:
         return None
     path = sources.memory / "list.json"
-    kept = StepList.read(path) if path.exists() else None
+    kept = ImageList.read(path) if path.exists() else None
     if not kept or not kept.images:
         return None
     kept = dataclasses.replace(kept, void=image_list.void)

@@ -11,9 +11,9 @@ from cssegcore.data.augmentation import Crops
 from cssegcore.data.augmentation.random_resized_crop import RandomResizedCrop
 from cssegcore.data.batches import Images, Replayed
 from cssegcore.data.dataset import open_dataset
+from cssegcore.data.image_list import ImageList
 from cssegcore.data.crop_and_resize import MEAN, STD, crop_and_resize, normalise
 from cssegcore.core.errors import InputError
-from cssegcore.scenario.scenario import StepList
 
 torch.set_num_threads(1)
 
@@ -193,7 +193,7 @@ def images(dataset_root):
 
 def a_list(count):
     classes, raw = [["background", "red", "green"], ["blue"]], [[0, 1, 2], [3]]
-    return StepList("step1", 1, classes, raw, [3], [[f"t{i}", ""] for i in range(count)])
+    return ImageList("step1", 1, classes, raw, [3], [[f"t{i}", ""] for i in range(count)])
 
 
 def which(batch):

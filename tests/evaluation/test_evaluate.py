@@ -10,6 +10,7 @@ from cssegcore.core.palette import palette
 from cssegcore.data.batches import Images
 from cssegcore.data.crop_and_resize import MEAN, STD
 from cssegcore.data.dataset import open_dataset
+from cssegcore.data.image_list import ImageList
 from cssegcore.evaluation import evaluate
 from cssegcore.evaluation import examples as examples
 from cssegcore.evaluation.predict import label_photographs, overlay
@@ -18,7 +19,6 @@ from cssegcore.models._base import FeatureExtractor
 from cssegcore.models.heads.linear import Linear
 from cssegcore.models.outputs import Features
 from cssegcore.models.segmenter import Segmenter, classify
-from cssegcore.scenario.scenario import StepList
 from tests.helpers.tiny_training import CPU, new_segmenter, whole
 
 CLASSES = ["background", "a", "b", "c", "d"]
@@ -41,7 +41,7 @@ def make_images(root, labels):
         {"name": "noise", "root": str(root), "layout": {"part": "voc"}, "classes": CLASSES}
     )
     steps, raw = [["background", "b", "a"], ["d", "c"]], [[0, 2, 1], [4, 3]]
-    image_list = StepList("step0", 0, steps, raw, [1, 2, 3, 4], [[name, ""] for name in names])
+    image_list = ImageList("step0", 0, steps, raw, [1, 2, 3, 4], [[name, ""] for name in names])
     return Images(dataset, image_list)
 
 

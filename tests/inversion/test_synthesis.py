@@ -17,6 +17,7 @@ from cssegcore.core.files import digest, write_json
 from cssegcore.core.registry import build_part
 from cssegcore.data.batches import Images
 from cssegcore.data.crop_and_resize import MEAN, STD, normalise
+from cssegcore.data.image_list import ImageList
 from cssegcore.inversion import judging, sheet, store
 from cssegcore.inversion.invert import Wanted, factors, invert
 from cssegcore.inversion.settings import Settings
@@ -28,7 +29,6 @@ from cssegcore.models._base import FeatureExtractor
 from cssegcore.models.heads.linear import Linear
 from cssegcore.models.outputs import Features
 from cssegcore.models.segmenter import Segmenter
-from cssegcore.scenario.scenario import StepList
 from tests.helpers.tiny_training import CPU, QUICK, Lists, new_segmenter, plan, state, whole
 
 VOID = 255
@@ -545,7 +545,7 @@ class TestSynthesize:
         out = folder / step / "synthesis"
         (how or part()).synthesize(out, dataclasses.replace(task, **changed))
         manifest = json.loads((out / "manifest.json").read_text())
-        return out, manifest, StepList.read(out / "list.json")
+        return out, manifest, ImageList.read(out / "list.json")
 
     def test_two_steps(self, lists, models, tmp_path):
         first, early, _ = self.made(lists, models, tmp_path, "step1")

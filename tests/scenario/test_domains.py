@@ -13,6 +13,7 @@ from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
 from cssegcore.data.batches import Images
 from cssegcore.data.dataset import open_dataset
+from cssegcore.data.image_list import ImageList
 from cssegcore.data.index import Entry, build_index, read_index, write_index
 from cssegcore.evaluation import evaluate
 from cssegcore.method.compatibility import AssembledRecipe, check_without_new_classes
@@ -21,7 +22,7 @@ from cssegcore.method.pseudo_labels import PseudoLabels
 from cssegcore.metrics.continual import step_metrics
 from cssegcore.models import checkpoint
 from cssegcore.scenario.domains import domain_images
-from cssegcore.scenario.scenario import Scenario, StepList
+from cssegcore.scenario.scenario import Scenario
 from cssegcore.scenario.splits import step_lists, write_splits
 from cssegcore.training.setup import prepare
 from tests.helpers import tiny_dataset as scenes
@@ -188,7 +189,7 @@ def test_a_step_trains_the_same_outputs_on_other_cities(tree, tmp_path, losses):
     classes = {"step0": list(table[1:]), "step1": []}
     write_splits(tmp_path, Scenario.of("domain", table, classes, domains=cities), entries, table)
     how = plan("ft", 2)
-    lists = [StepList.read(tmp_path / f"step{k}" / "train.json") for k in (0, 1)]
+    lists = [ImageList.read(tmp_path / f"step{k}" / "train.json") for k in (0, 1)]
     base = prepare(how, dataset, lists[0], None, CPU)
     run(base, tmp_path / "r0")
     checkpoint.save(tmp_path / "m0", base.segmenter, base.model, {})
@@ -202,7 +203,7 @@ def test_a_step_trains_the_same_outputs_on_other_cities(tree, tmp_path, losses):
     loaded = checkpoint.load(tmp_path / "m1", CPU)
     assert loaded.model.classes == [list(table), []]
     assert state(loaded.segmenter) == state(job.segmenter)
-    test = StepList.read(tmp_path / "step1" / "test.json")
+    test = ImageList.read(tmp_path / "step1" / "test.json")
     images = Images(dataset, test)
     matrix, _ = evaluate.confusion(loaded.segmenter, images, 19, 4, CPU, whole, set())
     assert matrix.shape == (19, 19)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from cssegcore.core.errors import InputError
+from cssegcore.data.image_list import ImageList
 from cssegcore.data.index import Entry
-from cssegcore.scenario.scenario import Scenario, StepList
+from cssegcore.scenario.scenario import Scenario
 from cssegcore.scenario.splits import write_splits
 from tests.scenario.test_partition import slow_partition
 
@@ -41,7 +42,7 @@ def entries():
 def lists(out, setting, steps):
     write_splits(out, Scenario.of(setting, TABLE, steps), list(entries()), TABLE)
     return {
-        (step, kind): StepList.read(out / step / f"{kind}.json")
+        (step, kind): ImageList.read(out / step / f"{kind}.json")
         for step, kind in itertools.product(steps, ("train", "seen", "val", "test"))
     }
 
@@ -177,22 +178,22 @@ def test_outputs_stand_in_learning_order(tmp_path):
 
 def test_a_list_reads_back_one_image_a_line(tmp_path):
     images = [["ä, b", "0123"], ["train/1", "4567"]]
-    written = StepList("step1", 1, [["background", "a"], ["ü"]], [[0, 1], [2]], [2], images)
+    written = ImageList("step1", 1, [["background", "a"], ["ü"]], [[0, 1], [2]], [2], images)
     written.write(tmp_path / "list.json")
-    assert StepList.read(tmp_path / "list.json") == written
+    assert ImageList.read(tmp_path / "list.json") == written
     assert '\n  ["train/1", "4567"]\n' in (tmp_path / "list.json").read_text(encoding="utf-8")
 
 
 def test_a_list_that_is_missing_or_damaged_says_what_to_run(tmp_path):
     path = tmp_path / "list.json"
     with pytest.raises(InputError, match=r"list.json does not exist: run `dvc repro split`"):
-        StepList.read(path)
+        ImageList.read(path)
     path.write_text('{"step": "step0", ')
     with pytest.raises(InputError, match=r"list.json is not JSON .*: run `dvc repro -f split`"):
-        StepList.read(path)
+        ImageList.read(path)
     path.write_text(json.dumps({"stepp": "step0"}))
     with pytest.raises(InputError, match=r"list.json.stepp` is not a key"):
-        StepList.read(path)
+        ImageList.read(path)
 
 
 @pytest.mark.parametrize(

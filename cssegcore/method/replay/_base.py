@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from cssegcore.core.files import write_json
 from cssegcore.core.types import Scores
 from cssegcore.data.dataset import Dataset
-from cssegcore.scenario.scenario import StepList
+from cssegcore.data.image_list import ImageList
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 """Wraps an iterable (second argument: how many)."""
@@ -29,9 +29,9 @@ class ExemplarRequest:
     """
 
     dataset: Dataset
-    current: StepList
-    finished: StepList
-    kept: StepList | None
+    current: ImageList
+    finished: ImageList
+    kept: ImageList | None
     model: Path
     seed: int
     progress: Progress
@@ -55,7 +55,7 @@ class Synthesis:
     """
 
     dataset: Dataset
-    current: StepList
+    current: ImageList
     augmentation: Mapping[str, object]
     kept: Path
     model: Path
@@ -119,7 +119,7 @@ class Replay:
     def select_exemplars(self, out: Path, request: ExemplarRequest) -> None:
         """Writes `manifest.json` below `out` and, if it keeps photographs, `list.json`.
 
-        `list.json` is a `StepList` for the step to come: its `classes` and `raw`, and every class
+        `list.json` is a `ImageList` for the step to come: its `classes` and `raw`, and every class
         seen so far, the new ones included, in `visible`. The manifest has the names (`images`) and,
         if any are kept, how many were chosen for each class (`classes`).
         """

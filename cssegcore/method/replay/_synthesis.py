@@ -17,6 +17,7 @@ from cssegcore.core.types import IGNORE
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import Images
 from cssegcore.data.crop_and_resize import normalise
+from cssegcore.data.image_list import ImageList
 from cssegcore.inversion import judging, layouts, sheet, store
 from cssegcore.inversion.invert import Inverted, Wanted, invert
 from cssegcore.inversion.store import Made
@@ -25,7 +26,6 @@ from cssegcore.models.checkpoint import load
 from cssegcore.models.segmenter import Segmenter
 from cssegcore.runtime.device import choose_device
 from cssegcore.runtime.resume import ResumeFile
-from cssegcore.scenario.scenario import StepList
 
 if TYPE_CHECKING:
     from cssegcore.method.replay.deepinversion import DeepInversion
@@ -230,7 +230,7 @@ class _Session:
             "real": judging.distance(self.segmenter, real),
         }
 
-    def _some(self, count: int, rng: np.random.Generator) -> StepList:
+    def _some(self, count: int, rng: np.random.Generator) -> ImageList:
         """Returns the step's list with `count` of its images."""
         current = self._task.current
         places = rng.permutation(len(current.images))[:count]

@@ -16,8 +16,8 @@ from jaxtyping import Bool, Int, UInt8
 
 from cssegcore.core.files import write_json
 from cssegcore.core.types import BACKGROUND, Scores
+from cssegcore.data.image_list import ImageList
 from cssegcore.method.replay._base import ExemplarRequest, Replay
-from cssegcore.scenario.scenario import StepList
 
 
 def contains(labels: UInt8[np.ndarray, "h w"], known: int) -> Bool[np.ndarray, " c"]:
@@ -139,7 +139,7 @@ class Exemplars(Replay):
         write_json(out / "manifest.json", manifest)
 
     def _completed(
-        self, request: ExemplarRequest, image_list: StepList, known: int
+        self, request: ExemplarRequest, image_list: ImageList, known: int
     ) -> Iterator[Bool[np.ndarray, " c"]]:
         # here, not above: all else reads no model and pays for no torch
         import torch
@@ -163,7 +163,7 @@ class Exemplars(Replay):
 
 
 def _annotated(
-    request: ExemplarRequest, image_list: StepList, known: int
+    request: ExemplarRequest, image_list: ImageList, known: int
 ) -> Iterator[Bool[np.ndarray, " c"]]:
     table, dataset = image_list.label_table(), request.dataset
     with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:

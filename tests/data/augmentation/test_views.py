@@ -15,10 +15,10 @@ from cssegcore.data.augmentation.scale_and_crop import ScaleAndCrop
 from cssegcore.data.batches import Images, Replayed
 from cssegcore.data.center_crop import CentralCrops, central_crop
 from cssegcore.data.dataset import open_dataset
+from cssegcore.data.image_list import ImageList
 from cssegcore.data.crop_and_resize import MEAN, STD, crop_and_resize
 from cssegcore.training.setup import Sources, padding, prepare
 from cssegcore.method.method import Method, Recipe
-from cssegcore.scenario.scenario import StepList
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_training import CPU, Lists, method_section, plan
 
@@ -377,7 +377,7 @@ class TestCrops:
                 dataset.label_path(name)
             )
         classes, raw = [["background", "red", "green"], ["blue"]], [[0, 1, 2], [3]]
-        image_list = StepList("step1", 1, classes, raw, [3], [["t0", ""], ["t1", ""], ["t2", ""]])
+        image_list = ImageList("step1", 1, classes, raw, [3], [["t0", ""], ["t1", ""], ["t2", ""]])
         images = Images(CentralCrops.of(dataset, 16), image_list)
         for name, photograph, labels in images.decoded():
             with Image.open(dataset.photograph_path(name)) as image:
@@ -416,7 +416,7 @@ class TestVoid:
     def test_a_list_s_file_does_not_say(self, lists, tmp_path):
         image_list = lists.of("step1", "test")
         dataclasses.replace(image_list, void="background").write(tmp_path / "list.json")
-        assert StepList.read(tmp_path / "list.json") == image_list
+        assert ImageList.read(tmp_path / "list.json") == image_list
         assert "void" not in (tmp_path / "list.json").read_text()
 
     def test_a_job_s_exemplars_read_it_as_its_images_do(self, tmp_path, lists):
@@ -467,7 +467,7 @@ class TestStages:
             crops = "shorter side resized to 31, central crop of 31 by 31"
             assert (said in protocol, crops in protocol) == (view == "whole", view == "crop")
         dataset = open_dataset(project.params["dataset"])
-        names = StepList.read(project.folder / "work/split/step0/test.json").names
+        names = ImageList.read(project.folder / "work/split/step0/test.json").names
         raws = [dataset.label(name) for name in names]
         crops = [central_crop(raw, 31, Resampling.NEAREST) for raw in raws]
         assert numbers == [sum((x != 255).sum() for x in each) for each in (raws, crops)]

@@ -9,10 +9,10 @@ import torch
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
 from cssegcore.data.batches import Images
+from cssegcore.data.image_list import ImageList
 from cssegcore.method.replay import ExemplarRequest, Replay
 from cssegcore.method.replay.exemplars import choose, contains, orders
 from cssegcore.models import checkpoint
-from cssegcore.scenario.scenario import StepList
 from tests.helpers.tiny_training import CPU, MODEL, Lists
 
 torch.set_num_threads(1)
@@ -139,7 +139,7 @@ def task(lists, to, kept=None, model=None, seed=1, seen=None):
 
 
 def remembered(out):
-    return StepList.read(out / "list.json"), json.loads((out / "manifest.json").read_text())
+    return ImageList.read(out / "list.json"), json.loads((out / "manifest.json").read_text())
 
 
 def first_memory(tmp_path, lists):
