@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from bench._device import Clock
+from cssegcore.core.class_table import ClassTable
 from cssegcore.core.config import parse
 from cssegcore.inversion.invert import Wanted, invert
 from cssegcore.inversion.layouts import draw, procedural
@@ -42,8 +43,7 @@ def main() -> None:
         network=params.model,
         head=params.method["base"]["head"],
         unknown=None,
-        classes=[classes],
-        raw=[list(range(len(classes)))],
+        classes=ClassTable.of([classes], [range(len(classes))]),
     )
     segmenter = model.segmenter().to(device).to(memory_format=torch.channels_last).eval()
     count, known = how.inversion.batch_size, range(1, len(classes))

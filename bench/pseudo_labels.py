@@ -110,7 +110,7 @@ def measure(
 ) -> None:
     """Prints a line for each way, and how far they agree."""
     known = segmenter.outputs
-    unit = entropy_unit(known, sum(map(len, setup.train.classes)), rule.rule)
+    unit = entropy_unit(known, len(setup.train.classes.names), rule.rule)
     whole, view = Counts(known), Counts(known)
     same = same_class = both = pixels = 0
     with tempfile.TemporaryDirectory() as name:

@@ -45,7 +45,7 @@ def main(
     tests = Images(dataset, image_list)
     before = read_manifest(previous)
     shown = before["examples"] or examples.choose_examples(tests, params.evaluation.examples)
-    rows = sum(len(names) for names in image_list.classes)
+    rows = len(image_list.classes.names)
     size, progress = params.evaluation.batch_size, bar("images", f"test {step}")
     keep = set(shown)
     with process_group(device) as world:
@@ -57,8 +57,8 @@ def main(
     confusion = {
         "step": step,
         "index": image_list.index,
-        "classes": [name for names in image_list.classes for name in names],
-        "learned": [at for at, names in enumerate(image_list.classes) for _ in names],
+        "classes": image_list.classes.names,
+        "learned": image_list.classes.step_of,
         "seen": matrix.shape[1],
         "images": len(tests),
         "matrix": matrix.tolist(),
@@ -75,7 +75,7 @@ def main(
     examples.write_examples(out / step / "examples", tests, shown, kept)
 
     numbers = step_metrics(confusion, future=params.evaluation.future)
-    numbers["protocol"] = f"{_protocol(params, image_list.classes)}; {numbers['protocol']}"
+    numbers["protocol"] = f"{_protocol(params, image_list.classes.sizes)}; {numbers['protocol']}"
     write_json(metrics, numbers)
     miou = {k: v for k, v in numbers["miou"].items() if v is not None}
     say(f"{step}: mIoU " + ", ".join(f"{k} {v:.1f}" for k, v in miou.items()))
@@ -91,9 +91,10 @@ def _dataset(params: Params) -> "Dataset":
     return CentralCrops.of(dataset, how.size) if how.view == "crop" else dataset
 
 
-def _protocol(params: Params, classes: list[list[str]]) -> str:
-    sizes = ", ".join(str(len(names) - (at == 0)) for at, names in enumerate(classes))
-    rule = f"{params.scenario.setting}, classes {sizes} in order {params.scenario.order}"
+def _protocol(params: Params, sizes: list[int]) -> str:
+    without_background = ", ".join(map(str, [sizes[0] - 1, *sizes[1:]]))
+    order = params.scenario.order
+    rule = f"{params.scenario.setting}, classes {without_background} in order {order}"
     return f"{rule}; {params.evaluation.reading}"
 
 

@@ -1,6 +1,7 @@
 """Made images on disk: what is written beside each, and how a step reads them back."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import final
@@ -9,6 +10,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
+from cssegcore.core.class_table import ClassTable
 from cssegcore.core.files import digest, read_manifest, replacing
 from cssegcore.core.palette import save_labels
 from cssegcore.data.dataset import Dataset
@@ -79,10 +81,11 @@ def listed(current: ImageList, known: int, images: list[list[str]]) -> ImageList
 
     Labels are network classes, so a class is its own raw label.
     """
-    sizes = [len(names) for names in current.classes]
-    starts = np.cumsum([0, *sizes]).tolist()
-    raw = [list(range(at, at + size)) for at, size in zip(starts, sizes, strict=False)]
-    return dataclasses.replace(current, raw=raw, visible=list(range(1, known)), images=images)
+    outputs = iter(range(len(current.classes.names)))
+    raw = [list(itertools.islice(outputs, size)) for size in current.classes.sizes]
+    classes = ClassTable.of(current.classes.names_by_step, raw)
+    visible = list(range(1, known))
+    return dataclasses.replace(current, classes=classes, visible=visible, images=images)
 
 
 def opened(folder: Path) -> Opened | None:
@@ -95,10 +98,9 @@ def opened(folder: Path) -> Opened | None:
     if not path.exists():
         return None
     image_list, steps = ImageList.read(path), read_manifest(folder)["steps"]
-    classes = tuple(name for step in image_list.classes for name in step)
     by_name = {name: at for at, step in enumerate(steps) for name in step["images"]}
     return Opened(
-        dataset=Dataset("made images", folder, _Files(), classes),
+        dataset=Dataset("made images", folder, _Files(), image_list.classes.names),
         image_list=image_list,
         teachers=[teacher(folder, step["step"]) for step in steps],
         sources=np.array([by_name[name] for name in image_list.names]),

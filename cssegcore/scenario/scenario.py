@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
+from cssegcore.core.class_table import ClassTable
 from cssegcore.core.config import did_you_mean
 from cssegcore.core.errors import InputError
 from cssegcore.core.types import BACKGROUND
@@ -18,16 +19,25 @@ from cssegcore.core.types import BACKGROUND
 Setting = Literal["overlapped", "disjoint", "sequential", "partitioned", "domain", "domain_apart"]
 DOMAIN_SETTINGS = ("domain", "domain_apart")
 """Steps bring images of other domains, such as cities, and all classes are learned in the first."""
-Void = Literal["ignore", "background"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
     """One learning step: `classes` are those it adds, `raw` their labels in the dataset.
 
-    `partition_groups` are the groups of `raw` among which `partitioned` shares the images out; the
-    step has those of all its groups. One group, unless the scenario names finer ones. `domains` are
-    where its images were taken, if steps bring domains.
+    `partitioned` divides the images among the groups `partition_groups`; the step has the images of
+    all its
+    groups. There is one group of all classes, unless the scenario names finer ones:
+
+    >>> table = ["background", "cat", "dog", "sheep"]
+    >>> steps = {"step0": ["cat"], "step1": ["sheep", "dog"]}
+    >>> Scenario.of("partitioned", table, steps).steps[1].partition_groups
+    ((3, 2),)
+    >>> finer = {"step1": [["sheep"], ["dog"]]}
+    >>> Scenario.of("partitioned", table, steps, partition_groups=finer).steps[1].partition_groups
+    ((3,), (2,))
+
+    `domains` are the places where its images were taken, if steps bring domains.
     """
 
     name: str
@@ -89,6 +99,14 @@ class Scenario:
                 f"`scenario.classes`: no step learns {', '.join(left)}; add them to a step's list."
             )
         return cls(setting, tuple(made))
+
+    def class_table(self, background: str, known: int) -> ClassTable:
+        """Returns the outputs of the first `known` steps; background joins those of step 0."""
+        steps = self.steps[:known]
+        return ClassTable.of(
+            [[background] * (s.index == 0) + list(s.classes) for s in steps],
+            [[BACKGROUND] * (s.index == 0) + list(s.raw) for s in steps],
+        )
 
     @property
     def by_domain(self) -> bool:

@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from cssegcore.core.class_table import ClassTable
 from cssegcore.core.errors import InputError
 from cssegcore.data.image_list import ImageList
 from cssegcore.data.index import Entry
 from cssegcore.scenario.domains import Chosen, domain_images
 from cssegcore.scenario.partition import partition
-from cssegcore.scenario.scenario import Scenario
+from cssegcore.scenario.scenario import Scenario, Step
 
 TESTS = ("val", "test")
 
@@ -62,18 +63,17 @@ def step_lists(
     image_list = (
         domain_images(scenario, entries) if scenario.by_domain else _shown(scenario, entries)
     )
-    every = [raw for step in scenario.steps for raw in step.raw]
+    tables = [scenario.class_table(table[0], known + 1) for known in range(len(scenario.steps))]
     lists = {}
     for step, (own, val, test) in zip(scenario.steps, image_list, strict=True):
-        at, known = step.index, step.index + 1
-        names = {e.name for images in image_list[:known] for e in images.train}
+        classes, visible = tables[step.index], scenario.annotated(step.index)
+        names = {e.name for images in image_list[: step.index + 1] for e in images.train}
         seen = [e for e in entries if e.name in names]
-        visible, so_far = scenario.annotated(at), [r for s in scenario.steps[:known] for r in s.raw]
         lists[step.name] = {
-            "train": _list(scenario, table, at, visible, own, known),
-            "seen": _list(scenario, table, at, so_far, seen, known),
-            "val": _list(scenario, table, at, visible, val, known),
-            "test": _list(scenario, table, at, every, test, len(scenario.steps)),
+            "train": _list(step, classes, visible, own),
+            "seen": _list(step, classes, classes.foreground, seen),
+            "val": _list(step, classes, visible, val),
+            "test": _list(step, tables[-1], tables[-1].foreground, test),
         }
     return lists
 
@@ -121,20 +121,7 @@ def _fitting(
 
 
 def _list(
-    scenario: Scenario,
-    table: Sequence[str],
-    index: int,
-    visible: Sequence[int],
-    entries: Sequence[Entry],
-    known: int,
+    step: Step, classes: ClassTable, visible: Sequence[int], entries: Sequence[Entry]
 ) -> ImageList:
-    """Names the outputs of the first `known` steps; background joins those of step 0."""
-    steps = scenario.steps[:known]
-    return ImageList(
-        step=scenario.steps[index].name,
-        index=index,
-        classes=[[table[0]] * (s.index == 0) + list(s.classes) for s in steps],
-        raw=[[0] * (s.index == 0) + list(s.raw) for s in steps],
-        visible=sorted(visible),
-        images=[[e.name, e.digest] for e in entries],
-    )
+    images = [[e.name, e.digest] for e in entries]
+    return ImageList(step.name, step.index, classes, sorted(visible), images)

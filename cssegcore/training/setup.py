@@ -105,7 +105,6 @@ def prepare(
         head=method.head_recipe,
         unknown=method.unknown_scores,
         classes=image_list.classes,
-        raw=image_list.raw,
     )
     with torch.random.fork_rng():
         # fresh weights depend on seed and step alone, not on what ran before in this process
@@ -162,7 +161,7 @@ def _networks(
     loaded = checkpoint.load(previous, device)
     segmenter, known = loaded.segmenter, loaded.model
     parts = {
-        "classes": (known.classes, model.classes[:-1]),
+        "classes": (known.classes.as_file()["classes"], model.classes.old.as_file()["classes"]),
         "head": (known.head, model.head),
         "unknown": (known.unknown, model.unknown),
     }
@@ -177,7 +176,7 @@ def _networks(
         # penalties compare its weights with those in training, so they must be the file's
         old = copy.deepcopy(segmenter) if method.penalties else fuse_batchnorm(segmenter)
         old = old.requires_grad_(False).to(memory_format=torch.channels_last)
-    if added := len(model.classes[-1]):  # none in a step of new domains
+    if added := len(model.classes.new):  # none in a step of new domains
         segmenter.grow(added)
     method.classifier_init(segmenter.groups)
     return _Networks(segmenter, old, loaded.statistics, num_old)

@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 import yaml
 
+from cssegcore.core.class_table import Void
 from cssegcore.core.config import did_you_mean, parse
 from cssegcore.core.errors import InputError
-from cssegcore.scenario.scenario import Scenario, Setting, Void
+from cssegcore.scenario.scenario import Scenario, Setting
 
 PARAMS = Path("params.yaml")
 FIRST = "step0"

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cssegcore.core.class_table import ClassTable
 from cssegcore.core.types import BACKGROUND, IGNORE
 from cssegcore.data.image_list import ImageList
 from cssegcore.method._confident_labels import confident_labels
@@ -147,7 +148,7 @@ def _step_list(order: np.ndarray, visible: np.ndarray) -> ImageList:
     """Returns a list whose network outputs are `order`, of which `visible` are annotated."""
     raw = [int(k) for k in order]
     shown = [int(k) for k in visible if k != BACKGROUND]
-    return ImageList("x", 0, [[str(k) for k in raw]], [raw], shown, [])
+    return ImageList("x", 0, ClassTable.of([map(str, raw)], [raw]), shown, [])
 
 
 def _head(given: Arrays, prefix: str, outputs: int) -> Head:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cssegcore.core.class_table import ClassTable
 from cssegcore.data.prefetch import prefetch
 from cssegcore.data.augmentation import Crops
 from cssegcore.data.augmentation.random_resized_crop import RandomResizedCrop
@@ -192,8 +193,8 @@ def images(dataset_root):
 
 
 def a_list(count):
-    classes, raw = [["background", "red", "green"], ["blue"]], [[0, 1, 2], [3]]
-    return ImageList("step1", 1, classes, raw, [3], [[f"t{i}", ""] for i in range(count)])
+    classes = ClassTable.of([["background", "red", "green"], ["blue"]], [[0, 1, 2], [3]])
+    return ImageList("step1", 1, classes, [3], [[f"t{i}", ""] for i in range(count)])
 
 
 def which(batch):

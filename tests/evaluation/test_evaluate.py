@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from cssegcore.core.class_table import ClassTable
 from cssegcore.core.curves import write_rows
 from cssegcore.core.errors import InputError
 from cssegcore.core.palette import palette
@@ -40,8 +41,8 @@ def make_images(root, labels):
     dataset = open_dataset(
         {"name": "noise", "root": str(root), "layout": {"part": "voc"}, "classes": CLASSES}
     )
-    steps, raw = [["background", "b", "a"], ["d", "c"]], [[0, 2, 1], [4, 3]]
-    image_list = ImageList("step0", 0, steps, raw, [1, 2, 3, 4], [[name, ""] for name in names])
+    classes = ClassTable.of([["background", "b", "a"], ["d", "c"]], [[0, 2, 1], [4, 3]])
+    image_list = ImageList("step0", 0, classes, [1, 2, 3, 4], [[name, ""] for name in names])
     return Images(dataset, image_list)
 
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from cssegcore.core.class_table import ClassTable
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
 from cssegcore.models import checkpoint
@@ -442,7 +443,8 @@ class TestDeepLab:
         start.write_bytes(state_dict_file.read_bytes())
         recipe = RESNET | {"weights": str(start), "depth": 8}
         segmenter = new_segmenter([2], model=recipe).eval()
-        model = checkpoint.Model("step0", recipe, LINEAR, None, [["background", "a"]], [[0, 1]])
+        classes = ClassTable.of([["background", "a"]], [[0, 1]])
+        model = checkpoint.Model("step0", recipe, LINEAR, None, classes)
         checkpoint.save(tmp_path / "model.safetensors", segmenter, model, {})
         start.unlink()
         loaded = checkpoint.load(tmp_path / "model.safetensors", CPU)

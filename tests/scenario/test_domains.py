@@ -115,7 +115,7 @@ def test_lists_know_all_classes_and_seen_holds_what_was_trained_on():
     for at, kinds in enumerate(lists.values()):
         for kind, image_list in kinds.items():
             steps = 3 if kind == "test" else at + 1
-            assert image_list.classes == [list(TABLE), [], []][:steps]
+            assert image_list.classes.names_by_step == (tuple(TABLE), (), ())[:steps]
             assert image_list.visible == [1, 2]
             assert image_list.label_table()[[0, 1, 2, 255]].tolist() == [0, 1, 2, 255]
     before = [n for step in ("step0", "step1") for n in lists[step]["train"].names]
@@ -201,7 +201,7 @@ def test_a_step_trains_the_same_outputs_on_other_cities(tree, tmp_path, losses):
     checkpoint.save(tmp_path / "m1", job.segmenter, job.model, {})
 
     loaded = checkpoint.load(tmp_path / "m1", CPU)
-    assert loaded.model.classes == [list(table), []]
+    assert loaded.model.classes.names_by_step == (tuple(table), ())
     assert state(loaded.segmenter) == state(job.segmenter)
     test = ImageList.read(tmp_path / "step1" / "test.json")
     images = Images(dataset, test)

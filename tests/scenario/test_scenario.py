@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from cssegcore.core.class_table import ClassTable
 from cssegcore.core.errors import InputError
 from cssegcore.data.image_list import ImageList
 from cssegcore.data.index import Entry
@@ -169,19 +170,25 @@ def test_a_partition_is_neither_disjoint_nor_overlapped(tmp_path, steps):
 
 def test_outputs_stand_in_learning_order(tmp_path):
     found = lists(tmp_path, "overlapped", SHUFFLED)
-    assert found["step1", "train"].classes == [["background", "h", "c"], ["a", "g", "d"]]
-    assert found["step1", "train"].raw == [[0, 8, 3], [1, 7, 4]]
+    assert found["step1", "train"].classes == ClassTable.of(
+        [["background", "h", "c"], ["a", "g", "d"]], [[0, 8, 3], [1, 7, 4]]
+    )
     assert found["step1", "train"].visible == [1, 4, 7]
     assert found["step1", "seen"].visible == [1, 3, 4, 7, 8]
-    assert [len(names) for names in found["step0", "test"].classes] == [3, 3, 1, 2]
+    assert found["step0", "test"].classes.sizes == [3, 3, 1, 2]
 
 
 def test_a_list_reads_back_one_image_a_line(tmp_path):
     images = [["ä, b", "0123"], ["train/1", "4567"]]
-    written = ImageList("step1", 1, [["background", "a"], ["ü"]], [[0, 1], [2]], [2], images)
+    classes = ClassTable.of([["background", "a"], ["ü"]], [[0, 1], [2]])
+    written = ImageList("step1", 1, classes, [2], images)
     written.write(tmp_path / "list.json")
     assert ImageList.read(tmp_path / "list.json") == written
-    assert '\n  ["train/1", "4567"]\n' in (tmp_path / "list.json").read_text(encoding="utf-8")
+    assert (tmp_path / "list.json").read_text(encoding="utf-8") == (
+        '{\n "step": "step1",\n "index": 1,\n "classes": [["background", "a"], ["ü"]],\n'
+        ' "raw": [[0, 1], [2]],\n "visible": [2],\n "images": [\n'
+        '  ["ä, b", "0123"],\n  ["train/1", "4567"]\n ]\n}\n'
+    )
 
 
 def test_a_list_that_is_missing_or_damaged_says_what_to_run(tmp_path):
@@ -193,6 +200,13 @@ def test_a_list_that_is_missing_or_damaged_says_what_to_run(tmp_path):
         ImageList.read(path)
     path.write_text(json.dumps({"stepp": "step0"}))
     with pytest.raises(InputError, match=r"list.json.stepp` is not a key"):
+        ImageList.read(path)
+    named = {"step": "step0", "index": 0, "classes": [["background", "a"]], "raw": [[0]]}
+    path.write_text(json.dumps(named | {"visible": [1], "images": []}))
+    with pytest.raises(InputError, match=r"needs a name and a raw label, .* got \[2\] names and"):
+        ImageList.read(path)
+    path.write_text("[]")
+    with pytest.raises(InputError, match=r"list.json` must be a mapping"):
         ImageList.read(path)
 
 

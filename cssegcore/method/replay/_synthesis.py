@@ -13,7 +13,7 @@ from cssegcore.core.curves import write_rows
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import digest, read_manifest, write_json
 from cssegcore.core.registry import build_part
-from cssegcore.core.types import IGNORE
+from cssegcore.core.types import BACKGROUND, IGNORE
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import Images
 from cssegcore.data.crop_and_resize import normalise
@@ -90,10 +90,9 @@ class _Session:
         loaded = load(request.model, self._device)
         self.segmenter, self.step = loaded.segmenter, loaded.model.step
         self.segmenter.to(memory_format=torch.channels_last)
-        self._names = [name for names in loaded.model.classes for name in names]
+        self._names = loaded.model.classes.names
         self._stems = store.file_stems([f"{self.step}_{name}" for name in self._names])
-        newest = len(loaded.model.classes[-1])
-        self._new = list(range(max(1, len(self._names) - newest), len(self._names)))
+        self._new = [output for output in loaded.model.classes.new if output != BACKGROUND]
         self._student = self._other(how.student, "student")
         self._verifier = self._other(how.verifier, "verifier")
         views = build_part(
@@ -242,8 +241,7 @@ class _Session:
         request = self._task
         rng = np.random.default_rng([request.seed, request.current.index])
         image_list = self._some(200, rng)
-        table, first = image_list.label_table(), sum(map(len, image_list.classes[:-1]))
-        new = range(first, first + len(image_list.classes[-1]))
+        table, new = image_list.label_table(), image_list.classes.new
         masks = [
             mask
             for name in image_list.names
@@ -262,7 +260,7 @@ class _Session:
         if not path:
             return None
         loaded = load(_path(path), self._device)
-        names = [name for step in loaded.model.classes for name in step]
+        names = loaded.model.classes.names
         if names != self._names or loaded.model.unknown:
             raise InputError(
                 f"`method.replay.{role}`: the model {path} tells {', '.join(names)} apart, and the"

@@ -119,7 +119,7 @@ class Exemplars(Replay):
         there = set(kept.names)
         new = [image for image in request.finished.images if image[0] not in there]
         finished = dataclasses.replace(request.finished, images=new)
-        classes = [name for step in finished.classes for name in step]
+        classes = finished.classes.names
 
         look = self._completed if finished.index else _annotated
         rows = [*_annotated(request, kept, len(classes)), *look(request, finished, len(classes))]
@@ -128,8 +128,8 @@ class Exemplars(Replay):
         images = [
             candidates[at] for at in sorted(at for group in image_list.values() for at in group)
         ]
-        seen = [raw for step in request.current.raw for raw in step if raw != BACKGROUND]
-        memory = dataclasses.replace(request.current, visible=sorted(seen), images=images)
+        seen = sorted(request.current.classes.foreground)
+        memory = dataclasses.replace(request.current, visible=seen, images=images)
         memory.write(out / "list.json")
         counts = [
             {"class": classes[c], "chosen": len(group), "candidates": int(shown[:, c].sum())}

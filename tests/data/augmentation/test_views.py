@@ -9,6 +9,7 @@ from PIL.Image import Resampling
 
 from cssegcore.models import checkpoint
 from cssegcore.evaluation import examples as examples
+from cssegcore.core.class_table import ClassTable
 from cssegcore.data.augmentation import Augmentation, Crops
 from cssegcore.data.augmentation.random_resized_crop import RandomResizedCrop
 from cssegcore.data.augmentation.scale_and_crop import ScaleAndCrop
@@ -376,8 +377,8 @@ class TestCrops:
             Image.fromarray(rng.choice([0, 3, 255], size).astype(np.uint8)).save(
                 dataset.label_path(name)
             )
-        classes, raw = [["background", "red", "green"], ["blue"]], [[0, 1, 2], [3]]
-        image_list = ImageList("step1", 1, classes, raw, [3], [["t0", ""], ["t1", ""], ["t2", ""]])
+        classes = ClassTable.of([["background", "red", "green"], ["blue"]], [[0, 1, 2], [3]])
+        image_list = ImageList("step1", 1, classes, [3], [["t0", ""], ["t1", ""], ["t2", ""]])
         images = Images(CentralCrops.of(dataset, 16), image_list)
         for name, photograph, labels in images.decoded():
             with Image.open(dataset.photograph_path(name)) as image:

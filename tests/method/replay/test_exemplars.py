@@ -179,7 +179,7 @@ class TestAfterTheBaseStep:
         memory = first_memory(tmp_path, lists)
         current = lists.of("step1")
         assert (memory.step, memory.index) == ("step1", 1)
-        assert (memory.classes, memory.raw) == (current.classes, current.raw)
+        assert memory.classes == current.classes
         assert memory.visible == lists.of("step1", "seen").visible == [1, 2, 3]
         # raw labels, of which the network knows: background, the classes seen, void
         assert memory.label_table()[[0, 1, 2, 3, 4, 255]].tolist() == [0, 1, 2, 3, 0, 255]
@@ -209,7 +209,7 @@ class TestAfterALaterStep:
         unknown, scale = request.param
         torch.manual_seed(3)
         step = lists.of("step1")
-        known = checkpoint.Model("step1", MODEL, {"part": "conv"}, unknown, step.classes, step.raw)
+        known = checkpoint.Model("step1", MODEL, {"part": "conv"}, unknown, step.classes)
         segmenter = known.segmenter()
         for head in segmenter.groups:
             head.classifier.weight.data *= scale

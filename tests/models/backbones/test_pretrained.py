@@ -9,6 +9,7 @@ import torch.nn.functional as F
 import yaml
 from torch import nn
 
+from cssegcore.core.class_table import ClassTable
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
 from cssegcore.models import checkpoint
@@ -212,7 +213,8 @@ class TestInPlaceAbn:
         digest = hashlib.sha256(start.read_bytes()).hexdigest()
         recipe = MAPILLARY | {"weights": str(start), "sha256": digest}
         segmenter = new_segmenter([2], model=recipe).eval()
-        model = checkpoint.Model("step0", recipe, LINEAR, None, [["background", "a"]], [[0, 1]])
+        classes = ClassTable.of([["background", "a"]], [[0, 1]])
+        model = checkpoint.Model("step0", recipe, LINEAR, None, classes)
         checkpoint.save(tmp_path / "model.safetensors", segmenter, model, {})
         start.unlink()
         loaded = checkpoint.load(tmp_path / "model.safetensors", CPU)
