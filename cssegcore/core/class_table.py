@@ -87,7 +87,9 @@ class ClassTable:
         total = sum(self.sizes)
         return range(total - self.sizes[-1], total)
 
-    def label_table(self, visible: Sequence[int], void: Void) -> NDArray[np.uint8]:
+    def label_table(
+        self, visible: Sequence[int], void: Void, ignored: Sequence[int] = ()
+    ) -> NDArray[np.uint8]:
         """Returns the label of each raw label, of shape (256,).
 
         >>> table = ClassTable.of([["background", "cat", "dog"], ["sheep"]], [[0, 8, 12], [17]])
@@ -97,6 +99,7 @@ class ClassTable:
         Args:
             visible: Raw labels that become their output; all others become background.
             void: Meaning of raw 255.
+            ignored: Raw labels with the meaning of raw 255.
 
         Raises:
             ValueError: A visible raw label belongs to no output.
@@ -104,7 +107,7 @@ class ClassTable:
         table = np.full(256, BACKGROUND, np.uint8)
         for raw in visible:
             table[raw] = self.raw.index(raw)
-        table[IGNORE] = IGNORE if void == "ignore" else BACKGROUND
+        table[[*ignored, IGNORE]] = IGNORE if void == "ignore" else BACKGROUND
         return table
 
     def as_file(self) -> dict[str, list[list[str]] | list[list[int]]]:

@@ -37,6 +37,7 @@ class ImageList:
         visible: Raw labels whose annotation may be read; all others read as background.
         images: Name and content digest of each image, so that a changed photograph or label
             changes the lists it stands in and nothing else.
+        ignored: Raw labels with the meaning of raw 255. Their classes are learned in no step.
         void: Meaning of raw 255. It is a parameter of training and stands in no file: lists are
             read with `ignore`, and tests count with that.
     """
@@ -46,11 +47,12 @@ class ImageList:
     classes: ClassTable
     visible: list[int]
     images: list[list[str]]
+    ignored: list[int] = dataclasses.field(default_factory=list)
     void: Void = "ignore"
 
     def label_table(self) -> NDArray[np.uint8]:
         """Returns the label of each raw label, of shape (256,): an output, or 255."""
-        return self.classes.label_table(self.visible, self.void)
+        return self.classes.label_table(self.visible, self.void, self.ignored)
 
     @property
     def names(self) -> list[str]:
@@ -61,6 +63,8 @@ class ImageList:
         """Writes JSON with one image a line, so that a person and `diff` can read it."""
         place = {"step": self.step, "index": self.index}
         head = place | self.classes.as_file() | {"visible": self.visible}
+        if self.ignored:
+            head["ignored"] = self.ignored
         lines = [f' "{k}": {json.dumps(v, ensure_ascii=False)}' for k, v in head.items()]
         images = ",\n  ".join(json.dumps(i, ensure_ascii=False) for i in self.images)
         write_text(path, "{\n" + ",\n".join(lines) + f',\n "images": [\n  {images}\n ]\n}}\n')

@@ -85,7 +85,7 @@ def listed(current: ImageList, known: int, images: list[list[str]]) -> ImageList
     raw = [list(itertools.islice(outputs, size)) for size in current.classes.sizes]
     classes = ClassTable.of(current.classes.names_by_step, raw)
     visible = list(range(1, known))
-    return dataclasses.replace(current, classes=classes, visible=visible, images=images)
+    return dataclasses.replace(current, classes=classes, visible=visible, images=images, ignored=[])
 
 
 def opened(folder: Path) -> Opened | None:

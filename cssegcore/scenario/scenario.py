@@ -17,6 +17,7 @@ from cssegcore.core.errors import InputError
 from cssegcore.core.types import BACKGROUND
 
 Setting = Literal["overlapped", "disjoint", "sequential", "partitioned", "domain", "domain_apart"]
+LeftOut = Literal["background", "void"]
 DOMAIN_SETTINGS = ("domain", "domain_apart")
 """Steps bring images of other domains, such as cities, and all classes are learned in the first."""
 
@@ -50,10 +51,17 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Scenario:
-    """Steps in order, and the rule that gives each its images."""
+    """Steps in order, and the rule that gives each its images.
+
+    Attributes:
+        setting: The rule.
+        steps: The steps in order.
+        ignored: Raw labels of the classes that no step learns, if they are void.
+    """
 
     setting: Setting
     steps: tuple[Step, ...]
+    ignored: tuple[int, ...] = ()
 
     @classmethod
     def of(
@@ -63,6 +71,7 @@ class Scenario:
         steps: Mapping[str, Sequence[str]],
         partition_groups: Mapping[str, Sequence[Sequence[str]]] | None = None,
         domains: Mapping[str, Sequence[str]] | None = None,
+        left_out: LeftOut | None = None,
     ) -> "Scenario":
         """Checks the class lists of `steps` against the dataset's `table` (background first).
 
@@ -73,6 +82,7 @@ class Scenario:
             partition_groups: Of a step's classes, where `partitioned` shares images out more
                 finely.
             domains: Those that each step adds, in a setting by domains.
+            left_out: Meaning of the classes that no step learns; None if there must be none.
 
         Raises:
             InputError: A class is unknown, stands in two steps or in none, a step has none, or the
@@ -94,11 +104,14 @@ class Scenario:
             raw = tuple(table.index(c) for c in classes)
             groups = tuple(tuple(map(table.index, p)) for p in finer.get(name, [classes]))
             made.append(Step(name, index, tuple(classes), raw, groups, tuple(places.get(name, ()))))
-        if left := [c for c in table[1:] if c not in taken]:
+        left = [c for c in table[1:] if c not in taken]
+        if left and left_out is None:
             raise InputError(
-                f"`scenario.classes`: no step learns {', '.join(left)}; add them to a step's list."
+                f"`scenario.classes`: no step learns {', '.join(left)}; add them to a step's list,"
+                " or set `scenario.left_out` to background or void."
             )
-        return cls(setting, tuple(made))
+        ignored = tuple(map(table.index, left)) if left_out == "void" else ()
+        return cls(setting, tuple(made), ignored)
 
     def class_table(self, background: str, known: int) -> ClassTable:
         """Returns the outputs of the first `known` steps; background joins those of step 0."""

@@ -70,10 +70,10 @@ def step_lists(
         names = {e.name for images in image_list[: step.index + 1] for e in images.train}
         seen = [e for e in entries if e.name in names]
         lists[step.name] = {
-            "train": _list(step, classes, visible, own),
-            "seen": _list(step, classes, classes.foreground, seen),
-            "val": _list(step, classes, visible, val),
-            "test": _list(step, tables[-1], tables[-1].foreground, test),
+            "train": _list(scenario, step, classes, visible, own),
+            "seen": _list(scenario, step, classes, classes.foreground, seen),
+            "val": _list(scenario, step, classes, visible, val),
+            "test": _list(scenario, step, tables[-1], tables[-1].foreground, test),
         }
     return lists
 
@@ -121,7 +121,12 @@ def _fitting(
 
 
 def _list(
-    step: Step, classes: ClassTable, visible: Sequence[int], entries: Sequence[Entry]
+    scenario: Scenario,
+    step: Step,
+    classes: ClassTable,
+    visible: Sequence[int],
+    entries: Sequence[Entry],
 ) -> ImageList:
     images = [[e.name, e.digest] for e in entries]
-    return ImageList(step.name, step.index, classes, sorted(visible), images)
+    ignored = list(scenario.ignored)
+    return ImageList(step.name, step.index, classes, sorted(visible), images, ignored)

@@ -293,6 +293,9 @@ def elsewhere(tmp_path, monkeypatch):
     return tmp_path
 
 
+PILOT = ("voc/pilot", 1, 1, "--order", "sheep,cat", "--left-out", "void")
+
+
 def write(name, base, increment, *options):
     numbers = ("--base", str(base), "--increment", str(increment))
     return scenes.run_module("stages.scenario", name, *numbers, *options)
@@ -352,6 +355,20 @@ def test_an_order_of_one_s_own(elsewhere, kind):
     assert "order" not in written("voc/10-2")[1]["scenario"]
 
 
+@pytest.mark.parametrize("meaning", ["background", "void"])
+def test_a_part_of_the_classes(elsewhere, meaning):
+    said = write(*PILOT[:-1], meaning).out
+    assert said.endswith(f"1 a step, in an order of its own: 2 steps; 18 classes are {meaning}.\n")
+    _, made = written("voc/pilot")
+    assert made["scenario"]["classes"] == {"step0": ["sheep"], "step1": ["cat"]}
+    assert made["scenario"]["left_out"] == meaning
+    params = parse(Params, composed_elsewhere(elsewhere, "scenario=voc/pilot"), "params.yaml")
+    params.check_chain()
+    others = {raw for raw in range(1, 21) if TABLES["voc"][raw] not in ("cat", "sheep")}
+    ignored = params.scenario_of(tuple(TABLES["voc"])).ignored
+    assert set(ignored) == (others if meaning == "void" else set())
+
+
 def test_choices_are_taken_from_another_scenario_but_for_the_dataset(elsewhere):
     own = ["background", "yes", "a: b", "traffic light", "5", "Straße"]
     text = yaml.safe_dump({"name": "mine", "root": "none", "classes": own}, allow_unicode=True)
@@ -368,8 +385,8 @@ def test_choices_are_taken_from_another_scenario_but_for_the_dataset(elsewhere):
     ("arguments", "words"),
     [
         (("voc/15-1", 15, 1), "voc/15-1.yaml is there already: give another name, or delete it"),
-        (("voc/25-1", 25, 1), "--base is 25, and the dataset has 20 classes: choose 1 to 19,"),
-        (("voc/20-1", 20, 1), "--base is 20, and the dataset has 20 classes: choose 1 to 19,"),
+        (("voc/25-1", 25, 1), "--base is 25, and there are 20 classes: choose 1 to 19,"),
+        (("voc/20-1", 20, 1), "--base is 20, and there are 20 classes: choose 1 to 19,"),
         (("voc/0-1", 0, 1), "--base is 0,"),
         (("voc/15-0", 15, 0), "--increment is 0, and 5 classes come after the base: choose 1 to 5"),
         (("voc/15-6", 15, 6), "--increment is 6, and 5 classes"),
@@ -379,6 +396,12 @@ def test_choices_are_taken_from_another_scenario_but_for_the_dataset(elsewhere):
         (("voc/15-2", 15, 2, "--like", "voc/1"), "there is no scenario voc/1 in conf/scenario:"),
         (("voc/15-2", 15, 2, "--order", "cat"), "--order cat: no such file; or put commas"),
         (("voc/15-2", 15, 2, "--order", "cat,dog"), "--order lacks aeroplane, bicycle, bird,"),
+        (
+            ("voc/1-1", 1, 1, "--order", "cat,dog"),
+            "or say with --left-out that they are",
+        ),
+        (("voc/3-1", 3, 1, "--left-out", "void"), "--left-out is void, but every class is learned"),
+        (("voc/pilot", 2, 1, *PILOT[3:]), "--base is 2, and there are 2 classes: choose 1 to 1,"),
         (("voc/15-2", 15, 2, "--order", "cat,dgo"), "no class 'dgo'. Did you mean `dog`?"),
         (("voc/15-2", 15, 2, "--order", "cat,dog,cat"), "--order: 'cat' is given twice"),
         (("voc/15-2", 15, 2, "--order", "background,cat"), "no class 'background'"),

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import itertools
 import json
@@ -224,6 +225,32 @@ def test_a_list_that_is_missing_or_damaged_says_what_to_run(tmp_path):
 def test_class_lists_are_held_against_the_dataset_s(changed, words):
     with pytest.raises(InputError, match=words):
         Scenario.of("overlapped", TABLE, FOUR_TWO | changed)
+
+
+PILOT = {"step0": ["h", "c"], "step1": ["a"]}
+
+
+@pytest.mark.parametrize("meaning", ["background", "void"])
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_classes_that_no_step_learns(tmp_path, setting, meaning):
+    scenario = Scenario.of(setting, TABLE, PILOT, left_out=meaning)
+    write_splits(tmp_path, scenario, list(entries()), TABLE)
+    left = [TABLE.index(name) for name in "bdefg"]
+    for step, kind in itertools.product(PILOT, ("train", "seen", "val", "test")):
+        found = ImageList.read(tmp_path / step / f"{kind}.json")
+        assert found.names == reference(setting, PILOT, step, kind)
+        assert set(found.label_table()[left]) == {255 if meaning == "void" else 0}
+        trained = dataclasses.replace(found, void="background").label_table()
+        assert set(trained[[*left, 255]]) == {0}
+        old_are_shown = setting == "sequential" or step == "step0" or kind in ("seen", "test")
+        assert found.label_table()[8] == old_are_shown
+        assert set(found.classes.names) <= {"background", "h", "c", "a"}
+        assert ("ignored" in (tmp_path / step / f"{kind}.json").read_text()) == (meaning == "void")
+
+
+def test_classes_that_no_step_learns_must_have_a_meaning():
+    with pytest.raises(InputError, match=r"learns b, d, e, f, g; .*`scenario.left_out` to backgr"):
+        Scenario.of("overlapped", TABLE, PILOT)
 
 
 def test_a_step_without_images_is_named(tmp_path):
