@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from bench._device import Clock
+from cssegcore.core.class_table import ClassTable
 from cssegcore.core.config import parse
 from cssegcore.inversion.invert import invert
 from cssegcore.inversion.label_maps import draw_targets
@@ -43,8 +44,7 @@ def main() -> None:
         network=params.model,
         head=params.method["base"]["head"],
         unknown=None,
-        classes=[classes],
-        raw=[list(range(len(classes)))],
+        classes=ClassTable.of([classes], [range(len(classes))]),
     )
     segmenter = model.segmenter().to(device).to(memory_format=torch.channels_last).eval()
     count, known = how.inversion.batch_size, range(1, len(classes))

@@ -29,8 +29,8 @@ from bench.sweep import composed
 from bench.train_step import prepared, timed
 from cssegcore.data.batches import iterations, training_batches
 from cssegcore.data.dataset import open_dataset
+from cssegcore.data.image_list import ImageList
 from cssegcore.data.image_store import ImageStore
-from cssegcore.scenario.scenario import StepList
 from cssegcore.training.trainer import Trainer
 from stages.common.params import read_params
 
@@ -59,7 +59,7 @@ def draw_dataset(root: Path, size: tuple[int, int], count: int, classes: list[st
 def decoding_rate(folder: Path, clock: Clock) -> float:
     """Decodes the step's images; returns how many a second."""
     dataset = open_dataset(read_params(folder / "params.yaml").dataset)
-    image_list = StepList.read(folder / STEP / "train.json")
+    image_list = ImageList.read(folder / STEP / "train.json")
     return len(image_list.images) / clock.seconds(lambda: ImageStore(dataset, image_list))
 
 

@@ -28,6 +28,7 @@ from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batch import Batch
 from cssegcore.data.batches import training_batches
 from cssegcore.data.dataset import open_dataset, read_labels
+from cssegcore.data.image_list import ImageList
 from cssegcore.data.image_store import ImageStore, Labels
 from cssegcore.method.pseudo_labels import LabelRequest
 from cssegcore.method.pseudo_labels.entropy import (
@@ -41,7 +42,6 @@ from cssegcore.method.pseudo_labels.entropy import (
 from cssegcore.models import checkpoint
 from cssegcore.models.segmenter import Segmenter
 from cssegcore.runtime.device import choose_device
-from cssegcore.scenario.scenario import StepList
 from stages.common.params import Params, read_params
 
 WORK = Path("work")
@@ -52,8 +52,8 @@ class Setup:
     """One step of params.yaml, its two lists, and the model of the step before."""
 
     params: Params
-    train: StepList
-    seen: StepList
+    train: ImageList
+    seen: ImageList
     model: Path
 
     @classmethod
@@ -61,7 +61,7 @@ class Setup:
         """Reads what the pipeline left."""
         params = read_params()
         train, seen = (
-            StepList.read(WORK / "split" / step / f"{k}.json") for k in ("train", "seen")
+            ImageList.read(WORK / "split" / step / f"{k}.json") for k in ("train", "seen")
         )
         return cls(params, train, seen, WORK / params.step(step).previous / "model.safetensors")
 
@@ -111,7 +111,7 @@ def measure(
 ) -> None:
     """Prints a line for each way, and how far they agree."""
     known = segmenter.outputs
-    unit = entropy_unit(known, sum(map(len, setup.train.classes)), rule.rule)
+    unit = entropy_unit(known, len(setup.train.classes.names), rule.rule)
     whole, view = Counts(known), Counts(known)
     same = same_class = both = pixels = 0
     with tempfile.TemporaryDirectory() as name:

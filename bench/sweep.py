@@ -21,8 +21,8 @@ import yaml
 
 from cssegcore.core.config import parse
 from cssegcore.data.dataset import open_dataset
+from cssegcore.data.image_list import ImageList
 from cssegcore.data.index import build_index
-from cssegcore.scenario.scenario import StepList
 from cssegcore.scenario.splits import write_splits
 from stages import compose
 from stages.common.params import FIRST, Params, read_raw
@@ -102,7 +102,7 @@ def measured(params: Mapping[str, Any]) -> Lengths:
         write_splits(folder, typed.scenario_of(dataset.classes), entries, dataset.classes)
         return {
             step: {
-                kind: len(StepList.read(folder / step / f"{kind}.json").images)
+                kind: len(ImageList.read(folder / step / f"{kind}.json").images)
                 for kind in ("train", "seen")
             }
             for step in typed.steps

@@ -31,12 +31,12 @@ from bench._device import Clock, copy_rate, matmul_rate, quartiles
 from bench._traffic import Traffic
 from cssegcore.data.batch import Batch
 from cssegcore.data.dataset import Dataset, open_dataset
+from cssegcore.data.image_list import ImageList
 from cssegcore.data.index import build_index
 from cssegcore.models import checkpoint
 from cssegcore.runtime.device import peak_memory
 from cssegcore.runtime.resume import ResumeFile
 from cssegcore.saliency.maps import write_maps
-from cssegcore.scenario.scenario import StepList
 from cssegcore.scenario.splits import write_splits
 from cssegcore.training.hooks import Hooks
 from cssegcore.training.setup import StageInputs, TrainingParams, build_trainer
@@ -191,12 +191,12 @@ def first_only(batches: Iterable[Batch], _: int) -> Iterator[Batch]:
     yield next(iter(batches))
 
 
-def split(params: Params, dataset: Dataset, folder: Path) -> list[StepList]:
+def split(params: Params, dataset: Dataset, folder: Path) -> list[ImageList]:
     """Returns the training lists of the first two steps."""
     entries = build_index(dataset, lambda items, _: items)
     write_splits(folder, params.scenario_of(dataset.classes), entries, dataset.classes)
     names = [name for name in params.steps if params.step(name).previous in ("none", FIRST)]
-    return [StepList.read(folder / name / "train.json") for name in names]
+    return [ImageList.read(folder / name / "train.json") for name in names]
 
 
 def sources(params: Params, dataset: Dataset, folder: Path) -> StageInputs:

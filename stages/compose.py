@@ -1,12 +1,40 @@
 """Composes conf/ into a parameters file, as `dvc exp run` does."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cssegcore.core.errors import InputError
 from stages.common.cli import run
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def composed(overrides: Sequence[str] = (), folder: Path = Path("conf")) -> "DictConfig":
+    """Returns the parameters that `folder` and the Hydra overrides make, every value explicit.
+
+    Like DVC it lets Hydra find `hydra_plugins` in the folder, which happens once a process.
+
+    Raises:
+        HydraException: A choice or an override fits nothing in the folder.
+        OmegaConfBaseException: A value cannot be resolved.
+    """
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    place = str(folder.resolve())
+    sys.path.append(place)
+    try:
+        with initialize_config_dir(place, version_base=None):
+            made = compose("config", overrides=list(overrides))
+    finally:
+        sys.path.remove(place)
+    OmegaConf.resolve(made)
+    return made
 
 
 def main(
@@ -16,22 +44,18 @@ def main(
     ] = None,
 ) -> None:
     """Write the parameters that conf/ and OVERRIDES make, every value explicit."""
-    from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     from cssegcore.core.files import write_text
 
-    folder = str(Path("conf").resolve())
     try:
-        with initialize_config_dir(folder, version_base=None):
-            composed = compose("config", overrides=overrides or [])
-        OmegaConf.resolve(composed)
+        text = OmegaConf.to_yaml(composed(overrides or []))
     except (HydraException, OmegaConfBaseException) as error:
         said, _, _ = str(error).partition("Config search path")
         raise InputError(f"{' '.join(said.split())}: look into conf/ for what there is.") from None
-    write_text(out, OmegaConf.to_yaml(composed))
+    write_text(out, text)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ def main(
     """Count one confusion matrix over the test images of all classes seen so far."""
     from cssegcore.core.config import flatten
     from cssegcore.core.files import write_json
+    from cssegcore.data.image_list import ImageList
     from cssegcore.data.image_store import ImageStore
     from cssegcore.evaluation import evaluate
     from cssegcore.evaluation import examples as examples
@@ -39,22 +40,21 @@ def main(
     from cssegcore.models import checkpoint
     from cssegcore.runtime.device import choose_device
     from cssegcore.runtime.distributed import process_group
-    from cssegcore.scenario.scenario import StepList
     from stages.common.reporting import open_run
 
     params = read_params()
     how = params.evaluation
     parts = build_metrics(how.metrics, "evaluation.metrics")
-    image_list, dataset, device = StepList.read(images), _dataset(params), choose_device()
+    image_list, dataset, device = ImageList.read(images), _dataset(params), choose_device()
     segmenter = checkpoint.load(model, device).segmenter
     tests = ImageStore(dataset, image_list)
     shown = panels_shown(previous) or examples.choose_examples(tests, how.examples)
+    rows = len(image_list.classes.names)
     meters = Meters(parts, segmenter.classes, how.future, device)
-    names = [name for names in image_list.classes for name in names]
     size, progress, keep = how.batch_size, bar("images", f"test {step}"), set(shown)
     with process_group(device) as world:
         matrix, kept = evaluate.confusion(
-            segmenter, tests, len(names), size, device, progress, keep, meters
+            segmenter, tests, rows, size, device, progress, keep, meters
         )
     if not world.is_main:
         return
@@ -62,8 +62,8 @@ def main(
     record = Evaluated(
         step=step,
         index=image_list.index,
-        classes=names,
-        learned=[at for at, names in enumerate(image_list.classes) for _ in names],
+        classes=image_list.classes.names,
+        learned=image_list.classes.step_of,
         seen=matrix.shape[1],
         images=len(tests),
         matrix=matrix.tolist(),
@@ -85,7 +85,7 @@ def main(
     examples.write_examples(there, tests, shown, kept)
 
     numbers = step_metrics(record, future=how.future)
-    protocol = f"{_protocol(params, image_list.classes)}; {numbers['protocol']}"
+    protocol = f"{_protocol(params, image_list.classes.sizes)}; {numbers['protocol']}"
     write_json(metrics, numbers | further | {"protocol": protocol})
     miou = {k: v for k, v in numbers["miou"].items() if v is not None}
     say(f"{step}: mIoU " + ", ".join(f"{k} {v:.1f}" for k, v in miou.items()))
@@ -102,9 +102,10 @@ def _dataset(params: Params) -> "Dataset":
     return CentralCrops.of(dataset, how.size) if how.view == "crop" else dataset
 
 
-def _protocol(params: Params, classes: list[list[str]]) -> str:
-    sizes = ", ".join(str(len(names) - (at == 0)) for at, names in enumerate(classes))
-    rule = f"{params.scenario.setting}, classes {sizes} in order {params.scenario.order}"
+def _protocol(params: Params, sizes: list[int]) -> str:
+    without_background = ", ".join(map(str, [sizes[0] - 1, *sizes[1:]]))
+    order = params.scenario.order
+    rule = f"{params.scenario.setting}, classes {without_background} in order {order}"
     return f"{rule}; {params.evaluation.reading}"
 
 

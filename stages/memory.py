@@ -20,16 +20,16 @@ def main(
     """Choose the training images of earlier steps to see again, as `method.replay` says."""
     from cssegcore.core.registry import build_part
     from cssegcore.data.dataset import open_dataset
+    from cssegcore.data.image_list import ImageList
     from cssegcore.method.replay import ExemplarRequest, Replay
-    from cssegcore.scenario.scenario import StepList
 
     params = read_params()
     way = build_part("cssegcore.method.replay", Replay, params.method["replay"], "method.replay")
     task = ExemplarRequest(
         dataset=open_dataset(params.dataset),
-        current=StepList.read(images),
-        finished=StepList.read(finished),
-        kept=StepList.read(kept / "list.json") if (kept / "list.json").exists() else None,
+        current=ImageList.read(images),
+        finished=ImageList.read(finished),
+        kept=ImageList.read(kept / "list.json") if (kept / "list.json").exists() else None,
         model=previous,
         seed=params.seed,
         progress=bar("images", f"exemplars {step}"),

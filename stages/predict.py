@@ -30,7 +30,7 @@ def main(
     _check_room(out, paths)
     device = choose_device()
     loaded = checkpoint.load(model, device)
-    names = [name for step in loaded.model.classes for name in step]
+    names = loaded.model.classes.names
     shares = label_photographs(loaded.segmenter, paths, out, opacity, device, bar("photographs"))
     for at, (name, share) in enumerate(zip(names, shares, strict=True)):
         say(f"{at:3d} {name:20s} {100 * share:5.1f} %")

@@ -20,17 +20,17 @@ def main(
     """Label the step's photographs with the previous model, as `method.pseudo_labels` says."""
     from cssegcore.core.registry import build_part
     from cssegcore.data.dataset import open_dataset
+    from cssegcore.data.image_list import ImageList
     from cssegcore.method.pseudo_labels import LabelRequest, PseudoLabels
-    from cssegcore.scenario.scenario import StepList
 
     params = read_params()
     where = "method.pseudo_labels"
     rule = build_part(
         "cssegcore.method.pseudo_labels", PseudoLabels, params.method["pseudo_labels"], where
     )
-    lists = {"train": StepList.read(images)}
+    lists = {"train": ImageList.read(images)}
     if (kept := memory / "list.json").exists():
-        lists["memory"] = StepList.read(kept)
+        lists["memory"] = ImageList.read(kept)
     lists = {k: dataclasses.replace(v, void=params.labels.void) for k, v in lists.items()}
     dataset, progress = open_dataset(params.dataset), bar("images", f"label {step}")
     rule.write(out, LabelRequest(dataset, lists, previous, progress))

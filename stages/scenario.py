@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from cssegcore.core.errors import InputError
+from cssegcore.scenario.scenario import LeftOut
 from stages.common.cli import run, say
 
 
@@ -14,7 +15,11 @@ def main(
     increment: Annotated[int, typer.Option(help="Number of classes of every later step.")],
     order: Annotated[
         str | None,
-        typer.Option(help="All classes, with commas between; or a file with one a line."),
+        typer.Option(help="The classes, with commas between; or a file with one a line."),
+    ] = None,
+    left_out: Annotated[
+        LeftOut | None,
+        typer.Option(help="What the classes that --order lacks are: background or void."),
     ] = None,
     like: Annotated[
         str | None,
@@ -26,7 +31,7 @@ def main(
     from stages.common.scenarios import CONF, scenario_text
 
     path = CONF / "scenario" / f"{name}.yaml"
-    text = scenario_text(name, base, increment, order, like)
+    text = scenario_text(name, base, increment, order, left_out, like)
     if path.exists():
         raise InputError(f"{path} is there already: give another name, or delete it first.")
     write_text(path, text)

@@ -24,8 +24,8 @@ def main(
     """
     from cssegcore.core.registry import build_part
     from cssegcore.data.dataset import open_dataset
+    from cssegcore.data.image_list import ImageList
     from cssegcore.method.replay import Replay, SynthesisRequest
-    from cssegcore.scenario.scenario import StepList
 
     params = read_params()
     way = build_part("cssegcore.method.replay", Replay, params.method["replay"], "method.replay")
@@ -36,7 +36,7 @@ def main(
 
     request = SynthesisRequest(
         dataset=open_dataset(params.dataset),
-        current=StepList.read(images),
+        current=ImageList.read(images),
         augmentation=params.augmentation,
         kept=kept,
         model=previous,

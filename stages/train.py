@@ -34,17 +34,17 @@ def main(
     """
     from cssegcore.core.files import write_csv
     from cssegcore.data.dataset import open_dataset
+    from cssegcore.data.image_list import ImageList
     from cssegcore.models import checkpoint
     from cssegcore.runtime.device import choose_device
     from cssegcore.runtime.distributed import process_group
-    from cssegcore.scenario.scenario import StepList
     from cssegcore.training.hooks import Hooks, Row
     from cssegcore.training.setup import StageInputs, build_trainer
     from stages.common.reporting import log_epoch, open_run
 
     params = read_params()
     numbers = params.step(step)
-    image_list = dataclasses.replace(StepList.read(images), void=params.labels.void)
+    image_list = dataclasses.replace(ImageList.read(images), void=params.labels.void)
     before = None if numbers.previous == "none" else previous
     dataset, device = open_dataset(params.dataset), choose_device()
     inputs = StageInputs(pseudo_labels, memory, saliency, synthesis)

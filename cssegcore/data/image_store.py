@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cssegcore.data.batch import Sample
 from cssegcore.data.dataset import Dataset
-from cssegcore.scenario.scenario import StepList
+from cssegcore.data.image_list import ImageList
 from cssegcore.core.types import BACKGROUND
 
 Labels = NDArray[np.uint8]
@@ -30,7 +30,7 @@ class ImageStore:
     def __init__(
         self,
         dataset: Dataset,
-        image_list: StepList,
+        image_list: ImageList,
         make_labels: LabelRule | None = None,
         padding: int = BACKGROUND,
     ) -> None:

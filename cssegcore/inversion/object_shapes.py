@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int, UInt8
 
 from cssegcore.core.errors import InputError
 from cssegcore.data.dataset import Dataset
-from cssegcore.scenario.scenario import StepList
+from cssegcore.data.image_list import ImageList
 
 LEAST_OBJECT = 64
 """Pixels of the smallest object that is transplanted."""
@@ -57,14 +57,13 @@ def transplanted(masks: Sequence[Mask]) -> Shapes:
     return shape
 
 
-def annotated_objects(dataset: Dataset, image_list: StepList) -> list[Mask]:
+def annotated_objects(dataset: Dataset, image_list: ImageList) -> list[Mask]:
     """Returns the masks of all objects of the new classes in the list's images.
 
     Raises:
         InputError: No object has `LEAST_OBJECT` pixels or more.
     """
-    table, first = image_list.label_table(), sum(map(len, image_list.classes[:-1]))
-    new = range(first, first + len(image_list.classes[-1]))
+    table, new = image_list.label_table(), image_list.classes.new
     labels = (table[dataset.label(name)] for name in image_list.names)
     masks = [mask for one in labels for mask in components(one, new, LEAST_OBJECT)]
     if not masks:

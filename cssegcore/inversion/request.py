@@ -12,7 +12,7 @@ from jaxtyping import Int
 
 from cssegcore.core.types import Progress
 from cssegcore.data.dataset import Dataset
-from cssegcore.scenario.scenario import StepList
+from cssegcore.data.image_list import ImageList
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class SynthesisRequest:
     """
 
     dataset: Dataset
-    current: StepList
+    current: ImageList
     augmentation: Mapping[str, object]
     kept: Path
     model: Path
@@ -46,7 +46,7 @@ class SynthesisRequest:
         """Returns a random generator that depends on seed, step and batch alone."""
         return np.random.default_rng([self.seed, self.current.index, *batch])
 
-    def sampled(self, count: int, rng: np.random.Generator) -> StepList:
+    def sampled(self, count: int, rng: np.random.Generator) -> ImageList:
         """Returns the step's list with at most `count` of its images, in the list's order."""
         images = self.current.images
         image_list = rng.permutation(len(images))[:count]
@@ -65,6 +65,6 @@ class GeneratedImages:
     """
 
     dataset: Dataset
-    image_list: StepList
+    image_list: ImageList
     teachers: list[Path]
     sources: Int[np.ndarray, " n"]

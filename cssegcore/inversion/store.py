@@ -1,6 +1,7 @@
 """Files of generated images: how a synthesis writes them and how a training reads them back."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import final
@@ -9,13 +10,14 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from cssegcore.core.class_table import ClassTable
 from cssegcore.core.files import digest, read_manifest, replacing
 from cssegcore.core.palette import save_labels
 from cssegcore.data.dataset import Dataset
+from cssegcore.data.image_list import ImageList
 from cssegcore.data.layouts import Layout
 from cssegcore.data.layouts._base import Split
 from cssegcore.inversion.request import GeneratedImages
-from cssegcore.scenario.scenario import StepList
 
 KINDS = ("images", "labels", "confidence", "layouts")
 """Folders of PNG files; `layouts` holds the label maps that the images were generated from."""
@@ -59,15 +61,16 @@ def write_image(folder: Path, generated: GeneratedImage) -> list[str]:
     return [generated.name, digest(generated.image.tobytes(), generated.labels.tobytes())]
 
 
-def image_list(current: StepList, known: int, images: list[list[str]]) -> StepList:
+def image_list(current: ImageList, known: int, images: list[list[str]]) -> ImageList:
     """Returns the list of generated images for a step whose previous model has `known` outputs.
 
     Labels are network outputs, so the raw label of a class is its output.
     """
-    sizes = [len(names) for names in current.classes]
-    starts = np.cumsum([0, *sizes]).tolist()
-    raw = [list(range(at, at + size)) for at, size in zip(starts, sizes, strict=False)]
-    return dataclasses.replace(current, raw=raw, visible=list(range(1, known)), images=images)
+    outputs = iter(range(len(current.classes.names)))
+    raw = [list(itertools.islice(outputs, size)) for size in current.classes.sizes]
+    classes = ClassTable.of(current.classes.names_by_step, raw)
+    visible = list(range(1, known))
+    return dataclasses.replace(current, classes=classes, visible=visible, images=images, ignored=[])
 
 
 def open_images(folder: Path) -> GeneratedImages | None:
@@ -79,11 +82,10 @@ def open_images(folder: Path) -> GeneratedImages | None:
     path = folder / LIST
     if not path.exists():
         return None
-    image_list, steps = StepList.read(path), read_manifest(folder)["steps"]
-    classes = tuple(name for step in image_list.classes for name in step)
+    image_list, steps = ImageList.read(path), read_manifest(folder)["steps"]
     by_name = {name: at for at, step in enumerate(steps) for name in step["images"]}
     return GeneratedImages(
-        dataset=Dataset("made images", folder, _Files(), classes),
+        dataset=Dataset("made images", folder, _Files(), image_list.classes.names),
         image_list=image_list,
         teachers=[teacher_path(folder, step["step"]) for step in steps],
         sources=np.array([by_name[name] for name in image_list.names]),
@@ -102,7 +104,7 @@ class _Files(Layout):
 
     def names(self, root: Path, split: Split) -> list[str]:
         del split
-        return StepList.read(root / LIST).names
+        return ImageList.read(root / LIST).names
 
     def photograph(self, root: Path, name: str) -> Path:
         return root / "images" / f"{name}.png"

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from cssegcore.core.errors import InputError
+from cssegcore.core.types import BACKGROUND
 from cssegcore.models.checkpoint import load
 from cssegcore.models.segmenter import Segmenter
 
@@ -23,7 +24,7 @@ class Teacher:
 
     segmenter: Segmenter
     step: str
-    classes: list[str]
+    classes: tuple[str, ...]
     new: list[int]
 
 
@@ -35,10 +36,9 @@ def load_teacher(path: Path, device: torch.device) -> Teacher:
     """
     loaded = load(path, device)
     loaded.segmenter.to(memory_format=torch.channels_last)
-    by_step = loaded.model.classes
-    names = [name for step in by_step for name in step]
-    new = list(range(max(1, len(names) - len(by_step[-1])), len(names)))
-    return Teacher(loaded.segmenter, loaded.model.step, names, new)
+    classes = loaded.model.classes
+    new = [output for output in classes.new if output != BACKGROUND]
+    return Teacher(loaded.segmenter, loaded.model.step, classes.names, new)
 
 
 def load_second(path: str, role: str, teacher: Teacher, device: torch.device) -> Segmenter | None:
@@ -56,7 +56,7 @@ def load_second(path: str, role: str, teacher: Teacher, device: torch.device) ->
     if not path:
         return None
     loaded = load(Path(path).expanduser(), device)
-    names = [name for step in loaded.model.classes for name in step]
+    names = loaded.model.classes.names
     if names != teacher.classes or loaded.model.unknown:
         raise InputError(
             f"`method.replay.{role}`: the model {path} tells {', '.join(names)} apart, and the"

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
 
+from cssegcore.core.class_table import ClassTable, with_class_table
 from cssegcore.core.config import parse
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import replacing
@@ -38,17 +39,14 @@ class Model:
         network: The recipe of its architecture.
         head: The recipe of its heads.
         unknown: How the score of the unknown class is read, None if there is no such class.
-        classes: Names of the classes it tells apart, a list for each step, background first; empty
-            for steps that brought domains.
-        raw: The dataset's label of each.
+        classes: The network's outputs.
     """
 
     step: str
     network: dict[str, object]
     head: dict[str, object]
     unknown: Scores | None
-    classes: list[list[str]]
-    raw: list[list[int]]
+    classes: ClassTable
 
     def segmenter(self) -> Segmenter:
         """Builds the network with fresh weights.
@@ -58,7 +56,7 @@ class Model:
         """
         architecture = build_part(NETWORKS, Architecture, self.network, "model")
         kind = build_part(HEADS, HeadKind, self.head, "method.base.head")
-        outputs = [len(names) for names in self.classes if names]
+        outputs = [size for size in self.classes.sizes if size]
         return Segmenter(architecture.extractor(), kind, outputs, self.unknown)
 
 
@@ -79,7 +77,8 @@ def save(path: Path, segmenter: Segmenter, model: Model, statistics: Statistics)
     # clones: statistics may share memory with one another, which the format refuses
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     with replacing(path) as temporary:
-        text = json.dumps(dataclasses.asdict(model), sort_keys=True, ensure_ascii=False)
+        content = dataclasses.asdict(model) | model.classes.as_file()
+        text = json.dumps(content, sort_keys=True, ensure_ascii=False)
         # not `save_file`, whose error over a full disk is no OSError
         temporary.write_bytes(serialize(tensors, {KEY: text}))
 
@@ -107,7 +106,7 @@ def load(path: Path, device: torch.device) -> Loaded:
         _, name, rest = key.split("|", 2)
         statistics.setdefault(name, {})[rest] = tensors.pop(key).to(device)
     try:
-        model = parse(Model, json.loads(text), str(path))
+        model = parse(Model, with_class_table(json.loads(text)), str(path))
         segmenter = dataclasses.replace(model, network=_fresh(model.network)).segmenter()
         segmenter.load_state_dict(tensors)
     except (json.JSONDecodeError, RuntimeError) as error:

@@ -8,32 +8,37 @@ the raw label where a scenario is not sorted.
 """
 
 import dataclasses
-import json
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cssegcore.core.config import did_you_mean, parse
+from cssegcore.core.class_table import ClassTable
+from cssegcore.core.config import did_you_mean
 from cssegcore.core.errors import InputError
-from cssegcore.core.files import write_text
-from cssegcore.core.types import BACKGROUND, IGNORE
+from cssegcore.core.types import BACKGROUND
 
 Setting = Literal["overlapped", "disjoint", "sequential", "partitioned", "domain", "domain_apart"]
+LeftOut = Literal["background", "void"]
 DOMAIN_SETTINGS = ("domain", "domain_apart")
 """Steps bring images of other domains, such as cities, and all classes are learned in the first."""
-Void = Literal["ignore", "background"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
     """One learning step: `classes` are those it adds, `raw` their labels in the dataset.
 
-    `partition_groups` are the groups of `raw` among which `partitioned` shares the images out; the
-    step has those of all its groups. One group, unless the scenario names finer ones. `domains` are
-    where its images were taken, if steps bring domains.
+    `partitioned` divides the images among the groups `partition_groups`; the step has the images of
+    all its
+    groups. There is one group of all classes, unless the scenario names finer ones:
+
+    >>> table = ["background", "cat", "dog", "sheep"]
+    >>> steps = {"step0": ["cat"], "step1": ["sheep", "dog"]}
+    >>> Scenario.of("partitioned", table, steps).steps[1].partition_groups
+    ((3, 2),)
+    >>> finer = {"step1": [["sheep"], ["dog"]]}
+    >>> Scenario.of("partitioned", table, steps, partition_groups=finer).steps[1].partition_groups
+    ((3,), (2,))
+
+    `domains` are the places where its images were taken, if steps bring domains.
     """
 
     name: str
@@ -46,10 +51,17 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Scenario:
-    """Steps in order, and the rule that gives each its images."""
+    """Steps in order, and the rule that gives each its images.
+
+    Attributes:
+        setting: The rule.
+        steps: The steps in order.
+        ignored: Raw labels of the classes that no step learns, if they are void.
+    """
 
     setting: Setting
     steps: tuple[Step, ...]
+    ignored: tuple[int, ...] = ()
 
     @classmethod
     def of(
@@ -59,6 +71,7 @@ class Scenario:
         steps: Mapping[str, Sequence[str]],
         partition_groups: Mapping[str, Sequence[Sequence[str]]] | None = None,
         domains: Mapping[str, Sequence[str]] | None = None,
+        left_out: LeftOut | None = None,
     ) -> "Scenario":
         """Checks the class lists of `steps` against the dataset's `table` (background first).
 
@@ -69,6 +82,7 @@ class Scenario:
             partition_groups: Of a step's classes, where `partitioned` shares images out more
                 finely.
             domains: Those that each step adds, in a setting by domains.
+            left_out: Meaning of the classes that no step learns; None if there must be none.
 
         Raises:
             InputError: A class is unknown, stands in two steps or in none, a step has none, or the
@@ -90,11 +104,22 @@ class Scenario:
             raw = tuple(table.index(c) for c in classes)
             groups = tuple(tuple(map(table.index, p)) for p in finer.get(name, [classes]))
             made.append(Step(name, index, tuple(classes), raw, groups, tuple(places.get(name, ()))))
-        if left := [c for c in table[1:] if c not in taken]:
+        left = [c for c in table[1:] if c not in taken]
+        if left and left_out is None:
             raise InputError(
-                f"`scenario.classes`: no step learns {', '.join(left)}; add them to a step's list."
+                f"`scenario.classes`: no step learns {', '.join(left)}; add them to a step's list,"
+                " or set `scenario.left_out` to background or void."
             )
-        return cls(setting, tuple(made))
+        ignored = tuple(map(table.index, left)) if left_out == "void" else ()
+        return cls(setting, tuple(made), ignored)
+
+    def class_table(self, background: str, known: int) -> ClassTable:
+        """Returns the outputs of the first `known` steps; background joins those of step 0."""
+        steps = self.steps[:known]
+        return ClassTable.of(
+            [[background] * (s.index == 0) + list(s.classes) for s in steps],
+            [[BACKGROUND] * (s.index == 0) + list(s.raw) for s in steps],
+        )
 
     @property
     def by_domain(self) -> bool:
@@ -186,64 +211,3 @@ def _check_domains(
     listed = [domain for name in domains for domain in domains[name]]
     if twice := [domain for domain in listed if listed.count(domain) > 1]:
         raise InputError(f"`scenario.domains` names {twice[0]!r} twice: a domain comes once.")
-
-
-@dataclasses.dataclass(frozen=True)
-class StepList:
-    """The images of one step for one purpose, and what their labels mean there.
-
-    Attributes:
-        step: Name of the step, and `index` its place.
-        classes: Names of the network outputs, a list for each step, background first. A test list
-            names those of later steps as well: their pixels are counted apart.
-        raw: The raw label of each of `classes`.
-        visible: Raw labels whose annotation may be read; all others read as background.
-        images: Name and content digest of each image, so that a changed photograph or label
-            changes the lists it stands in and nothing else.
-        void: What raw 255 reads as. A training's parameter and so in no file: lists are read with
-            `ignore`, which is what tests count with.
-    """
-
-    step: str
-    index: int
-    classes: list[list[str]]
-    raw: list[list[int]]
-    visible: list[int]
-    images: list[list[str]]
-    void: Void = "ignore"
-
-    def label_table(self) -> NDArray[np.uint8]:
-        """Returns the 256-entry table raw label -> position in `classes`, or 255."""
-        table = np.full(256, BACKGROUND, np.uint8)
-        outputs = [raw for step in self.raw for raw in step]
-        for raw in self.visible:
-            table[raw] = outputs.index(raw)
-        table[IGNORE] = IGNORE if self.void == "ignore" else BACKGROUND
-        return table
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the images, in order."""
-        return [name for name, _ in self.images]
-
-    def write(self, path: Path) -> None:
-        """Writes JSON with one image a line, so that a person and `diff` can read it."""
-        left_out = ("images", "void")
-        head = {k: v for k, v in vars(self).items() if k not in left_out}
-        lines = [f' "{k}": {json.dumps(v, ensure_ascii=False)}' for k, v in head.items()]
-        images = ",\n  ".join(json.dumps(i, ensure_ascii=False) for i in self.images)
-        write_text(path, "{\n" + ",\n".join(lines) + f',\n "images": [\n  {images}\n ]\n}}\n')
-
-    @classmethod
-    def read(cls, path: Path) -> "StepList":
-        """Reads what `write` wrote.
-
-        Raises:
-            InputError: The file is missing or not such a list.
-        """
-        try:
-            return parse(cls, json.loads(path.read_text(encoding="utf-8")), str(path))
-        except FileNotFoundError:
-            raise InputError(f"{path} does not exist: run `dvc repro split`.") from None
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path} is not JSON ({error}): run `dvc repro -f split`.") from None

@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from cssegcore.core.class_table import ClassTable
 from cssegcore.core.errors import InputError
+from cssegcore.data.image_list import ImageList
 from cssegcore.data.index import Entry
 from cssegcore.scenario.domains import Chosen, domain_images
 from cssegcore.scenario.partition import partition
-from cssegcore.scenario.scenario import Scenario, StepList
+from cssegcore.scenario.scenario import Scenario, Step
 
 TESTS = ("val", "test")
 
@@ -56,23 +58,22 @@ def _without_images(scenario: Scenario, index: int, kind: str) -> InputError:
 
 def step_lists(
     scenario: Scenario, entries: Sequence[Entry], table: Sequence[str]
-) -> dict[str, dict[str, StepList]]:
+) -> dict[str, dict[str, ImageList]]:
     """Returns what `write_splits` writes, by step and list."""
     image_list = (
         domain_images(scenario, entries) if scenario.by_domain else _shown(scenario, entries)
     )
-    every = [raw for step in scenario.steps for raw in step.raw]
+    tables = [scenario.class_table(table[0], known + 1) for known in range(len(scenario.steps))]
     lists = {}
     for step, (own, val, test) in zip(scenario.steps, image_list, strict=True):
-        at, known = step.index, step.index + 1
-        names = {e.name for images in image_list[:known] for e in images.train}
+        classes, visible = tables[step.index], scenario.annotated(step.index)
+        names = {e.name for images in image_list[: step.index + 1] for e in images.train}
         seen = [e for e in entries if e.name in names]
-        visible, so_far = scenario.annotated(at), [r for s in scenario.steps[:known] for r in s.raw]
         lists[step.name] = {
-            "train": _list(scenario, table, at, visible, own, known),
-            "seen": _list(scenario, table, at, so_far, seen, known),
-            "val": _list(scenario, table, at, visible, val, known),
-            "test": _list(scenario, table, at, every, test, len(scenario.steps)),
+            "train": _list(scenario, step, classes, visible, own),
+            "seen": _list(scenario, step, classes, classes.foreground, seen),
+            "val": _list(scenario, step, classes, visible, val),
+            "test": _list(scenario, step, tables[-1], tables[-1].foreground, test),
         }
     return lists
 
@@ -121,19 +122,11 @@ def _fitting(
 
 def _list(
     scenario: Scenario,
-    table: Sequence[str],
-    index: int,
+    step: Step,
+    classes: ClassTable,
     visible: Sequence[int],
     entries: Sequence[Entry],
-    known: int,
-) -> StepList:
-    """Names the outputs of the first `known` steps; background joins those of step 0."""
-    steps = scenario.steps[:known]
-    return StepList(
-        step=scenario.steps[index].name,
-        index=index,
-        classes=[[table[0]] * (s.index == 0) + list(s.classes) for s in steps],
-        raw=[[0] * (s.index == 0) + list(s.raw) for s in steps],
-        visible=sorted(visible),
-        images=[[e.name, e.digest] for e in entries],
-    )
+) -> ImageList:
+    images = [[e.name, e.digest] for e in entries]
+    ignored = list(scenario.ignored)
+    return ImageList(step.name, step.index, classes, sorted(visible), images, ignored)

@@ -14,13 +14,13 @@ from cssegcore.core.errors import InputError
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import Replayed
 from cssegcore.data.dataset import Dataset
+from cssegcore.data.image_list import ImageList
 from cssegcore.data.image_store import ImageStore
 from cssegcore.method.method import Method, Recipe
 from cssegcore.method.replay import GeneratedImages
 from cssegcore.models import checkpoint
 from cssegcore.models.fuse_batchnorm import fuse_batchnorm
 from cssegcore.models.segmenter import Segmenter
-from cssegcore.scenario.scenario import StepList
 from cssegcore.training.compile import check_compiler
 from cssegcore.training.labels import ListKind, label_rule, padding
 from cssegcore.training.optimizer import build_optimizer
@@ -70,7 +70,7 @@ class StageInputs:
 def build_trainer(
     params: TrainingParams,
     dataset: Dataset,
-    image_list: StepList,
+    image_list: ImageList,
     previous: Path | None,
     device: torch.device,
     inputs: StageInputs = StageInputs(),
@@ -130,14 +130,13 @@ def build_trainer(
     return trainer
 
 
-def _model(params: TrainingParams, image_list: StepList, method: Method) -> checkpoint.Model:
+def _model(params: TrainingParams, image_list: ImageList, method: Method) -> checkpoint.Model:
     return checkpoint.Model(
         step=image_list.step,
         network=dict(params.model),
         head=method.head_recipe,
         unknown=method.unknown_scores,
         classes=image_list.classes,
-        raw=image_list.raw,
     )
 
 
@@ -165,7 +164,7 @@ def _networks(
     loaded = checkpoint.load(previous, device)
     segmenter, known = loaded.segmenter, loaded.model
     parts = {
-        "classes": (known.classes, model.classes[:-1]),
+        "classes": (known.classes.as_file()["classes"], model.classes.old.as_file()["classes"]),
         "head": (known.head, model.head),
         "unknown": (known.unknown, model.unknown),
     }
@@ -180,14 +179,14 @@ def _networks(
         # penalties compare its weights with those in training, so they must be the file's
         old = copy.deepcopy(segmenter) if method.penalties else fuse_batchnorm(segmenter)
         old = old.requires_grad_(False).to(memory_format=torch.channels_last)
-    if added := len(model.classes[-1]):  # none in a step of new domains
+    if added := len(model.classes.new):  # none in a step of new domains
         segmenter.grow(added)
     method.classifier_init(segmenter.groups)
     return _Networks(segmenter, old, loaded.statistics, num_old)
 
 
 def _images(
-    dataset: Dataset, image_list: StepList, method: Method, inputs: StageInputs, kind: ListKind
+    dataset: Dataset, image_list: ImageList, method: Method, inputs: StageInputs, kind: ListKind
 ) -> ImageStore:
     """Reads the images of a dataset's list, labelled with network outputs."""
     rule = label_rule(
@@ -198,7 +197,7 @@ def _images(
 
 def _replayed(
     dataset: Dataset,
-    image_list: StepList,
+    image_list: ImageList,
     method: Method,
     inputs: StageInputs,
     made: GeneratedImages | None,
@@ -215,7 +214,7 @@ def _replayed(
     if inputs.memory is None or not method.replay.selects_exemplars:
         return None
     path = inputs.memory / "list.json"
-    kept = StepList.read(path) if path.exists() else None
+    kept = ImageList.read(path) if path.exists() else None
     if not kept or not kept.images:
         return None
     kept = dataclasses.replace(kept, void=image_list.void)

@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 import yaml
 
+from cssegcore.core.class_table import Void
 from cssegcore.core.config import did_you_mean, parse
 from cssegcore.core.errors import InputError
-from cssegcore.scenario.scenario import Scenario, Setting, Void
+from cssegcore.scenario.scenario import LeftOut, Scenario, Setting
 
 PARAMS = Path("params.yaml")
 FIRST = "step0"
@@ -51,6 +52,7 @@ class ScenarioParams:
         order: What the order of the classes is called; `native` is the dataset's own.
         partition_groups: Finer groups of a step's classes, for the setting `partitioned`.
         domains: Where each step's images were taken, for the settings by domain.
+        left_out: Meaning of the dataset's classes that no step learns; null refuses such classes.
     """
 
     name: str
@@ -60,6 +62,7 @@ class ScenarioParams:
     order: str
     partition_groups: dict[str, list[list[str]]] = dataclasses.field(default_factory=dict)
     domains: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    left_out: LeftOut | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +168,12 @@ class Params:
         """Builds the scenario over a dataset's class table."""
         given = self.scenario
         return Scenario.of(
-            given.setting, table, given.classes, given.partition_groups, given.domains
+            given.setting,
+            table,
+            given.classes,
+            given.partition_groups,
+            given.domains,
+            given.left_out,
         )
 
     def check_chain(self) -> None:

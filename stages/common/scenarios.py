@@ -10,6 +10,7 @@ import yaml
 from cssegcore.core.config import did_you_mean
 from cssegcore.core.errors import InputError
 from cssegcore.data.layouts._base import read_names
+from cssegcore.scenario.scenario import LeftOut
 
 CONF = Path("conf")
 
@@ -20,33 +21,20 @@ defaults:
 {defaults}
 
 scenario:
-  name: {name}{order}
+  name: {name}{order}{left_out}
   setting: overlapped         # or disjoint, sequential, partitioned
-  last: {last}
   classes:
 {classes}
-
-steps:                         # how each is trained; the values come from the schedule
-  step0:
-    previous: none
-    recipe: method.base
-    images: train
-    epochs: ${{schedule.base.epochs}}
-    lr: ${{schedule.base.lr}}
-  step1: &increment
-    previous: step0
-    recipe: method
-    images: ${{method.images}}
-    epochs: ${{schedule.increment.epochs}}
-    lr: ${{schedule.increment.lr}}
-{steps}
-increments:                    # every step but the first, and the one before it
-{increments}
 """
 
 
 def scenario_text(
-    name: str, base: int, increment: int, order: str | None = None, like: str | None = None
+    name: str,
+    base: int,
+    increment: int,
+    order: str | None = None,
+    left_out: LeftOut | None = None,
+    like: str | None = None,
 ) -> str:
     """Returns the scenario of `base` classes, then `increment` in each step.
 
@@ -54,8 +42,9 @@ def scenario_text(
         name: DATASET/SCENARIO, of which DATASET is a file in conf/dataset/.
         base: Number of classes of step 0.
         increment: Number of classes of each later step; the last has what is left.
-        order: All classes but the background with commas between, or a file with one a line; the
-            dataset's order without.
+        order: The classes with commas between, or a file with one a line; without, all of the
+            dataset in its order.
+        left_out: Meaning of the classes that `order` lacks; None if it lacks none.
         like: The scenario whose model, schedule and so on it names; the dataset's first without.
 
     Raises:
@@ -66,21 +55,18 @@ def scenario_text(
     dataset = name.split("/")[0]
     native = class_table(dataset)[1:]
     classes = native if order is None else read_order(order, native)
+    unlearned = _left_out(classes, native, left_out)
     steps = divide(classes, base, increment)
-    numbers = range(1, len(steps))
     rest = "" if len(steps[-1]) == increment else f", the last of {len(steps[-1])}"
+    rest += unlearned
     rank = "in the dataset's order" if classes == native else "in an order of its own"
     return TEMPLATE.format(
         title=f"{base} classes, then {increment} a step, {rank}: {len(steps)} steps{rest}.",
         defaults="\n".join(f"  - {k}: {v}" for k, v in overrides(dataset, like).items()),
         name=name,
         order="" if classes == native else "\n  order: own",
-        last=f"step{numbers[-1]}",
+        left_out="" if left_out is None else f"\n  left_out: {left_out}",
         classes="\n".join(wrapped(f"step{k}", names) for k, names in enumerate(steps)),
-        steps="".join(
-            f"  step{k}: {{<<: *increment, previous: step{k - 1}}}\n" for k in numbers[1:]
-        ),
-        increments="\n".join(f"  step{k}: {{previous: step{k - 1}}}" for k in numbers),
     )
 
 
@@ -113,7 +99,7 @@ def read_order(order: str, known: Sequence[str]) -> list[str]:
     """Reads the classes off a text or a file and holds them against those of the dataset.
 
     Raises:
-        InputError: A class is unknown, missing or given twice.
+        InputError: A class is unknown or given twice.
     """
     if "," in order:
         given = [name.strip() for name in order.split(",")]
@@ -129,9 +115,27 @@ def read_order(order: str, known: Sequence[str]) -> list[str]:
             )
         if given.count(name) > 1:
             raise InputError(f"--order: {name!r} is given twice: leave one out.")
-    if left := [name for name in known if name not in given]:
-        raise InputError(f"--order lacks {', '.join(left)}: give every class but the background.")
     return given
+
+
+def _left_out(classes: Sequence[str], known: Sequence[str], meaning: LeftOut | None) -> str:
+    """Says how many classes no step learns.
+
+    Raises:
+        InputError: There are some without a meaning, or there is a meaning and none of them.
+    """
+    left = [name for name in known if name not in classes]
+    if left and meaning is None:
+        raise InputError(
+            f"--order lacks {', '.join(left)}: give every class but the background, or say with"
+            " --left-out that they are background or void."
+        )
+    if meaning and not left:
+        raise InputError(
+            f"--left-out is {meaning}, but every class is learned: leave it out, or give --order"
+            " fewer classes."
+        )
+    return f"; {len(left)} classes are {meaning}" if meaning else ""
 
 
 def divide(classes: Sequence[str], base: int, increment: int) -> list[Sequence[str]]:
@@ -141,10 +145,12 @@ def divide(classes: Sequence[str], base: int, increment: int) -> list[Sequence[s
         InputError: The numbers leave a step without a class.
     """
     count = len(classes)
+    if count < 2:
+        raise InputError(f"{count} class makes no two steps: give --order at least two classes.")
     if not 1 <= base < count:
         raise InputError(
-            f"--base is {base}, and the dataset has {count} classes: choose 1 to {count - 1}, so"
-            " that there is a class left to learn."
+            f"--base is {base}, and there are {count} classes: choose 1 to {count - 1}, so that"
+            " there is a class left to learn."
         )
     if not 1 <= increment <= count - base:
         raise InputError(

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -26,6 +25,7 @@ from cssegcore.method.replay.deepinversion import DeepInversion
 from cssegcore.models._base import Architecture
 from cssegcore.scenario.scenario import Scenario
 from cssegcore.training.optimizer import build_optimizer
+from stages import compose
 from stages.common.params import Params
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_training import METHODS
@@ -201,8 +201,7 @@ TABLE = {
 
 @functools.cache
 def _composed(folder: Path, *overrides: str) -> dict[str, Any]:
-    with initialize_config_dir(str(folder), version_base=None):
-        made = OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
+    made = OmegaConf.to_container(compose.composed(overrides, folder))
     assert isinstance(made, dict)
     return {str(key): value for key, value in made.items()}
 

@@ -1,6 +1,9 @@
 """The scenarios and orders in conf/, and the command that writes more of them."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +192,97 @@ def test_the_partition_of_100_50_joins_that_of_100_10(order):
     assert sum(map(len, (base, *tens))) == 400
 
 
+def test_the_chain_of_steps_follows_from_the_classes():
+    base, added = {"epochs": 18, "lr": 0.05}, {"epochs": 8, "lr": 0.02}
+    made = yaml.safe_load(scenes.composed("scenario=shapes/4-2", "method=mib"))
+    assert made["steps"] == {
+        "step0": {"previous": "none", "recipe": "method.base", "images": "train", **base},
+        "step1": {"previous": "step0", "recipe": "method", "images": "train", **added},
+        "step2": {"previous": "step1", "recipe": "method", "images": "train", **added},
+    }
+    assert list(made["steps"]) == ["step0", "step1", "step2"]
+    assert made["increments"] == {"step1": {"previous": "step0"}, "step2": {"previous": "step1"}}
+    assert made["scenario"]["last"] == "step2"
+    made = yaml.safe_load(scenes.composed("scenario=shapes/4-1", "method=joint"))
+    assert {step["images"] for name, step in made["steps"].items() if name != "step0"} == {"seen"}
+    assert made["scenario"]["last"] == "step4"
+
+
+def test_one_step_can_be_changed():
+    made = yaml.safe_load(scenes.composed("steps.step1.lr=0.5", "schedule.increment.lr=0.3"))
+    assert [step["lr"] for step in made["steps"].values()] == [0.05, 0.5, 0.3]
+
+
+HEAD = "# @package _global_\ndefaults:\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "steps", "changed"),
+    [
+        (f"{HEAD}  - shapes/4-2\n  - _self_\nscenario: {{setting: disjoint}}\n", 3, 0.02),
+        (
+            f"{HEAD}  - shapes/4-2\n  - _self_\nscenario: {{classes: {{more: [hexagon]}}}}\n",
+            4,
+            0.02,
+        ),
+        (
+            f"{HEAD}  - override /dataset: shapes\nscenario:\n  name: own\n  setting: overlapped\n"
+            "  classes: {a: [disc], b: [ring]}\nsteps: {b: {lr: 0.7}}\n",
+            2,
+            0.7,
+        ),
+    ],
+    ids=["another setting", "one step more", "a rate of its own"],
+)
+def test_a_scenario_may_build_on_another_and_change_steps(tmp_path, text, steps, changed):
+    shutil.copytree(CONF, tmp_path / "conf")
+    (tmp_path / "conf/scenario/own.yaml").write_text(text)
+    made = composed_elsewhere(tmp_path, "scenario=own")
+    names = list(made["scenario"]["classes"])
+    assert len(names) == steps
+    assert list(made["steps"]) == names
+    assert list(made["increments"].values()) == [{"previous": name} for name in names[:-1]]
+    assert made["steps"][names[-1]]["lr"] == changed
+    assert made["scenario"]["last"] == names[-1]
+
+
+@pytest.mark.parametrize("own", ["[", "scenario: 3", "defaults: 7", "- a", ""])
+def test_a_broken_scenario_harms_no_other(tmp_path, own):
+    shutil.copytree(CONF, tmp_path / "conf")
+    (tmp_path / "conf/scenario/broken.yaml").write_text(own)
+    assert composed_elsewhere(tmp_path, "scenario=shapes/4-1")["scenario"]["last"] == "step4"
+
+
+def test_hydra_plugins_of_a_user_s_own_are_seen_as_well(tmp_path):
+    plugins = tmp_path / "installed" / "hydra_plugins"
+    plugins.mkdir(parents=True)
+    resolver = 'OmegaConf.register_new_resolver("double", lambda x: 2 * x)'
+    (plugins / "own.py").write_text(f"from omegaconf import OmegaConf\n{resolver}\n")
+    shutil.copytree(CONF, tmp_path / "conf")
+    made = composed_elsewhere(tmp_path, "seed=${double:4}", installed=plugins.parent)
+    assert (made["seed"], made["scenario"]["last"]) == (8, "step2")
+
+
+def test_a_missing_plugin_is_said(tmp_path):
+    shutil.copytree(CONF, tmp_path / "conf", ignore=shutil.ignore_patterns("hydra_plugins"))
+    with pytest.raises(AssertionError, match=r"error: .*'conf/hydra_plugins/steps.py' not found"):
+        composed_elsewhere(tmp_path)
+
+
+def composed_elsewhere(folder, *overrides, installed=""):
+    """Composes in a process of its own: Hydra looks for plugins once a process."""
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.compose", "made.yaml", *overrides],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": f"{scenes.HOME}{os.pathsep}{installed}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return yaml.safe_load((folder / "made.yaml").read_text())
+
+
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
     """A folder with a copy of conf/ and the class table of the embedded dataset."""
@@ -199,6 +293,9 @@ def elsewhere(tmp_path, monkeypatch):
     return tmp_path
 
 
+PILOT = ("voc/pilot", 1, 1, "--order", "sheep,cat", "--left-out", "void")
+
+
 def write(name, base, increment, *options):
     numbers = ("--base", str(base), "--increment", str(increment))
     return scenes.run_module("stages.scenario", name, *numbers, *options)
@@ -206,8 +303,7 @@ def write(name, base, increment, *options):
 
 def without_portions(text):
     """Leaves out what a hand has added to a scenario that MiB shares out more finely."""
-    before, key, after = text.partition("  partition_groups:")
-    return before + after[after.index("\n\n") + 1 :] if key else text
+    return text.partition("  partition_groups:")[0]
 
 
 @pytest.mark.parametrize(
@@ -240,9 +336,6 @@ def test_a_last_step_may_be_shorter_and_that_is_said(elsewhere):
     )
     _, made = written("voc/14-4")
     assert [len(names) for names in made["scenario"]["classes"].values()] == [14, 4, 2]
-    assert made["scenario"]["last"] == "step2"
-    assert list(made["increments"].values()) == [{"previous": "step0"}, {"previous": "step1"}]
-    assert made["steps"]["step2"] == made["steps"]["step1"] | {"previous": "step1"}
 
 
 @pytest.mark.parametrize("kind", ["text", "file"])
@@ -262,6 +355,20 @@ def test_an_order_of_one_s_own(elsewhere, kind):
     assert "order" not in written("voc/10-2")[1]["scenario"]
 
 
+@pytest.mark.parametrize("meaning", ["background", "void"])
+def test_a_part_of_the_classes(elsewhere, meaning):
+    said = write(*PILOT[:-1], meaning).out
+    assert said.endswith(f"1 a step, in an order of its own: 2 steps; 18 classes are {meaning}.\n")
+    _, made = written("voc/pilot")
+    assert made["scenario"]["classes"] == {"step0": ["sheep"], "step1": ["cat"]}
+    assert made["scenario"]["left_out"] == meaning
+    params = parse(Params, composed_elsewhere(elsewhere, "scenario=voc/pilot"), "params.yaml")
+    params.check_chain()
+    others = {raw for raw in range(1, 21) if TABLES["voc"][raw] not in ("cat", "sheep")}
+    ignored = params.scenario_of(tuple(TABLES["voc"])).ignored
+    assert set(ignored) == (others if meaning == "void" else set())
+
+
 def test_choices_are_taken_from_another_scenario_but_for_the_dataset(elsewhere):
     own = ["background", "yes", "a: b", "traffic light", "5", "Straße"]
     text = yaml.safe_dump({"name": "mine", "root": "none", "classes": own}, allow_unicode=True)
@@ -278,8 +385,8 @@ def test_choices_are_taken_from_another_scenario_but_for_the_dataset(elsewhere):
     ("arguments", "words"),
     [
         (("voc/15-1", 15, 1), "voc/15-1.yaml is there already: give another name, or delete it"),
-        (("voc/25-1", 25, 1), "--base is 25, and the dataset has 20 classes: choose 1 to 19,"),
-        (("voc/20-1", 20, 1), "--base is 20, and the dataset has 20 classes: choose 1 to 19,"),
+        (("voc/25-1", 25, 1), "--base is 25, and there are 20 classes: choose 1 to 19,"),
+        (("voc/20-1", 20, 1), "--base is 20, and there are 20 classes: choose 1 to 19,"),
         (("voc/0-1", 0, 1), "--base is 0,"),
         (("voc/15-0", 15, 0), "--increment is 0, and 5 classes come after the base: choose 1 to 5"),
         (("voc/15-6", 15, 6), "--increment is 6, and 5 classes"),
@@ -289,6 +396,12 @@ def test_choices_are_taken_from_another_scenario_but_for_the_dataset(elsewhere):
         (("voc/15-2", 15, 2, "--like", "voc/1"), "there is no scenario voc/1 in conf/scenario:"),
         (("voc/15-2", 15, 2, "--order", "cat"), "--order cat: no such file; or put commas"),
         (("voc/15-2", 15, 2, "--order", "cat,dog"), "--order lacks aeroplane, bicycle, bird,"),
+        (
+            ("voc/1-1", 1, 1, "--order", "cat,dog"),
+            "or say with --left-out that they are",
+        ),
+        (("voc/3-1", 3, 1, "--left-out", "void"), "--left-out is void, but every class is learned"),
+        (("voc/pilot", 2, 1, *PILOT[3:]), "--base is 2, and there are 2 classes: choose 1 to 1,"),
         (("voc/15-2", 15, 2, "--order", "cat,dgo"), "no class 'dgo'. Did you mean `dog`?"),
         (("voc/15-2", 15, 2, "--order", "cat,dog,cat"), "--order: 'cat' is given twice"),
         (("voc/15-2", 15, 2, "--order", "background,cat"), "no class 'background'"),

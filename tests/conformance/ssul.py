@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cssegcore.core.class_table import ClassTable
 from cssegcore.core.types import BACKGROUND, IGNORE
+from cssegcore.data.image_list import ImageList
 from cssegcore.method._confident_labels import confident_labels
 from cssegcore.method.classifier_init.unknown import FromUnknown
 from cssegcore.method.losses.bce import binary_cross_entropy
@@ -20,7 +22,6 @@ from cssegcore.method.unknown_class.salient import Salient
 from cssegcore.models.heads import Head
 from cssegcore.models.heads.conv import Conv
 from cssegcore.models.segmenter import classify
-from cssegcore.scenario.scenario import StepList
 from tests.conformance.vectors import Arrays, Checked, cases, compare
 
 RULES: dict[str, Unknown] = {"voc": Salient(), "ade": Everything()}
@@ -143,11 +144,11 @@ def check_ssul_memory(arrays: Arrays) -> Checked:
     return Checked(int(arrays["n_cases"]), worst, unread)
 
 
-def _step_list(order: np.ndarray, visible: np.ndarray) -> StepList:
+def _step_list(order: np.ndarray, visible: np.ndarray) -> ImageList:
     """Returns a list whose network outputs are `order`, of which `visible` are annotated."""
     raw = [int(k) for k in order]
     shown = [int(k) for k in visible if k != BACKGROUND]
-    return StepList("x", 0, [[str(k) for k in raw]], [raw], shown, [])
+    return ImageList("x", 0, ClassTable.of([map(str, raw)], [raw]), shown, [])
 
 
 def _head(given: Arrays, prefix: str, outputs: int) -> Head:

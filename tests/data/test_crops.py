@@ -5,13 +5,14 @@ import pytest
 from PIL import Image
 from PIL.Image import Resampling
 
+from cssegcore.core.class_table import ClassTable
 from cssegcore.evaluation import examples as examples
 from cssegcore.core.normalization import IMAGENET
 from cssegcore.data.batches import evaluation_batches
 from cssegcore.data.center_crop import CentralCrops, central_crop
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.image_store import ImageStore
-from cssegcore.scenario.scenario import StepList
+from cssegcore.data.image_list import ImageList
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_training import CPU
 
@@ -71,7 +72,7 @@ class TestCrops:
                 dataset.label_path(name)
             )
         classes, raw = [["background", "red", "green"], ["blue"]], [[0, 1, 2], [3]]
-        image_list = StepList("step1", 1, classes, raw, [3], [["t0", ""], ["t1", ""], ["t2", ""]])
+        image_list = ImageList("step1", 1, ClassTable.of(classes, raw), [3], [["t0", ""], ["t1", ""], ["t2", ""]])
         images = ImageStore(CentralCrops.of(dataset, 16), image_list)
         for name, photograph, labels in images.decoded():
             with Image.open(dataset.photograph_path(name)) as image:
@@ -104,7 +105,7 @@ class TestStages:
             crops = "shorter side resized to 31, central crop of 31 by 31"
             assert (said in protocol, crops in protocol) == (view == "whole", view == "crop")
         dataset = open_dataset(project.params["dataset"])
-        names = StepList.read(project.folder / "work/split/step0/test.json").names
+        names = ImageList.read(project.folder / "work/split/step0/test.json").names
         raws = [dataset.label(name) for name in names]
         crops = [central_crop(raw, 31, Resampling.NEAREST) for raw in raws]
         assert numbers == [sum((x != 255).sum() for x in each) for each in (raws, crops)]

@@ -4,10 +4,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from cssegcore.core.class_table import ClassTable
 from cssegcore.core.errors import InputError
 from cssegcore.core.normalization import IMAGENET
 from cssegcore.core.palette import palette
 from cssegcore.data.dataset import open_dataset
+from cssegcore.data.image_list import ImageList
 from cssegcore.data.image_store import ImageStore
 from cssegcore.evaluation import evaluate
 from cssegcore.evaluation import examples as examples
@@ -16,7 +18,6 @@ from cssegcore.models._base import FeatureExtractor
 from cssegcore.models.heads.linear import Linear
 from cssegcore.models.outputs import Features
 from cssegcore.models.segmenter import Segmenter, classify
-from cssegcore.scenario.scenario import StepList
 from tests.helpers.tiny_training import CPU, Layers, new_segmenter, whole
 
 CLASSES = ["background", "a", "b", "c", "d"]
@@ -38,8 +39,8 @@ def make_images(root, labels):
     dataset = open_dataset(
         {"name": "noise", "root": str(root), "layout": {"part": "voc"}, "classes": CLASSES}
     )
-    steps, raw = [["background", "b", "a"], ["d", "c"]], [[0, 2, 1], [4, 3]]
-    image_list = StepList("step0", 0, steps, raw, [1, 2, 3, 4], [[name, ""] for name in names])
+    classes = ClassTable.of([["background", "b", "a"], ["d", "c"]], [[0, 2, 1], [4, 3]])
+    image_list = ImageList("step0", 0, classes, [1, 2, 3, 4], [[name, ""] for name in names])
     return ImageStore(dataset, image_list)
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 from PIL import Image
 
+from cssegcore.core.class_table import ClassTable
 from cssegcore.core.normalization import IMAGENET
 from cssegcore.data.dataset import open_dataset
-from cssegcore.scenario.scenario import StepList
+from cssegcore.data.image_list import ImageList
 
 
 def bytes_of(view):
@@ -27,7 +28,9 @@ def grey_dataset(root):
 
 def a_list(count):
     classes, raw = [["background", "red", "green"], ["blue"]], [[0, 1, 2], [3]]
-    return StepList("step1", 1, classes, raw, [3], [[f"t{i}", ""] for i in range(count)])
+    return ImageList(
+        "step1", 1, ClassTable.of(classes, raw), [3], [[f"t{i}", ""] for i in range(count)]
+    )
 
 
 def which(batch):

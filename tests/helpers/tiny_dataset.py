@@ -104,11 +104,11 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 @functools.cache
 def composed(*overrides: str) -> str:
     """Returns the parameters as Hydra composes them from conf/, as YAML."""
-    from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    with initialize_config_dir(str(HOME / "conf"), version_base=None):
-        return OmegaConf.to_yaml(compose("config", overrides=list(overrides)), resolve=True)
+    from stages.compose import composed as compose
+
+    return OmegaConf.to_yaml(compose(overrides, HOME / "conf"))
 
 
 class Outcome(NamedTuple):

@@ -12,6 +12,7 @@ from cssegcore.core.files import write_json
 from cssegcore.core.registry import build_part
 from cssegcore.core.types import Scores
 from cssegcore.data.dataset import Dataset, open_dataset
+from cssegcore.data.image_list import ImageList
 from cssegcore.data.index import build_index
 from cssegcore.method.method import SLOTS
 from cssegcore.method.pseudo_labels import LabelRequest, PseudoLabels
@@ -24,7 +25,7 @@ from cssegcore.models.heads.linear import Linear
 from cssegcore.models.segmenter import Segmenter
 from cssegcore.runtime.resume import ResumeFile
 from cssegcore.saliency.maps import write_maps
-from cssegcore.scenario.scenario import Scenario, StepList
+from cssegcore.scenario.scenario import Scenario
 from cssegcore.scenario.splits import write_splits
 from cssegcore.training.hooks import Hooks, Row
 from cssegcore.training.setup import StageInputs, TrainingParams, build_trainer
@@ -103,9 +104,9 @@ class Lists:
         write_splits(folder / "split", scenario, entries, dataset.classes)
         return cls(dataset, folder / "split")
 
-    def of(self, step: str, kind: str = "train") -> StepList:
+    def of(self, step: str, kind: str = "train") -> ImageList:
         """Reads a list: `train`, `seen` or `test`."""
-        return StepList.read(self.folder / step / f"{kind}.json")
+        return ImageList.read(self.folder / step / f"{kind}.json")
 
     def prepare(
         self,
@@ -133,7 +134,7 @@ class Lists:
             dataset=self.dataset,
             current=self.of(step),
             finished=self.of(before),
-            kept=StepList.read(kept) if kept.exists() else None,
+            kept=ImageList.read(kept) if kept.exists() else None,
             model=previous,
             seed=how.seed,
             progress=whole,
@@ -144,7 +145,7 @@ class Lists:
         replay.synthesize(synthesis, self.synthesis(how, step, previous, folder))
         lists = {"train": self.of(step)}
         if (memory / "list.json").exists():
-            lists["memory"] = StepList.read(memory / "list.json")
+            lists["memory"] = ImageList.read(memory / "list.json")
         rule, where = how.method["pseudo_labels"], "method.pseudo_labels"
         build_part(SLOTS["pseudo_labels"], PseudoLabels, rule, where).write(
             pseudo_labels, LabelRequest(self.dataset, lists, previous, whole)

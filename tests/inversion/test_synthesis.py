@@ -10,10 +10,10 @@ from cssegcore.core.errors import InputError
 from cssegcore.core.files import digest
 from cssegcore.core.registry import build_part
 from cssegcore.data.crop_and_resize import normalise
+from cssegcore.data.image_list import ImageList
 from cssegcore.inversion import contact_sheet, object_shapes, quality, store, synthesis
 from cssegcore.method.replay import Replay
 from cssegcore.models import checkpoint
-from cssegcore.scenario.scenario import StepList
 from tests.helpers.tiny_training import CPU, QUICK, Lists, plan
 from tests.inversion.networks import varied
 from tests.inversion.samples import VOID, picture
@@ -63,7 +63,7 @@ class TestSynthesize:
         out = folder / step / "synthesis"
         (how or part()).synthesize(out, dataclasses.replace(task, **changed))
         manifest = json.loads((out / "manifest.json").read_text())
-        return out, manifest, StepList.read(out / "list.json")
+        return out, manifest, ImageList.read(out / "list.json")
 
     def test_two_steps(self, lists, models, tmp_path):
         first, early, _ = self.made(lists, models, tmp_path, "step1")

@@ -291,7 +291,7 @@ def test_what_does_not_go_together_is_refused_with_the_way_out(rule, method, cha
 
 
 def test_images_of_what_is_frozen_are_refused():
-    """Told after what else is wrong: so far, only what has an unknown class freezes an extractor."""
+    """Said after other faults: so far only recipes with an unknown class freeze the extractor."""
     (_, frozen, _) = sense._replay_brings_something(assembled("ssul", {"replay": MADE}))
     assert frozen == (
         "`method.replay: deepinversion` rehearses old classes, which `method.freeze:"

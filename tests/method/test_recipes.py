@@ -106,7 +106,7 @@ class TestEveryRecipe:
         assert state(loaded.segmenter) == state(learned[step].job.segmenter)
         assert loaded.segmenter.classes == CLASSES[step]
         seen = ["background", *(name for s in STEPS if s <= step for name in STEPS[s])]
-        assert [name for names in loaded.model.classes for name in names] == seen
+        assert list(loaded.model.classes.names) == seen
         assert loaded.model.step == step
 
     def test_what_was_gathered_goes_into_the_file(self, learned, step):

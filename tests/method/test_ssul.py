@@ -374,9 +374,7 @@ class TestSigmoid:
     def save(path, step, unknown):
         """Saves a model that is sure of itself here and there."""
         torch.manual_seed(3)
-        known = checkpoint.Model(
-            step.step, MODEL, {"part": "conv"}, unknown, step.classes, step.raw
-        )
+        known = checkpoint.Model(step.step, MODEL, {"part": "conv"}, unknown, step.classes)
         segmenter = known.segmenter()
         for head in segmenter.groups:
             head.classifier.weight.data *= 40

@@ -6,12 +6,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from cssegcore.core.class_table import ClassTable
 from cssegcore.core.errors import InputError
 from cssegcore.models import checkpoint
 from cssegcore.models.checkpoint import KEY, Model
 from tests.helpers.tiny_training import CPU, LINEAR, MODEL, new_segmenter, state
 
-KNOWN = Model("step1", MODEL, LINEAR, None, [["background", "red"], ["grün"]], [[0, 2], [1]])
+CLASSES = ClassTable.of([["background", "red"], ["grün"]], [[0, 2], [1]])
+KNOWN = Model("step1", MODEL, LINEAR, None, CLASSES)
 SHARED = torch.arange(6.0).reshape(2, 3)
 STATISTICS = {
     "fisher": {"extractor.norm.weight": SHARED, "lowered/extractor.norm.weight": SHARED.t()},
@@ -86,7 +88,14 @@ class TestRoundTrip:
         with safe_open(path, "np") as file:
             about = json.loads(file.metadata()[KEY])
             assert file.get_tensor("heads.1.classifier.weight").shape == (1, MODEL["depth"], 1, 1)
-        assert about == dataclasses.asdict(KNOWN)
+        assert about == {
+            "step": "step1",
+            "network": MODEL,
+            "head": LINEAR,
+            "unknown": None,
+            "classes": [["background", "red"], ["grün"]],
+            "raw": [[0, 2], [1]],
+        }
 
 
 class TestRefusals:
@@ -118,7 +127,9 @@ class TestRefusals:
         assert "no model of cssegcore" in self.refused(tmp_path / "w.safetensors")
 
     def test_weights_that_are_not_those_described(self, path, segmenter):
-        other = dataclasses.replace(KNOWN, classes=[["background"], ["grün"]])
+        other = dataclasses.replace(
+            KNOWN, classes=ClassTable.of([["background"], ["grün"]], [[0], [1]])
+        )
         checkpoint.save(path, segmenter, other, {})
         assert "do not fit" in self.refused(path)
 

@@ -12,6 +12,7 @@ from PIL import Image
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
 from cssegcore.data.dataset import open_dataset
+from cssegcore.data.image_list import ImageList
 from cssegcore.data.image_store import ImageStore
 from cssegcore.data.index import Entry, build_index, read_index, write_index
 from cssegcore.evaluation import evaluate
@@ -22,7 +23,7 @@ from cssegcore.metrics.continual import step_metrics
 from cssegcore.metrics.record import evaluated
 from cssegcore.models import checkpoint
 from cssegcore.scenario.domains import domain_images
-from cssegcore.scenario.scenario import Scenario, StepList
+from cssegcore.scenario.scenario import Scenario
 from cssegcore.scenario.splits import step_lists, write_splits
 from cssegcore.training.setup import build_trainer
 from tests.helpers import tiny_dataset as scenes
@@ -115,7 +116,7 @@ def test_lists_know_all_classes_and_seen_holds_what_was_trained_on():
     for at, kinds in enumerate(lists.values()):
         for kind, image_list in kinds.items():
             steps = 3 if kind == "test" else at + 1
-            assert image_list.classes == [list(TABLE), [], []][:steps]
+            assert image_list.classes.names_by_step == (tuple(TABLE), (), ())[:steps]
             assert image_list.visible == [1, 2]
             assert image_list.label_table()[[0, 1, 2, 255]].tolist() == [0, 1, 2, 255]
     before = [n for step in ("step0", "step1") for n in lists[step]["train"].names]
@@ -189,7 +190,7 @@ def test_a_step_trains_the_same_outputs_on_other_cities(tree, tmp_path, losses):
     classes = {"step0": list(table[1:]), "step1": []}
     write_splits(tmp_path, Scenario.of("domain", table, classes, domains=cities), entries, table)
     how = plan("ft", 2)
-    lists = [StepList.read(tmp_path / f"step{k}" / "train.json") for k in (0, 1)]
+    lists = [ImageList.read(tmp_path / f"step{k}" / "train.json") for k in (0, 1)]
     base = build_trainer(how, dataset, lists[0], None, CPU)
     run(base, tmp_path / "r0")
     checkpoint.save(tmp_path / "m0", base.segmenter, base.model, {})
@@ -201,9 +202,9 @@ def test_a_step_trains_the_same_outputs_on_other_cities(tree, tmp_path, losses):
     checkpoint.save(tmp_path / "m1", job.segmenter, job.model, {})
 
     loaded = checkpoint.load(tmp_path / "m1", CPU)
-    assert loaded.model.classes == [list(table), []]
+    assert loaded.model.classes.names_by_step == (tuple(table), ())
     assert state(loaded.segmenter) == state(job.segmenter)
-    test = StepList.read(tmp_path / "step1" / "test.json")
+    test = ImageList.read(tmp_path / "step1" / "test.json")
     images = ImageStore(dataset, test)
     matrix, _ = evaluate.confusion(loaded.segmenter, images, 19, 4, CPU, whole, set())
     assert matrix.shape == (19, 19)

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import itertools
 import json
@@ -5,9 +6,11 @@ import json
 import numpy as np
 import pytest
 
+from cssegcore.core.class_table import ClassTable
 from cssegcore.core.errors import InputError
+from cssegcore.data.image_list import ImageList
 from cssegcore.data.index import Entry
-from cssegcore.scenario.scenario import Scenario, StepList
+from cssegcore.scenario.scenario import Scenario
 from cssegcore.scenario.splits import write_splits
 from tests.scenario.test_partition import slow_partition
 
@@ -41,7 +44,7 @@ def entries():
 def lists(out, setting, steps):
     write_splits(out, Scenario.of(setting, TABLE, steps), list(entries()), TABLE)
     return {
-        (step, kind): StepList.read(out / step / f"{kind}.json")
+        (step, kind): ImageList.read(out / step / f"{kind}.json")
         for step, kind in itertools.product(steps, ("train", "seen", "val", "test"))
     }
 
@@ -168,31 +171,44 @@ def test_a_partition_is_neither_disjoint_nor_overlapped(tmp_path, steps):
 
 def test_outputs_stand_in_learning_order(tmp_path):
     found = lists(tmp_path, "overlapped", SHUFFLED)
-    assert found["step1", "train"].classes == [["background", "h", "c"], ["a", "g", "d"]]
-    assert found["step1", "train"].raw == [[0, 8, 3], [1, 7, 4]]
+    assert found["step1", "train"].classes == ClassTable.of(
+        [["background", "h", "c"], ["a", "g", "d"]], [[0, 8, 3], [1, 7, 4]]
+    )
     assert found["step1", "train"].visible == [1, 4, 7]
     assert found["step1", "seen"].visible == [1, 3, 4, 7, 8]
-    assert [len(names) for names in found["step0", "test"].classes] == [3, 3, 1, 2]
+    assert found["step0", "test"].classes.sizes == [3, 3, 1, 2]
 
 
 def test_a_list_reads_back_one_image_a_line(tmp_path):
     images = [["ä, b", "0123"], ["train/1", "4567"]]
-    written = StepList("step1", 1, [["background", "a"], ["ü"]], [[0, 1], [2]], [2], images)
+    classes = ClassTable.of([["background", "a"], ["ü"]], [[0, 1], [2]])
+    written = ImageList("step1", 1, classes, [2], images)
     written.write(tmp_path / "list.json")
-    assert StepList.read(tmp_path / "list.json") == written
-    assert '\n  ["train/1", "4567"]\n' in (tmp_path / "list.json").read_text(encoding="utf-8")
+    assert ImageList.read(tmp_path / "list.json") == written
+    assert (tmp_path / "list.json").read_text(encoding="utf-8") == (
+        '{\n "step": "step1",\n "index": 1,\n "classes": [["background", "a"], ["ü"]],\n'
+        ' "raw": [[0, 1], [2]],\n "visible": [2],\n "images": [\n'
+        '  ["ä, b", "0123"],\n  ["train/1", "4567"]\n ]\n}\n'
+    )
 
 
 def test_a_list_that_is_missing_or_damaged_says_what_to_run(tmp_path):
     path = tmp_path / "list.json"
     with pytest.raises(InputError, match=r"list.json does not exist: run `dvc repro split`"):
-        StepList.read(path)
+        ImageList.read(path)
     path.write_text('{"step": "step0", ')
     with pytest.raises(InputError, match=r"list.json is not JSON .*: run `dvc repro -f split`"):
-        StepList.read(path)
+        ImageList.read(path)
     path.write_text(json.dumps({"stepp": "step0"}))
     with pytest.raises(InputError, match=r"list.json.stepp` is not a key"):
-        StepList.read(path)
+        ImageList.read(path)
+    named = {"step": "step0", "index": 0, "classes": [["background", "a"]], "raw": [[0]]}
+    path.write_text(json.dumps(named | {"visible": [1], "images": []}))
+    with pytest.raises(InputError, match=r"needs a name and a raw label, .* got \[2\] names and"):
+        ImageList.read(path)
+    path.write_text("[]")
+    with pytest.raises(InputError, match=r"list.json` must be a mapping"):
+        ImageList.read(path)
 
 
 @pytest.mark.parametrize(
@@ -209,6 +225,32 @@ def test_a_list_that_is_missing_or_damaged_says_what_to_run(tmp_path):
 def test_class_lists_are_held_against_the_dataset_s(changed, words):
     with pytest.raises(InputError, match=words):
         Scenario.of("overlapped", TABLE, FOUR_TWO | changed)
+
+
+PILOT = {"step0": ["h", "c"], "step1": ["a"]}
+
+
+@pytest.mark.parametrize("meaning", ["background", "void"])
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_classes_that_no_step_learns(tmp_path, setting, meaning):
+    scenario = Scenario.of(setting, TABLE, PILOT, left_out=meaning)
+    write_splits(tmp_path, scenario, list(entries()), TABLE)
+    left = [TABLE.index(name) for name in "bdefg"]
+    for step, kind in itertools.product(PILOT, ("train", "seen", "val", "test")):
+        found = ImageList.read(tmp_path / step / f"{kind}.json")
+        assert found.names == reference(setting, PILOT, step, kind)
+        assert set(found.label_table()[left]) == {255 if meaning == "void" else 0}
+        trained = dataclasses.replace(found, void="background").label_table()
+        assert set(trained[[*left, 255]]) == {0}
+        old_are_shown = setting == "sequential" or step == "step0" or kind in ("seen", "test")
+        assert found.label_table()[8] == old_are_shown
+        assert set(found.classes.names) <= {"background", "h", "c", "a"}
+        assert ("ignored" in (tmp_path / step / f"{kind}.json").read_text()) == (meaning == "void")
+
+
+def test_classes_that_no_step_learns_must_have_a_meaning():
+    with pytest.raises(InputError, match=r"learns b, d, e, f, g; .*`scenario.left_out` to backgr"):
+        Scenario.of("overlapped", TABLE, PILOT)
 
 
 def test_a_step_without_images_is_named(tmp_path):

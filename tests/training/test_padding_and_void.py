@@ -8,9 +8,9 @@ from PIL import Image
 
 from cssegcore.core.normalization import IMAGENET
 from cssegcore.data.batches import training_batches
+from cssegcore.data.image_list import ImageList
 from cssegcore.method.method import Method, Recipe
 from cssegcore.models import checkpoint
-from cssegcore.scenario.scenario import StepList
 from cssegcore.training.setup import Sources, padding, prepare
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.greys import bytes_of
@@ -98,7 +98,7 @@ class TestVoid:
     def test_a_list_s_file_does_not_say(self, lists, tmp_path):
         image_list = lists.of("step1", "test")
         dataclasses.replace(image_list, void="background").write(tmp_path / "list.json")
-        assert StepList.read(tmp_path / "list.json") == image_list
+        assert ImageList.read(tmp_path / "list.json") == image_list
         assert "void" not in (tmp_path / "list.json").read_text()
 
     def test_a_job_s_exemplars_read_it_as_its_images_do(self, tmp_path, lists):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from cssegcore.core.types import Scores
 from cssegcore.data.dataset import Dataset
-from cssegcore.scenario.scenario import StepList
+from cssegcore.data.image_list import ImageList
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class LabelRequest:
     """
 
     dataset: Dataset
-    lists: Mapping[str, StepList]
+    lists: Mapping[str, ImageList]
     model: Path
     progress: Callable[[Iterable[Any], int], Iterable[Any]]
 

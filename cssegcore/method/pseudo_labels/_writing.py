@@ -62,8 +62,7 @@ class Writer:
             InputError: The model or a photograph cannot be read.
         """
         classes = request.lists["train"].classes
-        self.known = [name for step in classes[:-1] for name in step]
-        self.total = len(self.known) + len(classes[-1])
+        self.known, self.total = classes.old.names, len(classes.names)
         self._out, self._task, self._batch_size = out, request, batch_size
         self._device = choose_device()
         self._segmenter = load(request.model, self._device).segmenter

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 from cssegcore.core.files import write_json
 from cssegcore.core.types import Progress, Scores
 from cssegcore.data.dataset import Dataset
+from cssegcore.data.image_list import ImageList
 from cssegcore.inversion.request import GeneratedImages, SynthesisRequest
-from cssegcore.scenario.scenario import StepList
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,9 +30,9 @@ class ExemplarRequest:
     """
 
     dataset: Dataset
-    current: StepList
-    finished: StepList
-    kept: StepList | None
+    current: ImageList
+    finished: ImageList
+    kept: ImageList | None
     model: Path
     seed: int
     progress: Progress
@@ -105,7 +105,7 @@ class Replay:
     def select_exemplars(self, out: Path, request: ExemplarRequest) -> None:
         """Writes `manifest.json` below `out` and, if it keeps photographs, `list.json`.
 
-        `list.json` is a `StepList` for the step to come: its `classes` and `raw`, and every class
+        `list.json` is a `ImageList` for the step to come: its `classes` and `raw`, and every class
         seen so far, the new ones included, in `visible`. The manifest has the names (`images`) and,
         if any are kept, how many were chosen for each class (`classes`).
         """

@@ -16,8 +16,8 @@ from jaxtyping import Bool, Int, UInt8
 
 from cssegcore.core.files import write_json
 from cssegcore.core.types import BACKGROUND, Scores
+from cssegcore.data.image_list import ImageList
 from cssegcore.method.replay._base import ExemplarRequest, Replay
-from cssegcore.scenario.scenario import StepList
 
 
 def contains(labels: UInt8[np.ndarray, "h w"], known: int) -> Bool[np.ndarray, " c"]:
@@ -119,7 +119,7 @@ class Exemplars(Replay):
         there = set(kept.names)
         new = [image for image in request.finished.images if image[0] not in there]
         finished = dataclasses.replace(request.finished, images=new)
-        classes = [name for step in finished.classes for name in step]
+        classes = finished.classes.names
 
         look = self._completed if finished.index else _annotated
         rows = [*_annotated(request, kept, len(classes)), *look(request, finished, len(classes))]
@@ -128,8 +128,8 @@ class Exemplars(Replay):
         images = [
             candidates[at] for at in sorted(at for group in image_list.values() for at in group)
         ]
-        seen = [raw for step in request.current.raw for raw in step if raw != BACKGROUND]
-        memory = dataclasses.replace(request.current, visible=sorted(seen), images=images)
+        seen = sorted(request.current.classes.foreground)
+        memory = dataclasses.replace(request.current, visible=seen, images=images)
         memory.write(out / "list.json")
         counts = [
             {"class": classes[c], "chosen": len(group), "candidates": int(shown[:, c].sum())}
@@ -139,7 +139,7 @@ class Exemplars(Replay):
         write_json(out / "manifest.json", manifest)
 
     def _completed(
-        self, request: ExemplarRequest, image_list: StepList, known: int
+        self, request: ExemplarRequest, image_list: ImageList, known: int
     ) -> Iterator[Bool[np.ndarray, " c"]]:
         # here, not above: all else reads no model and pays for no torch
         import torch
@@ -165,7 +165,7 @@ class Exemplars(Replay):
 
 
 def _annotated(
-    request: ExemplarRequest, image_list: StepList, known: int
+    request: ExemplarRequest, image_list: ImageList, known: int
 ) -> Iterator[Bool[np.ndarray, " c"]]:
     table, dataset = image_list.label_table(), request.dataset
     with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:

@@ -223,7 +223,7 @@ def write(lists, model, out, rule, step_lists):
 def plain_labels(lists, listed, model, rule):
     """Yields annotation, score and prediction of each photograph, one at a time."""
     segmenter = checkpoint.load(model, tiny.CPU).segmenter
-    total = sum(len(names) for names in listed.classes)
+    total = len(listed.classes.names)
     table = listed.label_table()
     for name in listed.names:
         photograph = lists.dataset.photograph(name).astype(np.float32) / 255
@@ -269,7 +269,7 @@ class TestWrite:
         assert manifest["images"] == {"train": listed.names}
         assert manifest["background"] == counts.sum()
         assert [row["class"] for row in manifest["classes"]] == [
-            name for names in listed.classes[:-1] for name in names
+            name for names in listed.classes.names_by_step[:-1] for name in names
         ]
         assert [row["predicted"] for row in manifest["classes"]] == counts.sum(1).tolist()
         got = [row["accepted"] for row in manifest["classes"]]

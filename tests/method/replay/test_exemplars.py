@@ -10,11 +10,11 @@ from cssegcore.core.errors import InputError
 from cssegcore.core.normalization import IMAGENET
 from cssegcore.core.registry import build_part
 from cssegcore.data.batches import evaluation_batches
+from cssegcore.data.image_list import ImageList
 from cssegcore.data.image_store import ImageStore
 from cssegcore.method.replay import ExemplarRequest, Replay
 from cssegcore.method.replay.exemplars import choose, contains, orders
 from cssegcore.models import checkpoint
-from cssegcore.scenario.scenario import StepList
 from tests.helpers.tiny_training import CPU, MODEL, Lists
 
 torch.set_num_threads(1)
@@ -141,7 +141,7 @@ def task(lists, to, kept=None, model=None, seed=1, seen=None):
 
 
 def remembered(out):
-    return StepList.read(out / "list.json"), json.loads((out / "manifest.json").read_text())
+    return ImageList.read(out / "list.json"), json.loads((out / "manifest.json").read_text())
 
 
 def first_memory(tmp_path, lists):
@@ -181,7 +181,7 @@ class TestAfterTheBaseStep:
         memory = first_memory(tmp_path, lists)
         current = lists.of("step1")
         assert (memory.step, memory.index) == ("step1", 1)
-        assert (memory.classes, memory.raw) == (current.classes, current.raw)
+        assert memory.classes == current.classes
         assert memory.visible == lists.of("step1", "seen").visible == [1, 2, 3]
         # raw labels, of which the network knows: background, the classes seen, void
         assert memory.label_table()[[0, 1, 2, 3, 4, 255]].tolist() == [0, 1, 2, 3, 0, 255]
@@ -211,7 +211,7 @@ class TestAfterALaterStep:
         unknown, scale = request.param
         torch.manual_seed(3)
         step = lists.of("step1")
-        known = checkpoint.Model("step1", MODEL, {"part": "conv"}, unknown, step.classes, step.raw)
+        known = checkpoint.Model("step1", MODEL, {"part": "conv"}, unknown, step.classes)
         segmenter = known.segmenter()
         for head in segmenter.groups:
             head.classifier.weight.data *= scale

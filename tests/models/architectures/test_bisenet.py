@@ -7,6 +7,7 @@ import torch.nn.functional as F
 import yaml
 from torch import nn
 
+from cssegcore.core.class_table import ClassTable
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
 from cssegcore.method.classifier_init import ClassifierInit
@@ -293,9 +294,9 @@ class TestSegmenter:
         start = tmp_path / "start.pth"
         torch.save(models.resnet18(weights=None).state_dict(), start)
         recipe = R18 | {"backbone": resnet(18, start), "auxiliary": 0.5}
-        classes, raw = [["background", "a"], ["b"]], [[0, 1], [2]]
+        classes = ClassTable.of([["background", "a"], ["b"]], [[0, 1], [2]])
         segmenter = unsettle(new_segmenter([2, 1], model=recipe))
-        model = checkpoint.Model("step1", recipe, LINEAR, None, classes, raw)
+        model = checkpoint.Model("step1", recipe, LINEAR, None, classes)
         checkpoint.save(tmp_path / "model.safetensors", segmenter, model, {})
         start.unlink()
         loaded = checkpoint.load(tmp_path / "model.safetensors", CPU)

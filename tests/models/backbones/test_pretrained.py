@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from cssegcore.core.class_table import ClassTable
 from cssegcore.core.errors import InputError
 from cssegcore.models import checkpoint
 from cssegcore.models.backbones import backbone_kind
@@ -148,7 +149,8 @@ class TestWhatAFileMayHold:
         backbone = BACKBONE | {"weights": str(start), "batchnorm_momentum": 0.01}
         recipe = MODEL | {"backbone": backbone}
         segmenter = new_segmenter([2], model=recipe).eval()
-        model = checkpoint.Model("step0", recipe, LINEAR, None, [["background", "a"]], [[0, 1]])
+        classes = ClassTable.of([["background", "a"]], [[0, 1]])
+        model = checkpoint.Model("step0", recipe, LINEAR, None, classes)
         checkpoint.save(tmp_path / "model.safetensors", segmenter, model, {})
         start.unlink()
         loaded = checkpoint.load(tmp_path / "model.safetensors", CPU)

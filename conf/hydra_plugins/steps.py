@@ -1,0 +1,67 @@
+"""Config group `steps`: the chain of a scenario's steps, derived from the keys of its classes.
+
+Hydra imports this module because `hydra.plugins_path` in .dvc/config leads here: for `dvc exp run`,
+for its queue and for `python -m stages.compose` alike. The group has a member for each file in
+conf/scenario/. Members are ordinary nodes, and not what a resolver returns, because an override as
+`-S steps.step2.lr=0.002` cannot reach into the result of a resolver.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.config_store import ConfigStore
+
+SCENARIOS = Path(__file__).resolve().parents[1] / "scenario"
+
+
+def chain(names: Sequence[str]) -> dict[str, Any]:
+    """Returns how each step is trained, the step before each increment, and the last step."""
+    previous = {name: {"previous": before} for before, name in pairwise(names)}
+    first = {names[0]: {"previous": "none"} | _training("method.base", "train", "base")}
+    increment = _training("method", "${method.images}", "increment")
+    return {
+        "steps": first | {name: before | increment for name, before in previous.items()},
+        "increments": previous,
+        "scenario": {"last": names[-1]},
+    }
+
+
+def _training(recipe: str, images: str, phase: str) -> dict[str, str]:
+    numbers = {key: f"${{schedule.{phase}.{key}}}" for key in ("epochs", "lr")}
+    return {"recipe": recipe, "images": images, **numbers}
+
+
+def names_of_steps(scenario: Path) -> list[str]:
+    """Returns the steps of a scenario file, those of the scenarios in its `defaults` first.
+
+    A file that Hydra cannot read has none: Hydra says so when the file is chosen.
+    """
+    try:
+        text = yaml.safe_load(scenario.read_bytes())
+        others = [name for name in text.get("defaults", []) if isinstance(name, str)]
+        own = list(text.get("scenario", {}).get("classes", {}))
+    except (OSError, yaml.YAMLError, AttributeError, TypeError):
+        return []
+    inherited = [
+        step
+        for name in others
+        if name != "_self_"
+        for step in names_of_steps(SCENARIOS / f"{name}.yaml")
+    ]
+    return list(dict.fromkeys([*inherited, *own]))
+
+
+def register() -> None:
+    """Gives Hydra the member of each scenario."""
+    for path in SCENARIOS.rglob("*.yaml"):
+        if names := names_of_steps(path):
+            group = Path("steps") / path.relative_to(SCENARIOS).parent
+            ConfigStore.instance().store(
+                path.stem, chain(names), group=group.as_posix(), package="_global_"
+            )
+
+
+register()
