@@ -124,14 +124,16 @@ class Images:
         table = image_list.label_table()
         self.names = image_list.names
 
-        def load(name: str) -> Sample:
+        def load(image: list[str]) -> Sample:
+            name, content = image
+            dataset.check_content(name, content)
             annotated = table[dataset.label(name)]
             maps = (annotated,) if revise is None else revise(name, annotated)
             alike = len(maps) == 2 and np.array_equal(*maps)
             return Sample(dataset.photograph(name), maps[:1] if alike else maps, padding)
 
         with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
-            self._samples = list(pool.map(load, self.names))
+            self._samples = list(pool.map(load, image_list.images))
 
     def __len__(self) -> int:
         return len(self._samples)

@@ -63,15 +63,17 @@ class Opened:
 
 
 def write(folder: Path, made: Made) -> list[str]:
-    """Writes `KIND/NAME.png` for each kind; returns the name and a digest of image and labels."""
+    """Writes `KIND/NAME.png` for each kind; returns the name and a digest as the index has it."""
+    content = {}
     for kind in KINDS:
-        with replacing(folder / kind / f"{made.name}.png") as path:
+        with replacing(folder / kind / f"{made.name}.png", durable=False) as path:
             if kind in ("labels", "layouts"):
                 save_labels(path, made.labels if kind == "labels" else made.layout)
             else:
                 values = made.image if kind == "images" else made.confidence
                 Image.fromarray(values).save(path, format="PNG")
-    return [made.name, digest(made.image.tobytes(), made.labels.tobytes())]
+            content[kind] = path.read_bytes()
+    return [made.name, digest(content["images"], content["labels"])]
 
 
 def listed(current: StepList, known: int, images: list[list[str]]) -> StepList:
@@ -94,7 +96,7 @@ def opened(folder: Path) -> Opened | None:
     path = folder / LIST
     if not path.exists():
         return None
-    image_list, steps = StepList.read(path), read_manifest(folder)["steps"]
+    image_list, steps = StepList.read(path), read_manifest(folder, "steps")["steps"]
     classes = tuple(name for step in image_list.classes for name in step)
     by_name = {name: at for at, step in enumerate(steps) for name in step["images"]}
     return Opened(

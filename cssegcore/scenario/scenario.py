@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from cssegcore.core.config import did_you_mean, parse
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import write_text
+from cssegcore.core.names import unfit
 from cssegcore.core.types import BACKGROUND, IGNORE
 
 Setting = Literal["overlapped", "disjoint", "sequential", "partitioned", "domain", "domain_apart"]
@@ -242,8 +243,20 @@ class StepList:
             InputError: The file is missing or not such a list.
         """
         try:
-            return parse(cls, json.loads(path.read_text(encoding="utf-8")), str(path))
+            image_list = parse(cls, json.loads(path.read_bytes()), str(path))
         except FileNotFoundError:
             raise InputError(f"{path} does not exist: run `dvc repro split`.") from None
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(f"{path} is not JSON ({error}): run `dvc repro -f split`.") from None
+        image_list._check(path)
+        return image_list
+
+    def _check(self, path: Path) -> None:
+        """Refuses a file that `write` did not write: its names become those of files."""
+        raw = {label for step in self.raw for label in step}
+        fits = [len(names) for names in self.classes] == [len(labels) for labels in self.raw]
+        fits &= raw <= {*range(IGNORE)} and raw.issuperset(self.visible)
+        if not fits or any(len(image) != 2 or unfit(image[0]) for image in self.images):
+            raise InputError(f"{path} is damaged: run `dvc repro -f split`.")

@@ -280,5 +280,5 @@ def padding(method: Method, kind: str) -> int:
 def _labelled(folder: Path | None, kind: str) -> dict[str, Path]:
     if folder is None:
         return {}
-    names = read_manifest(folder)["images"].get(kind, [])
+    names = read_manifest(folder, "images")["images"].get(kind, [])
     return {name: folder / kind / f"{name}.png" for name in names}
