@@ -43,7 +43,7 @@ def main(
     image_list, dataset, device = StepList.read(images), _dataset(params), choose_device()
     segmenter = checkpoint.load(model, device).segmenter
     tests = Images(dataset, image_list)
-    before = read_manifest(previous)
+    before = read_manifest(previous, "examples")
     shown = before["examples"] or examples.choose_examples(tests, params.evaluation.examples)
     rows = sum(len(names) for names in image_list.classes)
     size, progress = params.evaluation.batch_size, bar("images", f"test {step}")
@@ -94,7 +94,8 @@ def _dataset(params: Params) -> "Dataset":
 def _protocol(params: Params, classes: list[list[str]]) -> str:
     sizes = ", ".join(str(len(names) - (at == 0)) for at, names in enumerate(classes))
     rule = f"{params.scenario.setting}, classes {sizes} in order {params.scenario.order}"
-    return f"{rule}; {params.evaluation.reading}"
+    shared = "; test images may be training images" * (params.evaluation.shared == "allow")
+    return f"{rule}; {params.evaluation.reading}{shared}"
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ def main(
     from cssegcore.scenario.splits import write_splits
 
     entries, table = read_index(index)
-    counts = write_splits(out, read_params().scenario_of(table), entries, table)
+    params = read_params()
+    shared = params.evaluation.shared == "allow"
+    counts = write_splits(out, params.scenario_of(table), entries, table, shared=shared)
     for step, kinds in counts.items():
         say(f"{step}: " + ", ".join(f"{kind} {number}" for kind, number in kinds.items()))
 

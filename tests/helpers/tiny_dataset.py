@@ -91,7 +91,9 @@ def make_scenes(root: Path, classes: Sequence[str] = CLASSES) -> Path:
         write_lines(root / "ImageSets" / "Segmentation" / f"{part}.txt", contents)
         for name, shown in contents.items():
             photograph, labels = draw(shown, len(classes))
-            Image.fromarray(photograph).save(root / "JPEGImages" / f"{name}.jpg", quality=95)
+            # the comment: what shows the same in both parts is no leak
+            path = root / "JPEGImages" / f"{name}.jpg"
+            Image.fromarray(photograph).save(path, quality=95, comment=part.encode())
             Image.fromarray(labels).save(root / "SegmentationClass" / f"{name}.png")
     return root
 
