@@ -1,17 +1,19 @@
 """params.yaml as typed values: the only reader of the file."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from cssegcore.core.config import did_you_mean, parse
+from cssegcore.core.config import did_you_mean, parse, shown
 from cssegcore.core.errors import InputError
 from cssegcore.scenario.scenario import Scenario, Setting, Void
 
 PARAMS = Path("params.yaml")
 FIRST = "step0"
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +75,7 @@ class EvaluationParams:
             to `size`, then the central square.
         size: Of a crop, in pixels.
         examples: Number of photographs shown.
+        shared: Whether images that are trained on may be tested on.
     """
 
     batch_size: int
@@ -80,6 +83,7 @@ class EvaluationParams:
     view: Literal["whole", "crop"]
     size: int
     examples: int
+    shared: Literal["refuse", "allow"] = "refuse"
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.examples < 0:
@@ -154,7 +158,7 @@ class Params:
         """
         if name not in self.steps:
             raise InputError(
-                f"`steps` in {PARAMS} has no {name!r}.{did_you_mean(name, self.steps)}"
+                f"`steps` in {PARAMS} has no {shown(name)}.{did_you_mean(name, self.steps)}"
                 f" Known: {', '.join(self.steps)}."
             )
         return self.steps[name]
@@ -177,6 +181,11 @@ class Params:
             raise InputError(
                 f"`steps` must be those of `scenario.classes` ({', '.join(names)}), got"
                 f" {', '.join(self.steps) or 'none'}."
+            )
+        if strange := [name for name in names if not NAME.fullmatch(name)]:
+            raise InputError(
+                f"`scenario.classes` has a step {shown(strange[0])}: stages make folders of steps'"
+                " names, so use letters, digits, `_` and `-`."
             )
         if not names or names[0] != FIRST:
             raise InputError(f"the first of `scenario.classes` must be {FIRST!r}, got {names[:1]}.")
@@ -216,7 +225,7 @@ def read_raw(path: Path = PARAMS) -> dict[str, Any]:
         raise InputError(
             f"there is no {path} in {Path.cwd()}: run from the repository's root."
         ) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # text that is no UTF-8, a depth
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(values, dict):
         raise InputError(f"{path} must hold a mapping: run `make params` for the default.")
