@@ -134,7 +134,7 @@ def _checked(text: str, tensors: Mapping[str, Tensor], path: Path) -> dict[str, 
     """Returns the description in `text` if it and the tensors are as they were written."""
     try:
         about = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         about = None
     if not isinstance(about, dict) or DIGEST not in about:
         raise InputError(
