@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cssegcore.core.errors import InputError
 from cssegcore.core.types import IGNORE
 from stages.common.cli import run, say
 from stages.common.params import Params, read_params
@@ -15,6 +16,8 @@ from stages.common.params import Params, read_params
 if TYPE_CHECKING:
     from cssegcore.data.dataset import Dataset
     from cssegcore.method.compatibility import AssembledRecipe
+    from cssegcore.models._base import Architecture
+    from cssegcore.training.optimizer import Optimizer
 
 STAGES = (
     "index",
@@ -72,12 +75,11 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     assembled = AssembledRecipe(recipe, Method.of_base(recipe.base), Method.of(recipe), rule)
     check_recipe(assembled)
     _check_room(params, assembled, dataset)
-    parse(Optimizer, params.optimizer, "optimizer")
+    optimizer = parse(Optimizer, params.optimizer, "optimizer")
     size = build_part(AUGMENTATIONS, Augmentation, params.augmentation, "augmentation").size
     assembled.increment.replay.check_size(size)
     architecture = build_part(NETWORKS, Architecture, params.model, "model")
     architecture.check()
-
     layout = part_module(LAYOUTS, params.dataset["layout"], "dataset.layout")
     network = part_module(NETWORKS, params.model, "model")
     head = part_module(SLOTS["head"], recipe.base.head, "method.base.head")
@@ -109,14 +111,37 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     making = assembled.increment.replay.stage_parameters(recipe.replay)
     for stage in ("memory", "synthesize"):  # what only a training reads does not run them again
         tables[stage]["method.replay"] = json.dumps(making, sort_keys=True)
+    tables["split"]["images"] = _fewest(params, assembled, architecture, optimizer)
     tables["method.base"] = closure(["stages.train", views, *model, *base_modules(recipe.base)])
     tables["method"] = closure(["stages.train", views, *model, *recipe_modules(recipe)])
     return tables
 
 
+def _fewest(
+    params: Params,
+    assembled: "AssembledRecipe",
+    architecture: "Architecture",
+    optimizer: "Optimizer",
+) -> str:
+    """Returns how many images a batch must have in the first step and in all later ones.
+
+    Raises:
+        InputError: `optimizer.batch_size` is less.
+    """
+    smallest_batch = architecture.fewest_images * optimizer.accumulate
+    if smallest_batch > optimizer.batch_size:
+        raise InputError(
+            f"`model.part` {params.model['part']!r} trains on {architecture.fewest_images} images"
+            f" at a time or more: set `optimizer.batch_size` to {smallest_batch} or more, not"
+            f" {optimizer.batch_size}."
+        )
+    return json.dumps(
+        [smallest_batch, 1 if assembled.increment.freeze.freezes_extractor else smallest_batch]
+    )
+
+
 def _check_room(params: Params, assembled: "AssembledRecipe", dataset: "Dataset") -> None:
     """Refuses what does not fit dataset, batch or scenario."""
-    from cssegcore.core.errors import InputError
     from cssegcore.method.compatibility import check_without_new_classes
 
     size, photographs = assembled.increment.replay.size, len(dataset.names("train"))

@@ -1,15 +1,18 @@
 """Gives every step its images."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cssegcore.core.errors import InputError
 from stages.common.cli import run, say
 from stages.common.params import read_params
 
 
 def main(
+    code: Annotated[Path, typer.Argument(help="The table of the code behind this stage.")],
     index: Annotated[Path, typer.Argument(help="The table that `stages.index` wrote.")],
     out: Annotated[Path, typer.Argument(help="Folder for STEP/{train,seen,val,test}.json.")],
 ) -> None:
@@ -21,7 +24,16 @@ def main(
     params = read_params()
     shared = params.evaluation.shared == "allow"
     counts = write_splits(out, params.scenario_of(table), entries, table, shared=shared)
+    first, later = json.loads(json.loads(code.read_bytes())["images"])
     for step, kinds in counts.items():
+        numbers = params.step(step)
+        smallest_batch = first if numbers.previous == "none" else later
+        if kinds[numbers.images] < smallest_batch:
+            raise InputError(
+                f"`steps.{step}` trains on {kinds[numbers.images]} images, and `model` with"
+                f" `optimizer.accumulate` needs {smallest_batch} at a time: choose another model, add"
+                " images, or share the classes out in another way."
+            )
         say(f"{step}: " + ", ".join(f"{kind} {number}" for kind, number in kinds.items()))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from cssegcore.core.names import unfit
+from cssegcore.core.names import unfit, unprintable
 from cssegcore.data import images
 from cssegcore.data.layouts import Layout
 from cssegcore.data.layouts._base import Split, read_names
@@ -164,7 +164,12 @@ def open_dataset(settings: Mapping[str, object]) -> Dataset:
             is found.
     """
     given = parse(_Settings, settings, "dataset")
-    root = Path(given.root).expanduser()
+    root = Path(given.root)
+    if given.root.startswith("~"):
+        raise InputError(
+            f"`dataset.root` is {given.root!r}, which a shell would expand and DVC does not: write"
+            f" {root.expanduser()}."
+        )
     if not root.is_dir():
         raise InputError(
             f"`dataset.root` is {given.root!r}, and there is no such folder"
@@ -180,6 +185,11 @@ def open_dataset(settings: Mapping[str, object]) -> Dataset:
                 " either, background first."
             )
         classes = tuple(read_names(table))
+    if strange := [c for c in classes if not c or c.strip() != c or unprintable(c)]:
+        raise InputError(
+            f"the class table of dataset {given.name!r} names a class {strange[0][:80]!r}: give"
+            " it a name without control characters, and without spaces around it."
+        )
     if len(classes) < 2 or len(set(classes)) < len(classes) or len(classes) > 255:
         raise InputError(
             f"the class table of dataset {given.name!r} must hold 2 to 255 different names,"

@@ -1,6 +1,7 @@
 """What an architecture gives: a extractor that turns photographs into features."""
 
 import abc
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -46,7 +47,13 @@ class FeatureExtractor(nn.Module, abc.ABC):
 
 
 class Architecture(abc.ABC):
-    """A network's numbers, and how to build it; the dataclass of a part."""
+    """A network's numbers, and how to build it; the dataclass of a part.
+
+    Attributes:
+        fewest_images: That its extractor can be trained on at a time.
+    """
+
+    fewest_images: ClassVar[int] = 1
 
     def check(self) -> None:
         """Makes sure that what `extractor` needs is at hand; by default it needs nothing.

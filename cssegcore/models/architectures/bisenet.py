@@ -10,7 +10,7 @@ channels to classifiers of one 1x1 convolution. Output stride 8.
 
 import dataclasses
 import math
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +46,8 @@ class BiSeNet(Architecture):
     backbone: Literal["resnet18", "resnet50", "resnet101"]
     weights: str = "imagenet"
     auxiliary: float = 1.0
+
+    fewest_images: ClassVar[int] = 2  # one has pooled features without variance
 
     def __post_init__(self) -> None:
         if not 0 <= self.auxiliary < math.inf:

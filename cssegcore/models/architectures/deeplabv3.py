@@ -8,7 +8,7 @@ are leaky, and there is no dropout (https://github.com/fcdl94/MiB, modules/deepl
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 import torch.nn.functional as F
@@ -52,6 +52,8 @@ class DeepLabV3(Architecture):
     depth: int = 256
     style: Style = "torchvision"
     sha256: str = ""
+
+    fewest_images: ClassVar[int] = 2  # one has pooled features without variance
 
     def __post_init__(self) -> None:
         if self.depth < 1:
