@@ -37,7 +37,7 @@ def nested(depth):
 
 @dataclasses.dataclass(frozen=True)
 class Numbers:
-    seed: int
+    seed: bool
 
 
 VALUES = [

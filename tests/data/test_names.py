@@ -120,7 +120,7 @@ MADE = (
     "method.replay.size=3",
 )
 INVERTED = (
-    "method=plop",
+    "method=mib",
     "method/replay=deepinversion",
     "method.replay.per_class=1",
     "method.replay.agreement=0",
