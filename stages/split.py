@@ -12,9 +12,11 @@ from stages.common.params import read_params
 
 
 def main(
-    code: Annotated[Path, typer.Argument(help="The table of the code behind this stage.")],
     index: Annotated[Path, typer.Argument(help="The table that `stages.index` wrote.")],
     out: Annotated[Path, typer.Argument(help="Folder for STEP/{train,seen,val,test}.json.")],
+    code: Annotated[
+        Path | None, typer.Option(help="Table that says how many images a step must have.")
+    ] = None,
 ) -> None:
     """Write the lists of every step by the scenario's setting, train, val and test apart."""
     from cssegcore.data.index import read_index
@@ -24,7 +26,7 @@ def main(
     params = read_params()
     shared = params.evaluation.shared == "allow"
     counts = write_splits(out, params.scenario_of(table), entries, table, shared=shared)
-    first, later = json.loads(json.loads(code.read_bytes())["images"])
+    first, later = json.loads(json.loads(code.read_bytes())["images"]) if code else (1, 1)
     for step, kinds in counts.items():
         numbers = params.step(step)
         smallest_batch = first if numbers.previous == "none" else later

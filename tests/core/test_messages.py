@@ -217,3 +217,17 @@ def test_a_copy_that_fails_is_one_line(project, monkeypatch):
     monkeypatch.setattr("cssegcore.data.index.write_index", fail)
     line = run_module(*project.commands["index"]).refusal()
     assert "cannot copy: [Errno 28] No space left on device: 'b/x'. Fix that" in line
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"x: !!python/object/apply:os.system ['true']", b"x: \xff", b"x: " + b"[" * 5000, b"x: [1"],
+    ids=range(4),
+)
+def test_hostile_conf_is_one_line(tmp_path, monkeypatch, content):
+    shutil.copytree(scenes.HOME / "conf", tmp_path / "conf")
+    (tmp_path / "conf" / "model" / "small.yaml").write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    line = run_module("stages.compose", "params.yaml").refusal()
+    assert len(line) < 5000
+    assert not (tmp_path / "params.yaml").exists()
