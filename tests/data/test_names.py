@@ -155,6 +155,7 @@ def test_no_stage_writes_outside_of_its_folders(
         for path in noted
         if not any(path == place or place in path.parents for place in inside)
         and path.parts[1] not in ("dev", "proc")
+        and not path.name.startswith("torchinductor_")  # PyTorch makes it when parts are imported
     }
     assert outside == set()
     assert len(noted) > 100
