@@ -420,9 +420,7 @@ def test_no_photograph_or_result_is_overwritten(project, tmp_path):
     assert "1 photographs, 1 of them before" in again.out
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
     (other,) = (run_module(*words, "--out", str(tmp_path / "out"), "--opacity", "0.1").refusal(),)
-    assert_says(
-        other, "1 of 1 photographs are not labelled * t0.png was made of another photograph"
-    )
+    assert_says(other, "1 of 1 photographs are not labelled*t0.png was made of another photograph")
 
 
 @pytest.mark.parametrize(
