@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cssegcore.core.errors import InputError
 from cssegcore.core.types import IGNORE
 from stages.common.cli import run, say
 from stages.common.params import Params, read_params
@@ -15,6 +16,8 @@ from stages.common.params import Params, read_params
 if TYPE_CHECKING:
     from cssegcore.data.dataset import Dataset
     from cssegcore.method.compatibility import AssembledRecipe
+    from cssegcore.models._base import Architecture
+    from cssegcore.training.optimizer import Optimizer
 
 STAGES = (
     "index",
@@ -69,7 +72,7 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     rule = build_part(SLOTS["pseudo_labels"], PseudoLabels, recipe.pseudo_labels, where)
     assembled = AssembledRecipe(recipe, Method.of_base(recipe.base), Method.of(recipe), rule)
     check_recipe(assembled)
-    build_optimizer(params.optimizer)
+    optimizer = build_optimizer(params.optimizer)
     _check_room(params, assembled, dataset)
     size = Augmentation.of(params.augmentation).size
     architecture = build_part(NETWORKS, Architecture, params.model, "model")
@@ -107,11 +110,35 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     making = assembled.increment.replay.stage_parameters(recipe.replay)
     for stage in ("memory", "synthesize"):  # what only a training reads does not run them again
         tables[stage]["method.replay"] = json.dumps(making, sort_keys=True)
-    optimizer = part_module(OPTIMIZERS, params.optimizer, "optimizer")
-    training = ["stages.train", *views, optimizer, *model]
+    tables["split"]["images"] = _smallest_batches(params, assembled, architecture, optimizer)
+    updater = part_module(OPTIMIZERS, params.optimizer, "optimizer")
+    training = ["stages.train", *views, updater, *model]
     tables["method.base"] = closure([*training, *base_modules(recipe.base)])
     tables["method"] = closure([*training, *recipe_modules(recipe)])
     return tables
+
+
+def _smallest_batches(
+    params: Params,
+    assembled: "AssembledRecipe",
+    architecture: "Architecture",
+    optimizer: "Optimizer",
+) -> str:
+    """Returns how many images a batch must have in the first step and in all later ones.
+
+    Raises:
+        InputError: `optimizer.batch_size` is less.
+    """
+    smallest_batch = architecture.fewest_images * optimizer.accumulate
+    if smallest_batch > optimizer.batch_size:
+        raise InputError(
+            f"`model.part` {params.model['part']!r} trains on {architecture.fewest_images} images"
+            f" at a time or more: set `optimizer.batch_size` to {smallest_batch} or more, not"
+            f" {optimizer.batch_size}."
+        )
+    return json.dumps(
+        [smallest_batch, 1 if assembled.increment.freeze.freezes_extractor else smallest_batch]
+    )
 
 
 def _metrics(params: Params) -> list[str]:
@@ -126,7 +153,6 @@ def _metrics(params: Params) -> list[str]:
 
 def _check_room(params: Params, assembled: "AssembledRecipe", dataset: "Dataset") -> None:
     """Refuses what does not fit dataset, batch or scenario."""
-    from cssegcore.core.errors import InputError
     from cssegcore.method.compatibility import check_without_new_classes
 
     size, photographs = assembled.increment.replay.size, len(dataset.names("train"))

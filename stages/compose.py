@@ -47,6 +47,7 @@ def main(
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     from cssegcore.core.files import write_text
 
@@ -55,6 +56,9 @@ def main(
     except (HydraException, OmegaConfBaseException) as error:
         said, _, _ = str(error).partition("Config search path")
         raise InputError(f"{' '.join(said.split())}: look into conf/ for what there is.") from None
+    except (YAMLError, ValueError, RecursionError) as error:  # tags, no UTF-8, a depth
+        said = " ".join(str(error).split())
+        raise InputError(f"a file in conf/ is not plain YAML: {said}: fix it.") from None
     write_text(out, text)
 
 

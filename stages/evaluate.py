@@ -62,7 +62,7 @@ def main(
     record = Evaluated(
         step=step,
         index=image_list.index,
-        classes=image_list.classes.names,
+        classes=list(image_list.classes.names),
         learned=image_list.classes.step_of,
         seen=matrix.shape[1],
         images=len(tests),
@@ -106,7 +106,8 @@ def _protocol(params: Params, sizes: list[int]) -> str:
     without_background = ", ".join(map(str, [sizes[0] - 1, *sizes[1:]]))
     order = params.scenario.order
     rule = f"{params.scenario.setting}, classes {without_background} in order {order}"
-    return f"{rule}; {params.evaluation.reading}"
+    shared = "; test images may be training images" * (params.evaluation.shared == "allow")
+    return f"{rule}; {params.evaluation.reading}{shared}"
 
 
 if __name__ == "__main__":

@@ -19,29 +19,46 @@ def main(
 ) -> None:
     """Write NAME.png (palette; value = network output) and NAME.overlay.jpg for each photograph.
 
-    Prints the classes the model knows with their share of all pixels. Nothing is overwritten: give
-    every call an --out of its own.
+    Prints the classes the model knows with their share of all pixels. Photographs are turned as
+    viewers show them. One that cannot be read is left out and makes the exit status 2; the same
+    command again labels what is missing. Nothing else is overwritten: give every model an --out of
+    its own.
     """
-    from cssegcore.evaluation.predict import label_photographs
+    from cssegcore.evaluation.predict import check_room, label_photographs
     from cssegcore.models import checkpoint
     from cssegcore.runtime.device import choose_device
 
     paths = _find(photographs)
-    _check_room(out, paths)
+    check_room(out, [path.stem for path in paths])
     device = choose_device()
     loaded = checkpoint.load(model, device)
     names = loaded.model.classes.names
-    shares = label_photographs(loaded.segmenter, paths, out, opacity, device, bar("photographs"))
-    for at, (name, share) in enumerate(zip(names, shares, strict=True)):
+    done = label_photographs(
+        loaded.segmenter, paths, out, opacity, device, bar("photographs"), loaded.digest
+    )
+    for at, (name, share) in enumerate(zip(names, done.shares, strict=True)):
         say(f"{at:3d} {name:20s} {100 * share:5.1f} %")
-    say(f"{len(paths)} photographs -> {out}")
+    again = f", {done.before} of them before" if done.before else ""
+    say(f"{len(paths) - len(done.failures)} photographs{again} -> {out}")
+    for failure in done.failures[1:]:
+        say(f"not labelled: {failure}")
+    if done.failures:
+        raise InputError(
+            f"{len(done.failures)} of {len(paths)} photographs are not labelled, all others are."
+            f" {done.failures[0]} Then run the same command again."
+        )
+
+
+def _is_photograph(path: Path) -> bool:
+    """Names with a dot in front are the system's: macOS writes `._NAME.jpg` beside NAME.jpg."""
+    return path.suffix.lower() in ENDINGS and not path.name.startswith(".")
 
 
 def _find(given: list[Path]) -> list[Path]:
     paths: list[Path] = []
     for path in given:
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in ENDINGS)
+            inside = sorted(p for p in path.iterdir() if _is_photograph(p))
             if not inside:
                 raise InputError(f"the folder {path} holds no photograph ({', '.join(ENDINGS)}).")
             paths += inside
@@ -54,13 +71,6 @@ def _find(given: list[Path]) -> list[Path]:
         twice = next(s for s in stems if stems.count(s) > 1)
         raise InputError(f"two photographs are called {twice!r}: label them into two folders.")
     return paths
-
-
-def _check_room(out: Path, photographs: list[Path]) -> None:
-    names = [f"{p.stem}{ending}" for p in photographs for ending in (".png", ".overlay.jpg")]
-    for path in (out / name for name in names):
-        if path.exists():
-            raise InputError(f"{path} is there already: name an --out that is empty or not there.")
 
 
 if __name__ == "__main__":

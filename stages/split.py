@@ -1,10 +1,12 @@
 """Gives every step its images."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cssegcore.core.errors import InputError
 from stages.common.cli import run, say
 from stages.common.params import read_params
 
@@ -12,14 +14,28 @@ from stages.common.params import read_params
 def main(
     index: Annotated[Path, typer.Argument(help="The table that `stages.index` wrote.")],
     out: Annotated[Path, typer.Argument(help="Folder for STEP/{train,seen,val,test}.json.")],
+    code: Annotated[
+        Path | None, typer.Option(help="Table that says how many images a step must have.")
+    ] = None,
 ) -> None:
     """Write the lists of every step by the scenario's setting, train, val and test apart."""
     from cssegcore.data.index import read_index
     from cssegcore.scenario.splits import write_splits
 
     entries, table = read_index(index)
-    counts = write_splits(out, read_params().scenario_of(table), entries, table)
+    params = read_params()
+    shared = params.evaluation.shared == "allow"
+    counts = write_splits(out, params.scenario_of(table), entries, table, shared=shared)
+    first, later = json.loads(json.loads(code.read_bytes())["images"]) if code else (1, 1)
     for step, kinds in counts.items():
+        numbers = params.step(step)
+        smallest_batch = first if numbers.previous == "none" else later
+        if kinds[numbers.images] < smallest_batch:
+            raise InputError(
+                f"`steps.{step}` trains on {kinds[numbers.images]} images, and `model` with"
+                f" `optimizer.accumulate` needs {smallest_batch} at a time: choose another model,"
+                " add images, or share the classes out in another way."
+            )
         say(f"{step}: " + ", ".join(f"{kind} {number}" for kind, number in kinds.items()))
 
 

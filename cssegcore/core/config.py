@@ -6,6 +6,7 @@ a misspelt key or a value of the wrong kind stops at once, with the key's full n
 
 import dataclasses
 import difflib
+import reprlib
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -14,6 +15,26 @@ from typing import Any, Literal, TypeVar, Union
 from cssegcore.core.errors import InputError
 
 T = TypeVar("T")
+
+LONGEST = 200
+"""Characters of a value that a message shows."""
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+
+
+def shown(value: object) -> str:
+    """Returns a value as a message shows it: cut, since a few lines of YAML may be gigabytes."""
+    text = _SHORT.repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def cut(key: object) -> str:
+    """Returns a key as a message names it: one line, and not longer than a name is."""
+    text = " ".join(str(key)[:LONGEST].split())
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -49,7 +70,7 @@ def parse(cls: type[T], values: object, where: str) -> T:
         InputError: A key is unknown or missing, or a value is of the wrong kind or refused.
     """
     if not isinstance(values, Mapping):
-        raise InputError(f"`{where}` must be a mapping of keys, got {values!r}.")
+        raise InputError(f"`{where}` must be a mapping of keys, got {shown(values)}.")
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
@@ -79,7 +100,7 @@ def _unknown(
     if key in moved:
         return InputError(f"`{where}.{key}` is now `{moved[key]}`: give it there.")
     return InputError(
-        f"`{where}.{key}` is not a key of `{where}`.{did_you_mean(str(key), known)}"
+        f"`{where}.{cut(key)}` is not a key of `{where}`.{did_you_mean(cut(key), known)}"
         f" Known: {', '.join(known) or 'none'}."
     )
 
@@ -94,14 +115,14 @@ def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - any an
     if origin is Literal:
         if value not in arguments:
             known = ", ".join(map(str, arguments))
-            raise InputError(f"`{where}` must be one of {known}; got {value!r}.")
+            raise InputError(f"`{where}` must be one of {known}; got {shown(value)}.")
         return value
     if origin in (list, tuple):
         return _fit_sequence(origin, arguments, value, where)
     if origin in (dict, Mapping) or (isinstance(origin, type) and issubclass(origin, Mapping)):
         if not isinstance(value, Mapping):
-            raise InputError(f"`{where}` must be a mapping, got {value!r}.")
-        return {str(k): _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+            raise InputError(f"`{where}` must be a mapping, got {shown(value)}.")
+        return {str(k): _convert(arguments[1], v, f"{where}.{cut(k)}") for k, v in value.items()}
     return _fit_scalar(hint, value, where)
 
 
@@ -122,10 +143,10 @@ def _fit_sequence(
     origin: type, arguments: tuple[Any, ...], value: object, where: str
 ) -> list[Any] | tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise InputError(f"`{where}` must be a list, got {value!r}.")
+        raise InputError(f"`{where}` must be a list, got {shown(value)}.")
     if origin is tuple and Ellipsis not in arguments:
         if len(value) != len(arguments):
-            raise InputError(f"`{where}` must hold {len(arguments)} values, got {value!r}.")
+            raise InputError(f"`{where}` must hold {len(arguments)} values, got {shown(value)}.")
         kinds = arguments
     else:
         kinds = (arguments[0],) * len(value)
@@ -147,4 +168,4 @@ def _fit_scalar(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401
     if isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool):
         return value
     kinds = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    raise InputError(f"`{where}` must be {kinds.get(hint, hint.__name__)}, got {value!r}.")
+    raise InputError(f"`{where}` must be {kinds.get(hint, hint.__name__)}, got {shown(value)}.")

@@ -2,6 +2,8 @@
 
 import contextlib
 import csv
+import fcntl
+import functools
 import hashlib
 import io
 import json
@@ -9,6 +11,7 @@ import os
 import pickle
 import struct
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,30 +30,74 @@ UNREADABLE = (
 """What `torch.load` raises over a file that is cut off, damaged, or none of its own."""
 
 
+TEMPORARY = ".cssegcore-"
+"""What the names of temporary files begin with."""
+
+ABANDONED = 60
+"""Seconds after which a temporary file that no process holds is one that a process left."""
+
+
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Gives a temporary path beside `path` that takes its name when the block ends well.
 
-    Readers see the old file or the new one, never a part of it, also if the process is killed.
+    Readers see the old file or the new one, never a part of it, also if the process is killed or
+    the power fails.
+
+    Args:
+        path: What to replace.
+        durable: Waits until the disk has the content, then until it has the name. A stage that
+            writes an image of its own for every photograph need not: these waits would take longer
+            than the writing, and an image that a power failure cut off is found when it is read.
 
     Raises:
         InputError: The disk is full or the folder cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
+        _clear(path.parent.resolve())
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY)
     except OSError as error:
         raise unwritable(path, error) from None
     temporary = Path(name)
     try:
+        with contextlib.suppress(OSError):  # some file systems have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until this process is gone
         yield temporary
         temporary.chmod(0o644)
+        if durable:
+            os.fsync(handle)
         temporary.replace(path)
+        if durable:
+            _sync(path.parent)
     except OSError as error:
         raise unwritable(path, error) from None
     finally:
+        os.close(handle)
         temporary.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    """Has the disk write down a folder's names, where its file system knows how."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@functools.cache
+def _clear(folder: Path) -> None:
+    """Removes what killed processes left in a folder; looks once in a process.
+
+    A temporary file of a living process is locked, or so new that it is about to be.
+    """
+    for path in folder.glob(f"{TEMPORARY}*"):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            if time.time() - os.fstat(file.fileno()).st_mtime > ABANDONED:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
 
 
 def unwritable(path: Path, error: OSError) -> InputError:
@@ -102,19 +149,29 @@ def write_csv(
     write_table(path, columns, cells)
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path, *needed: str) -> dict[str, Any]:
     """Reads `manifest.json`, in which a stage says what else it wrote into its folder.
 
+    Args:
+        folder: Of the stage.
+        needed: Keys that it must have.
+
     Raises:
-        InputError: It is missing or no JSON.
+        InputError: It is missing, no JSON, or lacks a key.
     """
     path = folder / "manifest.json"
     try:
-        return json.loads(path.read_bytes())
+        manifest = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: run `dvc repro`.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error}): delete it and run `dvc repro`.") from None
+    if not isinstance(manifest, dict) or not manifest.keys() >= {*needed}:
+        raise InputError(
+            f"{path} must be a mapping{' with the keys ' * bool(needed)}{', '.join(needed)}: delete"
+            " it and run `dvc repro`."
+        )
+    return manifest
 
 
 def digest(*parts: bytes) -> str:

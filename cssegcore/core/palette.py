@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 
 @cache
@@ -24,8 +25,20 @@ def palette() -> UInt8[np.ndarray, "256 3"]:
     return colours
 
 
-def save_labels(path: Path, labels: Int[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"]) -> None:
-    """Writes label values 0–255 as a palette PNG, which reads back as the same values."""
+MARK = "cssegcore"
+"""Key of a label image's text that says what it was made of."""
+
+
+def save_labels(
+    path: Path, labels: Int[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"], mark: str = ""
+) -> None:
+    """Writes label values 0–255 as a palette PNG, which reads back as the same values.
+
+    Args:
+        path: The file.
+        labels: Values.
+        mark: A text to keep in the file, under the key `MARK`; none if empty.
+    """
     if labels.min(initial=0) < 0 or labels.max(initial=0) > 255:
         raise ValueError(
             f"label values must lie in [0, 255], got {labels.min()} to {labels.max()}."
@@ -33,4 +46,7 @@ def save_labels(path: Path, labels: Int[np.ndarray, "h w"] | UInt8[np.ndarray, "
     height, width = labels.shape
     image = Image.frombytes("P", (width, height), labels.astype(np.uint8).tobytes())
     image.putpalette(palette().tobytes())
-    image.save(path, format="PNG")
+    texts = PngInfo()
+    if mark:
+        texts.add_text(MARK, mark)
+    image.save(path, format="PNG", pnginfo=texts)

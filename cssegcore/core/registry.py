@@ -11,7 +11,7 @@ import pkgutil
 from collections.abc import Mapping
 from typing import TypeVar
 
-from cssegcore.core.config import did_you_mean, parse
+from cssegcore.core.config import cut, did_you_mean, parse, shown
 from cssegcore.core.errors import InputError
 
 T = TypeVar("T")
@@ -30,12 +30,12 @@ def part_module(package: str, recipe: object, where: str) -> str:
         InputError: `recipe` names no part, or one that is not in the slot.
     """
     if not isinstance(recipe, Mapping) or not isinstance(recipe.get("part"), str):
-        raise InputError(f"`{where}` must be a mapping with a key `part`, got {recipe!r}.")
+        raise InputError(f"`{where}` must be a mapping with a key `part`, got {shown(recipe)}.")
     name, known = recipe["part"], part_names(package)
     if name not in known:
         raise InputError(
-            f"`{where}.part`: there is no part {name!r} in {package}.{did_you_mean(name, known)}"
-            f" Known: {', '.join(known)}."
+            f"`{where}.part`: there is no part {shown(name)} in {package}."
+            f"{did_you_mean(cut(name), known)} Known: {', '.join(known)}."
         )
     return f"{package}.{name}"
 

@@ -1,20 +1,18 @@
 """One small interface to every dataset: names, photographs, labels."""
 
-import contextlib
 import dataclasses
-import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from jaxtyping import Int64
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from jaxtyping import Int64, UInt8
 
+from cssegcore.core.names import unfit, unprintable
+from cssegcore.data import images
 from cssegcore.data.layouts import Layout
 from cssegcore.data.layouts._base import Split, read_names
 from cssegcore.core.errors import InputError
+from cssegcore.core.files import digest
 from cssegcore.core.registry import build_part
 from cssegcore.core.config import parse
 from cssegcore.core.types import IGNORE, Background
@@ -39,8 +37,21 @@ class Dataset:
     classes: tuple[str, ...]
 
     def names(self, split: Split) -> list[str]:
-        """Lists the images of a part ("train", "val", "test")."""
-        return self.layout.names(self.root, split)
+        """Lists the images of a part ("train", "val", "test").
+
+        Raises:
+            InputError: As the layout's `names`; or a name cannot be that of a file below a folder,
+                so that a stage that makes files of names would write elsewhere.
+        """
+        names = self.layout.names(self.root, split)
+        for name in names:
+            if why := unfit(name):
+                raise InputError(
+                    f"{self.root}: the {split} images hold the name {name[:80]!r}, and {why}. Put"
+                    " names or paths below the dataset's folders into its lists, or rename the"
+                    " file."
+                )
+        return names
 
     def photograph_path(self, name: str) -> Path:
         """Returns where a photograph lies."""
@@ -54,46 +65,63 @@ class Dataset:
         """Returns where an image was taken, "" where the dataset does not tell."""
         return self.layout.domain(name)
 
-    def photograph(self, name: str) -> NDArray[np.uint8]:
-        """Decodes a photograph to RGB, shape (h, w, 3).
+    def photograph(self, name: str) -> UInt8[np.ndarray, "h w 3"]:
+        """Decodes a photograph to RGB.
 
         Raises:
-            InputError: The file is missing, truncated or no image.
+            InputError: The file is missing, damaged, or none that can be read rightly; see
+                `images.photograph`.
         """
         path = self.photograph_path(name)
-        return np.asarray(decode(path, "photograph").convert("RGB"))
+        return images.photograph(images.read(path, "photograph"), path)
 
     def check_photograph(self, name: str) -> tuple[bytes, tuple[int, int]]:
         """Reads a photograph through and returns the file's content and its shape (h, w).
 
-        It is not decoded where there is a cheaper way to find what is cut off: the checksums in
-        a PNG, a JPEG's stream read to its end at an eighth of the size.
-
         Raises:
-            InputError: The file is missing, truncated or no image.
+            InputError: As for `photograph`.
         """
         path = self.photograph_path(name)
-        content = _read(path, "photograph")
-        with _opened(content, path, "photograph") as image:
-            shape = (image.height, image.width)
-            if image.format == "PNG":
-                image.verify()
-            else:
-                image.draft("L", (1, 1))
-                image.load()
-        return content, shape
+        content = images.read(path, "photograph")
+        return content, images.check_photograph(content, path)
 
-    def label(self, name: str) -> NDArray[np.uint8]:
-        """Decodes a label image to raw labels, shape (h, w): 0..n, 255 void.
+    def check_content(self, name: str, digest_before: str) -> None:
+        """Makes sure that photograph and label image are those that the index digested.
+
+        A JPEG has no checksum: with a bit of it flipped it is another photograph. So this is asked
+        before an image is decoded, and costs a fiftieth of that.
+
+        Args:
+            name: Of the image.
+            digest_before: As in the index; nothing is checked if it is empty.
 
         Raises:
-            InputError: The file is missing, truncated, not one 8-bit channel, or holds a value
-                outside the class table.
+            InputError: Either has changed, or is missing.
+        """
+        if not digest_before:
+            return
+        paths = {
+            "photograph": self.photograph_path(name),
+            "label image": self.label_path(name),
+        }
+        if digest(*(images.read(path, what) for what, path in paths.items())) != digest_before:
+            raise InputError(
+                f"photograph {paths['photograph']} or label image {paths['label image']} is not"
+                " what `index` read. If you changed it, run `dvc repro`; if not, it was damaged:"
+                " put the file of before there."
+            )
+
+    def label(self, name: str) -> UInt8[np.ndarray, "h w"]:
+        """Decodes a label image to raw labels: 0..n, 255 void.
+
+        Raises:
+            InputError: The file is missing, damaged, not one channel of at most 8 bits, or holds a
+                value outside the class table.
         """
         path = self.label_path(name)
-        image = decode(path, "label image")
-        self._count(image, path)
-        return self.layout.raw(np.asarray(image))
+        stored = images.labels(images.read(path, "label image"), path)
+        self._count(stored, path)
+        return self.layout.raw(stored)
 
     def count_labels(self, name: str) -> tuple[bytes, tuple[int, int], Int64[np.ndarray, "256"]]:
         """Returns a label image's content, shape (h, w), and its pixels of each raw label.
@@ -102,18 +130,13 @@ class Dataset:
             InputError: As for `label`.
         """
         path = self.label_path(name)
-        content = _read(path, "label image")
-        image = _decoded(content, path, "label image")
-        return content, (image.height, image.width), self._count(image, path)
+        content = images.read(path, "label image")
+        stored = images.labels(content, path)
+        return content, (stored.shape[0], stored.shape[1]), self._count(stored, path)
 
-    def _count(self, image: Image.Image, path: Path) -> Int64[np.ndarray, "256"]:
-        if image.mode not in ("P", "L"):
-            raise InputError(
-                f"label image {path} has mode {image.mode}; it must hold one 8-bit channel"
-                " (palette or grey PNG) with the class number of each pixel."
-            )
+    def _count(self, image: UInt8[np.ndarray, "h w"], path: Path) -> Int64[np.ndarray, "256"]:
         raw = self.layout.raw(np.arange(256, dtype=np.uint8))
-        stored = np.array(image.histogram(), np.int64)
+        stored = np.bincount(image.ravel(), minlength=256)
         wrong = np.flatnonzero((stored > 0) & (raw >= len(self.classes)) & (raw != IGNORE))
         if wrong.size:
             raise self._unknown_value(path, int(wrong[-1]))
@@ -141,7 +164,12 @@ def open_dataset(settings: Mapping[str, object]) -> Dataset:
             is found.
     """
     given = parse(_Settings, settings, "dataset")
-    root = Path(given.root).expanduser()
+    root = Path(given.root)
+    if given.root.startswith("~"):
+        raise InputError(
+            f"`dataset.root` is {given.root!r}, which a shell would expand and DVC does not: write"
+            f" {root.expanduser()}."
+        )
     if not root.is_dir():
         raise InputError(
             f"`dataset.root` is {given.root!r}, and there is no such folder"
@@ -157,6 +185,11 @@ def open_dataset(settings: Mapping[str, object]) -> Dataset:
                 " either, background first."
             )
         classes = tuple(read_names(table))
+    if strange := [c for c in classes if not c or c.strip() != c or unprintable(c)]:
+        raise InputError(
+            f"the class table of dataset {given.name!r} names a class {strange[0][:80]!r}: give"
+            " it a name without control characters, and without spaces around it."
+        )
     if len(classes) < 2 or len(set(classes)) < len(classes) or len(classes) > 255:
         raise InputError(
             f"the class table of dataset {given.name!r} must hold 2 to 255 different names,"
@@ -175,58 +208,16 @@ class _Settings:
     help: str = ""
 
 
-def read_labels(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def read_labels(path: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w"]:
     """Reads a label image that a stage of the pipeline made for a photograph of `shape` (h, w).
 
     Raises:
         InputError: It is missing, unreadable, or of another size.
     """
-    labels = np.asarray(decode(path, "label image"))
-    if labels.shape != shape or labels.dtype != np.uint8:
+    labels = images.labels(images.read(path, "label image"), path)
+    if labels.shape != shape:
         raise InputError(
             f"label image {path} has the shape {labels.shape}, its photograph {shape}: delete its"
             " folder and run `dvc repro`."
         )
     return labels
-
-
-def decode(path: Path, what: str) -> Image.Image:
-    """Opens and decodes an image file; `what` names it in errors.
-
-    Raises:
-        InputError: The file is missing, truncated or no image.
-    """
-    return _decoded(_read(path, what), path, what)
-
-
-def _read(path: Path, what: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(
-            f"{what} {path} does not exist: put it there or take its name off the list."
-        ) from None
-    except OSError as error:
-        raise _unreadable(path, what, error.strerror) from None
-
-
-def _decoded(content: bytes, path: Path, what: str) -> Image.Image:
-    with _opened(content, path, what) as image:
-        image.load()
-        return image
-
-
-@contextlib.contextmanager
-def _opened(content: bytes, path: Path, what: str) -> Iterator[Image.Image]:
-    """Gives an image that is not decoded yet, and says in one line what goes wrong inside."""
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            yield image
-    except UnidentifiedImageError:
-        raise _unreadable(path, what, "no image in a known format") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _unreadable(path, what, error) from None
-
-
-def _unreadable(path: Path, what: str, reason: object) -> InputError:
-    return InputError(f"{what} {path} cannot be read ({reason}): replace the file.")

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from cssegcore.core.class_table import ClassTable, Void, with_class_table
 from cssegcore.core.errors import InputError
+from cssegcore.core.names import unfit
+from cssegcore.core.types import IGNORE
 from cssegcore.core.files import write_text
 from cssegcore.core.config import parse
 
@@ -77,9 +79,20 @@ class ImageList:
             InputError: The file is missing or not such a list.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            return parse(cls, with_class_table(content), str(path))
+            content = json.loads(path.read_bytes())
+            image_list = parse(cls, with_class_table(content), str(path))
         except FileNotFoundError:
             raise InputError(f"{path} does not exist: run `dvc repro split`.") from None
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(f"{path} is not JSON ({error}): run `dvc repro -f split`.") from None
+        image_list._check(path)
+        return image_list
+
+    def _check(self, path: Path) -> None:
+        """Refuses a file that `write` did not write: its names become those of files."""
+        raw = set(self.classes.raw)
+        fits = raw <= {*range(IGNORE)} and raw.issuperset(self.visible)
+        if not fits or any(len(image) != 2 or unfit(image[0]) for image in self.images):
+            raise InputError(f"{path} is damaged: run `dvc repro -f split`.")

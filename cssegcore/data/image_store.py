@@ -44,19 +44,21 @@ class ImageStore:
             padding: Training label of the black border that a crop may add to an image.
 
         Raises:
-            InputError: An image file cannot be read.
+            InputError: An image file cannot be read, or is not what the index read.
         """
         table = image_list.label_table()
         self.names = image_list.names
 
-        def load(name: str) -> Sample:
+        def load(image: list[str]) -> Sample:
+            name, content = image
+            dataset.check_content(name, content)
             annotated = table[dataset.label(name)]
             maps = (annotated,) if make_labels is None else make_labels(name, annotated)
             alike = len(maps) == 2 and np.array_equal(*maps)
             return Sample(dataset.photograph(name), maps[:1] if alike else maps, padding)
 
         with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
-            self._samples = list(pool.map(load, self.names))
+            self._samples = list(pool.map(load, image_list.images))
 
     def __len__(self) -> int:
         return len(self._samples)

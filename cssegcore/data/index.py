@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from cssegcore.core.names import unfit
 from cssegcore.data.dataset import Dataset
 from cssegcore.data.layouts._base import SPLITS
 from cssegcore.core.errors import InputError
@@ -72,8 +73,10 @@ def build_index(
         progress: Wraps the iterable of entries (second argument: how many), to show a bar.
 
     Raises:
-        InputError: One line about the first image that is wrong, and how many more are.
+        InputError: One line about the first image that is wrong, and how many more are; or a
+            folder of the dataset is a link.
     """
+    _check_links(dataset.root)
     parts: dict[str, list[str]] = {}
     for split in SPLITS:
         for name in dataset.names(split):
@@ -95,6 +98,21 @@ def build_index(
     return entries
 
 
+def _check_links(root: Path) -> None:
+    """Refuses links to folders below the root: DVC looks behind links to files only.
+
+    So a photograph that is changed or added there would run nothing again, without a word.
+    """
+    for folder, names, _ in os.walk(root):
+        for path in (Path(folder, name) for name in sorted(names)):
+            if path.is_symlink():
+                raise InputError(
+                    f"{path} is a link to a folder, behind which DVC sees no change: put a folder"
+                    f" of links to its files there (`rm {path} && cp -rs {path.resolve()} {path}`)"
+                    " or mount it."
+                )
+
+
 def write_index(path: Path, entries: Sequence[Entry], classes: Sequence[str]) -> None:
     """Writes a CSV table: one row an image, one column of pixel counts a class."""
     rows = (
@@ -105,21 +123,33 @@ def write_index(path: Path, entries: Sequence[Entry], classes: Sequence[str]) ->
 
 
 def read_index(path: Path) -> tuple[list[Entry], tuple[str, ...]]:
-    """Reads what `write_index` wrote: the entries and the class table."""
-    with path.open(encoding="utf-8", newline="") as lines:
-        rows = csv.reader(lines)
-        classes = tuple(next(rows)[len(HEAD) :])
-        entries = [
-            Entry(
-                name=row[0],
-                parts=tuple(row[1].split("+")),
-                domain=row[2],
-                digest=row[3],
-                height=int(row[4]),
-                width=int(row[5]),
-                void=int(row[6]),
-                pixels=tuple(map(int, row[len(HEAD) :])),
-            )
-            for row in rows
-        ]
-    return entries, classes
+    """Reads what `write_index` wrote: the entries and the class table.
+
+    Raises:
+        InputError: The file is none that `write_index` writes.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            head, *rows = csv.reader(lines, strict=True)
+        if head[: len(HEAD)] != [*HEAD]:
+            raise ValueError("its first line is another")
+        return [_entry(row, len(head)) for row in rows], tuple(head[len(HEAD) :])
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"{path} is damaged ({error}): run `dvc repro -f index`.") from None
+
+
+def _entry(row: list[str], columns: int) -> Entry:
+    if len(row) != columns:
+        raise ValueError(f"a row has {len(row)} columns, not {columns}")
+    if why := unfit(row[0]):
+        raise ValueError(f"it names {row[0][:80]!r}, and {why}")
+    return Entry(
+        name=row[0],
+        parts=tuple(row[1].split("+")),
+        domain=row[2],
+        digest=row[3],
+        height=int(row[4]),
+        width=int(row[5]),
+        void=int(row[6]),
+        pixels=tuple(map(int, row[len(HEAD) :])),
+    )

@@ -1,22 +1,41 @@
 """Photographs in, label images and overlays out."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from jaxtyping import Float64, UInt8
 from PIL import Image
 
-from cssegcore.core.files import replacing
-from cssegcore.core.palette import palette, save_labels
+from cssegcore.core.errors import InputError
+from cssegcore.core.files import digest, replacing
+from cssegcore.core.palette import MARK, palette, save_labels
+from cssegcore.data import images
 from cssegcore.data.crop_and_resize import normalise
-from cssegcore.data.dataset import decode
 from cssegcore.models.segmenter import Segmenter
 
+FORMATS: Final = (*images.PHOTOGRAPHS, "BMP", "WEBP", "TIFF")
+"""Those that are opened."""
 
-@torch.inference_mode()
+
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+    """What became of photographs.
+
+    Attributes:
+        shares: The share of all pixels that each class has.
+        before: How many a call before this one had labelled.
+        failures: Of the others, a line for each that could not be labelled.
+    """
+
+    shares: Float64[np.ndarray, " k"]
+    before: int
+    failures: list[str]
+
+
 def label_photographs(
     segmenter: Segmenter,
     photographs: Sequence[Path],
@@ -24,8 +43,13 @@ def label_photographs(
     opacity: float,
     device: torch.device,
     progress: Callable[[Iterable[Any], int], Iterable[Any]],
-) -> NDArray[np.float64]:
-    """Labels photographs of any size.
+    model: str = "",
+) -> Labelled:
+    """Labels photographs of any size, turned as viewers show them.
+
+    All are checked first. One that cannot be read, or does not fit into memory, is left out; the
+    others are labelled. A label image keeps a digest of what it was made of, so the same call again
+    goes on with what is missing.
 
     Args:
         segmenter: The model.
@@ -34,32 +58,109 @@ def label_photographs(
         opacity: Of the colours over the photograph; background stays clear.
         device: Where it runs.
         progress: Wraps the iterable of paths (second argument: how many).
-
-    Returns:
-        The share of all pixels that each class has.
+        model: What tells the model from others; a digest of it.
 
     Raises:
-        InputError: A photograph cannot be read, or a result not be written.
+        InputError: A result cannot be written, or stands where somebody else's file is.
     """
     segmenter.eval()
     counts = np.zeros(segmenter.classes, np.int64)
-    for path in progress(photographs, len(photographs)):
-        photograph = np.asarray(decode(path, "photograph").convert("RGB"))
-        pixels = torch.from_numpy(photograph.copy())[None].to(device)
-        images = normalise(pixels, segmenter.normalization)
-        labels = segmenter.classify(segmenter(images).logits)[0].byte().cpu().numpy()
+    marks: dict[Path, str] = {}
+    failures: list[str] = []
+    for path in photographs:
+        try:
+            content = images.read(path, "photograph")
+            mark = digest(content, model.encode(), str(opacity).encode())
+            done = _done(out, path.stem, mark)
+            if done is None:
+                images.check_photograph(content, path, FORMATS, turn=True)
+                marks[path] = mark
+            else:
+                counts += np.bincount(done.ravel(), minlength=len(counts))
+        except InputError as error:
+            failures.append(str(error))
+    before = len(photographs) - len(marks) - len(failures)
+    for path, mark in progress(marks.items(), len(marks)):
+        try:
+            photograph, labels = _label(segmenter, path, device)
+        except InputError as error:
+            failures.append(str(error))
+            continue
         counts += np.bincount(labels.ravel(), minlength=len(counts))
-        with replacing(out / f"{path.stem}.png") as temporary:
-            save_labels(temporary, labels)
-        with replacing(out / f"{path.stem}.overlay.jpg") as temporary:
+        with replacing(out / f"{path.stem}.png", durable=False) as temporary:
+            save_labels(temporary, labels, mark)
+        with replacing(out / f"{path.stem}.overlay.jpg", durable=False) as temporary:
             overlay(photograph, labels, opacity).save(temporary, "JPEG", quality=92)
-    return counts / max(1, counts.sum())
+    return Labelled(counts / max(1, counts.sum()), before, failures)
+
+
+def check_room(out: Path, names: Iterable[str]) -> None:
+    """Makes sure that no file stands where a result goes, unless it is a result itself.
+
+    Raises:
+        InputError: One does.
+    """
+    for name in names:
+        label = out / f"{name}.png"
+        for path in (label, out / f"{name}.overlay.jpg"):
+            if path.exists() and not _mark(label):
+                raise InputError(
+                    f"{path} is there already: name an --out that is empty or not there."
+                )
+
+
+def _done(out: Path, name: str, mark: str) -> UInt8[np.ndarray, "h w"] | None:
+    """Returns the labels that a call before made of the same photograph, or nothing.
+
+    Raises:
+        InputError: It made them of something else.
+    """
+    path = out / f"{name}.png"
+    if not path.exists():
+        return None
+    if _mark(path) != mark:
+        raise InputError(
+            f"{path} was made of another photograph or model, or with another opacity: name an"
+            " --out that is empty or not there."
+        )
+    if not (out / f"{name}.overlay.jpg").exists():
+        return None
+    return images.labels(images.read(path, "label image"), path)
+
+
+def _mark(path: Path) -> str:
+    """Returns what a label image says it was made of, "" if it is none of ours."""
+    try:
+        with Image.open(path, formats=images.LABELS) as image:
+            return str(image.info.get(MARK, ""))
+    except (OSError, SyntaxError, ValueError):
+        return ""
+
+
+@torch.inference_mode()
+def _label(
+    segmenter: Segmenter, path: Path, device: torch.device
+) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
+    photograph = images.photograph(images.read(path, "photograph"), path, FORMATS, turn=True)
+    try:
+        pixels = torch.from_numpy(photograph.copy())[None].to(device)
+        seen = normalise(pixels, segmenter.normalization)
+        labels = segmenter.classify(segmenter(seen).logits)[0].byte().cpu().numpy()
+    except (MemoryError, RuntimeError) as error:  # a CPU without memory raises a RuntimeError
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        height, width, _ = photograph.shape
+        raise InputError(
+            f"photograph {path} has {width}x{height} pixels, for which memory does not suffice:"
+            " make it smaller, or cut it into tiles."
+        ) from None
+    return photograph, labels
 
 
 def overlay(
-    photograph: NDArray[np.uint8], labels: NDArray[np.uint8], opacity: float
+    photograph: UInt8[np.ndarray, "h w 3"], labels: UInt8[np.ndarray, "h w"], opacity: float
 ) -> Image.Image:
-    """Lays the palette's colours over a photograph (h, w, 3) where a class was found."""
+    """Lays the palette's colours over a photograph where a class was found."""
     colours = palette()[labels].astype(np.float32)
     share = np.where(labels == 0, 0, opacity).astype(np.float32)[..., None]
     return Image.fromarray((photograph * (1 - share) + colours * share).round().astype(np.uint8))

@@ -50,15 +50,17 @@ def file_stems(names: Sequence[str]) -> list[str]:
 
 
 def write_image(folder: Path, generated: GeneratedImage) -> list[str]:
-    """Writes `KIND/NAME.png` for each kind; returns the name and a digest of image and labels."""
+    """Writes `KIND/NAME.png` for each kind; returns the name and a digest as the index has it."""
+    content = {}
     for kind in KINDS:
-        with replacing(folder / kind / f"{generated.name}.png") as path:
+        with replacing(folder / kind / f"{generated.name}.png", durable=False) as path:
             if kind in ("labels", "layouts"):
                 save_labels(path, generated.labels if kind == "labels" else generated.label_map)
             else:
                 values = generated.image if kind == "images" else generated.confidence
                 Image.fromarray(values).save(path, format="PNG")
-    return [generated.name, digest(generated.image.tobytes(), generated.labels.tobytes())]
+            content[kind] = path.read_bytes()
+    return [generated.name, digest(content["images"], content["labels"])]
 
 
 def image_list(current: ImageList, known: int, images: list[list[str]]) -> ImageList:
@@ -82,7 +84,7 @@ def open_images(folder: Path) -> GeneratedImages | None:
     path = folder / LIST
     if not path.exists():
         return None
-    image_list, steps = ImageList.read(path), read_manifest(folder)["steps"]
+    image_list, steps = ImageList.read(path), read_manifest(folder, "steps")["steps"]
     by_name = {name: at for at, step in enumerate(steps) for name in step["images"]}
     return GeneratedImages(
         dataset=Dataset("made images", folder, _Files(), image_list.classes.names),

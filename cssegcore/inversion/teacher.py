@@ -24,7 +24,7 @@ class Teacher:
 
     segmenter: Segmenter
     step: str
-    classes: tuple[str, ...]
+    classes: list[str]
     new: list[int]
 
 
@@ -38,7 +38,7 @@ def load_teacher(path: Path, device: torch.device) -> Teacher:
     loaded.segmenter.to(memory_format=torch.channels_last)
     classes = loaded.model.classes
     new = [output for output in classes.new if output != BACKGROUND]
-    return Teacher(loaded.segmenter, loaded.model.step, classes.names, new)
+    return Teacher(loaded.segmenter, loaded.model.step, list(classes.names), new)
 
 
 def load_second(path: str, role: str, teacher: Teacher, device: torch.device) -> Segmenter | None:
@@ -56,7 +56,7 @@ def load_second(path: str, role: str, teacher: Teacher, device: torch.device) ->
     if not path:
         return None
     loaded = load(Path(path).expanduser(), device)
-    names = loaded.model.classes.names
+    names = list(loaded.model.classes.names)
     if names != teacher.classes or loaded.model.unknown:
         raise InputError(
             f"`method.replay.{role}`: the model {path} tells {', '.join(names)} apart, and the"

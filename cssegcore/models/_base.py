@@ -1,6 +1,7 @@
 """What an architecture gives: an extractor that turns photographs into features."""
 
 import abc
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -53,12 +54,14 @@ class FeatureExtractor(nn.Module, abc.ABC):
 
 
 class Architecture(abc.ABC):
-    """A network's numbers, and how to build it; the dataclass of a part.
+    """The numbers of a network and the way to build it; the dataclass of a part.
 
     Attributes:
+        fewest_images: Smallest number of images in a batch that its extractor can be trained on.
         backbone: The section of its backbone: `part` and that part's numbers.
     """
 
+    fewest_images: ClassVar[int] = 1
     backbone: object
 
     def __post_init__(self) -> None:

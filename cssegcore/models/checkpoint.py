@@ -1,10 +1,12 @@
 """A step's model on disk: weights and gathered statistics as safetensors, and what they are for."""
 
 import dataclasses
+import hashlib
 import json
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,6 +26,7 @@ from cssegcore.models.segmenter import Segmenter
 NETWORKS = "cssegcore.models.architectures"
 HEADS = "cssegcore.models.heads"
 KEY = "cssegcore"
+DIGEST = "digest"
 GATHERED = "statistics"
 
 Statistics = Mapping[str, Mapping[str, Tensor]]
@@ -62,11 +65,12 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """A model as it was saved, in evaluation mode."""
+    """A model as it was saved, in evaluation mode, and the digest of all of it."""
 
     segmenter: Segmenter
     model: Model
     statistics: Statistics
+    digest: str
 
 
 def save(path: Path, segmenter: Segmenter, model: Model, statistics: Statistics) -> None:
@@ -76,15 +80,20 @@ def save(path: Path, segmenter: Segmenter, model: Model, statistics: Statistics)
         tensors |= {f"{GATHERED}|{name}|{key}": value for key, value in gathered.items()}
     # clones: statistics may share memory with one another, which the format refuses
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    about = dataclasses.asdict(model) | model.classes.as_file()
+    about[DIGEST] = _digest(tensors, about)
     with replacing(path) as temporary:
-        content = dataclasses.asdict(model) | model.classes.as_file()
-        text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+        text = _text(about)  # one entry: the format keeps no order of several
         # not `save_file`, whose error over a full disk is no OSError
         temporary.write_bytes(serialize(tensors, {KEY: text}))
 
 
 def load(path: Path, device: torch.device) -> Loaded:
     """Reads a model.
+
+    A file is held against the digest in it: the format has no checksum, and a bit that flips in a
+    weight gives another result without a word. A file without one is refused, as it may have lost
+    it; a pipeline has none, since the change of this module made all models anew.
 
     Raises:
         InputError: The file is missing, damaged, or no model of this library.
@@ -101,20 +110,22 @@ def load(path: Path, device: torch.device) -> Loaded:
         ) from None
     if text is None:
         raise InputError(f"{path} holds weights, but no model of cssegcore: choose another file.")
+    about = _checked(text, tensors, path)
     statistics: dict[str, dict[str, Tensor]] = {}
     for key in [k for k in tensors if k.startswith(f"{GATHERED}|")]:
         _, name, rest = key.split("|", 2)
         statistics.setdefault(name, {})[rest] = tensors.pop(key).to(device)
     try:
-        model = parse(Model, with_class_table(json.loads(text)), str(path))
+        described = {k: v for k, v in about.items() if k != DIGEST}
+        model = parse(Model, with_class_table(described), str(path))
         segmenter = dataclasses.replace(model, network=_fresh(model.network)).segmenter()
         segmenter.load_state_dict(tensors)
-    except (json.JSONDecodeError, RuntimeError) as error:
+    except RuntimeError as error:
         raise InputError(
             f"the weights in {path} do not fit what it says of them"
             f" ({textwrap.shorten(str(error), 160)}): run `dvc repro` to make it again."
         ) from None
-    return Loaded(segmenter.to(device).eval(), model, statistics)
+    return Loaded(segmenter.to(device).eval(), model, statistics, about[DIGEST])
 
 
 def _fresh(network: dict[str, object]) -> dict[str, object]:
@@ -123,3 +134,36 @@ def _fresh(network: dict[str, object]) -> dict[str, object]:
     if not isinstance(backbone, Mapping):
         return network
     return network | {"backbone": {**backbone, "weights": "none"}}
+
+
+def _checked(text: str, tensors: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
+    """Returns the description in `text` if it and the tensors are as they were written."""
+    try:
+        about = json.loads(text)
+    except (ValueError, RecursionError):
+        about = None
+    if not isinstance(about, dict) or DIGEST not in about:
+        raise InputError(
+            f"the model {path} has no digest of its content: it is damaged, or an older version"
+            " wrote it. Run `dvc repro` to make it again."
+        )
+    if _digest(tensors, about) != about[DIGEST]:
+        raise InputError(
+            f"the model {path} is damaged: its content is not what was written. Delete it, and run"
+            " `dvc checkout` or, if DVC's cache holds the same, `dvc repro -f` of its step."
+        )
+    return about
+
+
+def _digest(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
+    """Digests a model: the description, and every tensor's name, kind, shape and bytes."""
+    sha = hashlib.sha256(_text({k: v for k, v in about.items() if k != DIGEST}).encode())
+    for name in sorted(tensors):
+        values = tensors[name].contiguous()
+        sha.update(json.dumps([name, str(values.dtype), list(values.shape)]).encode())
+        sha.update(values.flatten().view(torch.uint8).numpy().data)
+    return sha.hexdigest()
+
+
+def _text(about: Mapping[str, Any]) -> str:
+    return json.dumps(about, sort_keys=True, ensure_ascii=False)

@@ -5,15 +5,20 @@ deleted when a stage starts again), named by a digest of everything that determi
 training started again with the same digest continues from it; any other never sees it.
 """
 
+import hashlib
 import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import UNREADABLE, replacing
+
+HEAD: Final = b"cssegcore resume file, SHA-256 "
+"""What a file begins with; the digest of its content follows, in hex digits, and a line end."""
 
 
 @dataclass(frozen=True)
@@ -23,22 +28,39 @@ class ResumeFile:
     path: Path
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replaces the file; a kill in between leaves the old one whole."""
+        """Replaces the file; a kill in between leaves the old one whole.
+
+        A disk that is full ends no training that could go on: the old file stays, and a warning
+        says so (Python shows it once).
+        """
         whole = io.BytesIO()  # torch's own file writer turns a full disk into a RuntimeError
         torch.save(state, whole)
-        with replacing(self.path) as temporary:
-            temporary.write_bytes(whole.getvalue())
+        try:
+            with replacing(self.path) as temporary, temporary.open("wb") as file:
+                file.write(_head(whole.getbuffer()))
+                file.write(whole.getbuffer())
+        except InputError as error:
+            warnings.warn(
+                f"{error} Until then the training goes on, and if it is killed, it starts from the"
+                " last state that could be written.",
+                stacklevel=2,
+            )
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
         """Returns the saved state, or nothing if no training was interrupted here.
 
         Raises:
-            InputError: The file is damaged.
+            InputError: The file is damaged: a bit of it is not as it was written.
         """
         if not self.path.exists():
             return None
         try:
-            return torch.load(self.path, map_location=device, weights_only=True)
+            content = memoryview(self.path.read_bytes())
+            length = len(_head(b""))
+            if bytes(content[:length]) != _head(content[length:]):
+                raise ValueError("its digest is another")
+            state = io.BytesIO(content[length:])
+            return torch.load(state, map_location=device, weights_only=True)
         except UNREADABLE:
             raise InputError(
                 f"the resume file {self.path} is damaged: delete it, and the step starts from its"
@@ -48,3 +70,7 @@ class ResumeFile:
     def remove(self) -> None:
         """Forgets the state: the training came to its end."""
         self.path.unlink(missing_ok=True)
+
+
+def _head(content: bytes | memoryview) -> bytes:
+    return HEAD + hashlib.sha256(content).hexdigest().encode() + b"\n"

@@ -99,7 +99,7 @@ def _compute(
 
     def save(name: str, shape: tuple[int, int], saliency: UInt8[np.ndarray, "h w"]) -> _Made:
         mask = salient(saliency, shape)
-        with replacing(out / f"{name}.png") as temporary:
+        with replacing(out / f"{name}.png", durable=False) as temporary:
             Image.fromarray(mask.view(np.uint8) * np.uint8(255)).save(temporary, "PNG")
         return _Made(int(mask.sum()), mask.size)
 

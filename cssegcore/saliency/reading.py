@@ -10,11 +10,11 @@ from typing import Final, Literal, final
 
 import numpy as np
 from jaxtyping import Bool
-from PIL import Image
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import read_manifest
-from cssegcore.data.dataset import Dataset, decode
+from cssegcore.data import images
+from cssegcore.data.dataset import Dataset
 
 Source = Literal["published", "computed"]
 
@@ -46,7 +46,7 @@ class Maps:
         Raises:
             InputError: The manifest is missing or not JSON.
         """
-        manifest = read_manifest(out)
+        manifest = read_manifest(out, "source", "images")
         return cls(out, dataset, manifest["source"], frozenset(manifest["images"]))
 
     def of(self, name: str) -> Bool[np.ndarray, "h w"]:
@@ -74,24 +74,17 @@ def read_published(dataset: Dataset, name: str) -> Bool[np.ndarray, "h w"]:
 def _read(path: Path, shape: tuple[int, int], way_out: str) -> Bool[np.ndarray, "h w"]:
     if not path.exists():
         raise InputError(f"saliency map {path} does not exist: {way_out}.")
-    image = decode(path, "saliency map")
-    if image.mode not in ("L", "P"):
+    what = "saliency map"
+    salient = images.labels(images.read(path, what), path, what, way_out)
+    if salient.shape != shape:
         raise InputError(
-            f"saliency map {path} has mode {image.mode}, not one 8-bit channel: {way_out}."
-        )
-    if (image.height, image.width) != shape:
-        raise InputError(
-            f"saliency map {path} is {image.width}x{image.height} pixels, its photograph"
+            f"{what} {path} is {salient.shape[1]}x{salient.shape[0]} pixels, its photograph"
             f" {shape[1]}x{shape[0]}: {way_out}."
         )
-    return np.asarray(image) > 0
+    return salient > 0
 
 
 def _size(dataset: Dataset, name: str) -> tuple[int, int]:
     """Reads height and width from a photograph's header, a hundred times faster than decoding."""
     path = dataset.photograph_path(name)
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except OSError as error:
-        raise InputError(f"photograph {path} cannot be read ({error}): replace the file.") from None
+    return images.size(path, "photograph")

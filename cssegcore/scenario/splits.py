@@ -16,7 +16,12 @@ TESTS = ("val", "test")
 
 
 def write_splits(
-    out: Path, scenario: Scenario, entries: Sequence[Entry], table: Sequence[str]
+    out: Path,
+    scenario: Scenario,
+    entries: Sequence[Entry],
+    table: Sequence[str],
+    *,
+    shared: bool = False,
 ) -> dict[str, dict[str, int]]:
     """Writes `STEP/{train,seen,val,test}.json` below `out`; every step has lists of its own.
 
@@ -26,12 +31,21 @@ def write_splits(
     val: images of the `val` part that show a new class, annotated as in training.
     test: images of the `test` part that show any class seen; later classes are told apart.
 
+    Args:
+        out: Folder.
+        scenario: Says which images a step has.
+        entries: All images.
+        table: Names of the raw labels.
+        shared: Whether images may be trained and tested on.
+
     Returns:
         Number of images, by step and list.
 
     Raises:
-        InputError: A step would have no training or test images.
+        InputError: A step would have no training or test images, or images are shared.
     """
+    if not shared:
+        check_leaks(entries)
     lists = step_lists(scenario, entries, table)
     for kinds in lists.values():
         for kind in ("train", "test"):
@@ -41,6 +55,30 @@ def write_splits(
         for kind, images in kinds.items():
             images.write(out / step / f"{kind}.json")
     return {step: {k: len(v.images) for k, v in kinds.items()} for step, kinds in lists.items()}
+
+
+def check_leaks(entries: Sequence[Entry]) -> None:
+    """Makes sure that no image is both trained and tested on, under one name or two.
+
+    Raises:
+        InputError: One is; images of two names are one if photographs and labels are the same
+            bytes.
+    """
+    trained = {e.name: e.name for e in entries if "train" in e.parts}
+    alike = {e.digest: e.name for e in entries if "train" in e.parts and e.digest}
+    leaks = [
+        (trained.get(e.name) or alike[e.digest], e.name)
+        for e in entries
+        if not {*TESTS}.isdisjoint(e.parts) and (e.name in trained or e.digest in alike)
+    ]
+    if leaks:
+        name, other = leaks[0]
+        twin = "" if name == other else f", as the same files under the name {other!r}"
+        raise InputError(
+            f"{len(leaks)} images are trained and tested on: {name!r} is in the training part and"
+            f" in `val` or `test`{twin}. Take them out of one, or, if it is meant, set"
+            " `evaluation.shared` to allow."
+        )
 
 
 def _without_images(scenario: Scenario, index: int, kind: str) -> InputError:

@@ -102,7 +102,7 @@ def _add_to_unshifted(
 def _pseudo_labels(folder: Path | None, kind: ListKind) -> Mapping[str, Path]:
     if folder is None:
         return {}
-    names = read_manifest(folder)["images"].get(kind, [])
+    names = read_manifest(folder, "images")["images"].get(kind, [])
     return {name: folder / kind / f"{name}.png" for name in names}
 
 

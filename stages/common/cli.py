@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -13,6 +14,10 @@ import typer
 from cssegcore.core.errors import InputError
 
 T = TypeVar("T")
+
+AGAIN = "Fix that and run the same command again; finished work is kept."
+LONGEST = 4000
+"""Characters of a message; what is behind them is of no use."""
 
 
 def run(command: Callable[..., None]) -> None:
@@ -27,17 +32,17 @@ def run(command: Callable[..., None]) -> None:
         app(prog_name=f"python -m {sys.modules['__main__'].__spec__.name}")  # type: ignore[union-attr]
     except (InputError, FloatingPointError) as error:
         _refuse(str(error))
+    except shutil.Error as error:  # of every file of a folder at once
+        _refuse(f"cannot copy: {error.args[0][0][2]}. {AGAIN}")
     except OSError as error:
         if error.errno is None or error.filename is None:
             raise
-        _refuse(
-            f"{error.filename}: {error.strerror}. Fix that and run the same command again;"
-            " finished work is kept."
-        )
+        _refuse(f"{error.filename}: {error.strerror}. {AGAIN}")
 
 
 def _refuse(message: str) -> NoReturn:
     """Ends the process; of several processes, it is torchrun that says why, once."""
+    message = " ".join(message[:LONGEST].splitlines())
     told = {"message": message, "timestamp": int(time.time())}
     if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         Path(file).write_text(json.dumps(told), encoding="utf-8")

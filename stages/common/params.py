@@ -1,18 +1,20 @@
 """params.yaml as typed values: the only reader of the file."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from cssegcore.core.class_table import Void
-from cssegcore.core.config import did_you_mean, parse
+from cssegcore.core.config import did_you_mean, parse, shown
 from cssegcore.core.errors import InputError
 from cssegcore.scenario.scenario import LeftOut, Scenario, Setting
 
 PARAMS = Path("params.yaml")
 FIRST = "step0"
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +79,7 @@ class EvaluationParams:
         size: Of a crop, in pixels.
         examples: Number of photographs shown.
         metrics: Metrics beside those from the confusion matrix, by the name of their numbers.
+        shared: Whether images that are trained on may be tested on.
     """
 
     batch_size: int
@@ -85,6 +88,7 @@ class EvaluationParams:
     size: int
     examples: int
     metrics: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    shared: Literal["refuse", "allow"] = "refuse"
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.examples < 0:
@@ -159,7 +163,7 @@ class Params:
         """
         if name not in self.steps:
             raise InputError(
-                f"`steps` in {PARAMS} has no {name!r}.{did_you_mean(name, self.steps)}"
+                f"`steps` in {PARAMS} has no {shown(name)}.{did_you_mean(name, self.steps)}"
                 f" Known: {', '.join(self.steps)}."
             )
         return self.steps[name]
@@ -187,6 +191,11 @@ class Params:
             raise InputError(
                 f"`steps` must be those of `scenario.classes` ({', '.join(names)}), got"
                 f" {', '.join(self.steps) or 'none'}."
+            )
+        if strange := [name for name in names if not NAME.fullmatch(name)]:
+            raise InputError(
+                f"`scenario.classes` has a step {shown(strange[0])}: stages make folders of steps'"
+                " names, so use letters, digits, `_` and `-`."
             )
         if not names or names[0] != FIRST:
             raise InputError(f"the first of `scenario.classes` must be {FIRST!r}, got {names[:1]}.")
@@ -226,7 +235,7 @@ def read_raw(path: Path = PARAMS) -> dict[str, Any]:
         raise InputError(
             f"there is no {path} in {Path.cwd()}: run from the repository's root."
         ) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # text that is no UTF-8, a depth
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(values, dict):
         raise InputError(f"{path} must hold a mapping: run `make params` for the default.")

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,6 @@ import torch.nn.functional as F
 from PIL import Image
 
 from cssegcore.core.class_table import ClassTable
-from cssegcore.core.errors import InputError
 from cssegcore.core.normalization import IMAGENET
 from cssegcore.core.palette import palette
 from cssegcore.data.dataset import open_dataset
@@ -173,7 +174,8 @@ class TestPredict:
     @pytest.mark.parametrize("unknown", [None, "sigmoid"])
     def test_labels_are_what_the_network_says(self, photographs, tmp_path, unknown):
         network = segmenter(0, (3, 1), unknown)
-        shares = label_photographs(network, photographs, tmp_path / "out", 0.6, CPU, whole)
+        done = label_photographs(network, photographs, tmp_path / "out", 0.6, CPU, whole)
+        assert (done.before, done.failures) == (0, [])
         counts = np.zeros(4)
         mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET.mean, IMAGENET.std))
         for path in photographs:
@@ -188,15 +190,17 @@ class TestPredict:
             with Image.open(tmp_path / "out" / f"{path.stem}.overlay.jpg") as image:
                 assert image.size == photograph.shape[1::-1]
             counts += np.bincount(expected.ravel(), minlength=4)
-        assert shares == pytest.approx(counts / counts.sum())
+        assert done.shares == pytest.approx(counts / counts.sum())
         written = {file.name for file in (tmp_path / "out").iterdir()}
         stems = ("one", "two", "grey")
         assert written == {f"{stem}{end}" for stem in stems for end in (".png", ".overlay.jpg")}
 
     def test_an_unreadable_photograph_is_named(self, photographs, tmp_path):
         photographs[1].write_bytes(photographs[1].read_bytes()[:200])
-        with pytest.raises(InputError, match=r"photograph .*two\.png cannot be read"):
-            label_photographs(segmenter(), photographs, tmp_path / "out", 0.6, CPU, whole)
+        done = label_photographs(segmenter(), photographs, tmp_path / "out", 0.6, CPU, whole)
+        (failure,) = done.failures
+        assert re.search(r"photograph .*two\.png cannot be read", failure)
+        assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"one.png", "grey.png"}
 
     def test_overlay_leaves_the_background_as_it_is(self):
         rng = np.random.default_rng(2)

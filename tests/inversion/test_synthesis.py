@@ -117,7 +117,8 @@ class TestSynthesize:
                 asked = classes[0][at] == 0 or classes[0][at] in layout
                 believed = asked and sure[at] >= round(0.6 * 255)
                 assert labels[at] == (classes[0][at] if believed else VOID)
-            assert told == digest(image.tobytes(), labels.tobytes())
+            files = [(out / k / f"{name}.png").read_bytes() for k in ("images", "labels")]
+            assert told == digest(*files)
             primary = {"red": 1, "green": 2}[name.split("_")[1]]
             assert (layout == primary).any()
         assert len({told for _, told in listed.images}) == 8  # of two batches

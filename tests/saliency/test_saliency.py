@@ -418,8 +418,14 @@ class TestPublishedMaps:
             (None, "does not exist"),
             (Image.new("L", (79, 60)), "is 79x60 pixels, its photograph 80x60"),
             (Image.new("L", (60, 80)), "is 60x80 pixels, its photograph 80x60"),
-            (Image.new("RGB", (80, 60)), "has mode RGB, not one 8-bit channel"),
-            (Image.new("I;16", (80, 60)), "has mode I;16, not one 8-bit channel"),
+            (
+                Image.new("RGB", (80, 60)),
+                "has mode RGB, not one 8-bit channel (palette or grey PNG)",
+            ),
+            (
+                Image.new("I;16", (80, 60)),
+                "has mode I;16, not one 8-bit channel (palette or grey PNG)",
+            ),
         ],
     )
     def test_a_missing_or_unfit_one_is_told_with_the_way_out(

@@ -292,9 +292,9 @@ SPOILT = {
     "RGB label": (
         label,
         lambda p: Image.new("RGB", (24, 24)).save(p),
-        "label image {} has mode RGB; it must hold one 8-bit channel (palette or grey PNG)",
+        "label image {} has mode RGB, not one 8-bit channel (palette or grey PNG): store",
     ),
-    "16-bit label": (label, lambda p: Image.new("I;16", (24, 24)).save(p), "{} has mode I;16; it"),
+    "16-bit label": (label, lambda p: Image.new("I;16", (24, 24)).save(p), "{} has mode I;16, not"),
 }
 
 
@@ -380,15 +380,12 @@ def test_a_half_written_resume_file_is_named_and_can_be_deleted(project):
     assert model.is_file()
 
 
-@pytest.mark.parametrize("what", ["resume", "model"])
-def test_a_full_disk_in_training_is_one_line_and_leaves_no_half_file(project, monkeypatch, what):
-    if what == "model":
-        monkeypatch.setattr("cssegcore.runtime.resume.ResumeFile.save", lambda *_: None)
+def test_a_full_disk_in_training_is_one_line_and_leaves_no_half_file(project, monkeypatch):
+    monkeypatch.setattr("cssegcore.runtime.resume.ResumeFile.save", lambda *_: None)
     assert project.run(*BEFORE_TRAINING).status == 0
     with disk_full_beyond(6000):
         line = project.run("train@step0").refusal()
-    path = {"resume": ".cssegcore/resume/step0-*.pt", "model": "work/step0/model.safetensors"}
-    assert_says(line, f"cannot write {path[what]}: * Free space")
+    assert_says(line, "cannot write work/step0/model.safetensors: * Free space")
     assert not list(project.folder.glob(".cssegcore/resume/.*"))
     assert not list(project.folder.glob("work/step0/*model*"))
 
@@ -444,9 +441,13 @@ def test_no_photograph_or_result_is_overwritten(project, tmp_path):
     out = run_module(*words, "--out", str(tmp_path / "out"))
     assert out.status == 0, out
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"t0.png", "t0.overlay.jpg"}
-    assert_says(
-        run_module(*words, "--out", str(tmp_path / "out")).refusal(), "t0.png is there already"
-    )
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    again = run_module(*words, "--out", str(tmp_path / "out"))
+    assert (again.status, again.err) == (0, "")
+    assert "1 photographs, 1 of them before" in again.out
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    (other,) = (run_module(*words, "--out", str(tmp_path / "out"), "--opacity", "0.1").refusal(),)
+    assert_says(other, "1 of 1 photographs are not labelled*t0.png was made of another photograph")
 
 
 @pytest.mark.parametrize(

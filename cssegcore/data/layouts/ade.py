@@ -38,16 +38,16 @@ class Ade(Layout):
         below = "training" if split == "train" else "validation"
         folder = root / self.folder / "images" / below
         try:
-            found = sorted(path.stem for path in folder.iterdir() if path.suffix == ".jpg")
+            photographs = [p for p in folder.iterdir() if p.suffix == ".jpg" and p.name[0] != "."]
         except OSError as error:
             raise InputError(
                 f"the folder {folder} cannot be listed ({error.strerror}): check `dataset.root`."
             ) from None
-        if not found:
+        if not photographs:
             raise InputError(
                 f"the folder {folder} holds no photograph (NAME.jpg): check `dataset.root`."
             )
-        return [f"{below}/{name}" for name in found]
+        return [f"{below}/{name}" for name in sorted(path.stem for path in photographs)]
 
     def photograph(self, root: Path, name: str) -> Path:
         return root / self.folder / "images" / f"{name}.jpg"

@@ -39,7 +39,7 @@ class Cityscapes(Layout):
             InputError: The folder is missing or holds none.
         """
         below = root / "leftImg8bit" / ("train" if split == "train" else "val")
-        found = [path.relative_to(below.parent) for path in below.glob(f"*/*{PHOTOGRAPH}")]
+        found = [path.relative_to(below.parent) for path in below.glob(f"*/[!.]*{PHOTOGRAPH}")]
         if not found:
             raise InputError(
                 f"the folder {below} holds no photograph (CITY/NAME{PHOTOGRAPH}): check"

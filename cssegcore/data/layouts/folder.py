@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import hashlib
+import os
 from pathlib import Path
 from typing import final
 
@@ -83,6 +84,6 @@ def _share(root: Path, names: list[str], split: Split) -> list[str]:
             f"the dataset {root} has {len(names)} images, too few to train, monitor and test on:"
             " add some, or lists train.txt and val.txt."
         )
-    drawn = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+    drawn = sorted(names, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
     bounds = {"test": (0, tenth), "val": (tenth, 2 * tenth), "train": (2 * tenth, None)}
     return sorted(drawn[slice(*bounds[split])])

@@ -102,7 +102,7 @@ class Writer:
                 background += int(open_to_rule.sum())
                 counts += self._count(ruling, open_to_rule)
                 for name, image in zip(names, ruling.labels.cpu().numpy(), strict=True):
-                    with replacing(self._out / which / f"{name}.png") as temporary:
+                    with replacing(self._out / which / f"{name}.png", durable=False) as temporary:
                         save_labels(temporary, image)
         rows = zip(self.known, thresholds, *counts.tolist(), strict=True)
         keys = ("class", "threshold", "predicted", "accepted")

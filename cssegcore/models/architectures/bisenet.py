@@ -46,6 +46,8 @@ class BiSeNet(Architecture):
     backbone: object
     auxiliary: float = 1.0
 
+    fewest_images: ClassVar[int] = 2  # one has pooled features without variance
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.auxiliary < math.inf:

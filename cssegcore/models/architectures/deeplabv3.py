@@ -46,6 +46,8 @@ class DeepLabV3(Architecture):
     output_stride: Literal[16, 8] = 16
     depth: int = 256
 
+    fewest_images: ClassVar[int] = 2  # one has pooled features without variance
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.depth < 1:

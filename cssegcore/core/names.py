@@ -1,0 +1,29 @@
+"""Names of images, out of which stages make the names of the files that they write."""
+
+import unicodedata
+
+UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's categories of controls, of bytes that are no UTF-8, and of line and page ends."""
+
+
+def unprintable(text: str) -> bool:
+    """Returns whether a text holds what a terminal, a table or a page takes for more than text."""
+    return any(unicodedata.category(character) in UNPRINTABLE for character in text)
+
+
+def unfit(name: str) -> str:
+    """Returns why a name cannot be that of a file below any folder, "" if it can.
+
+    A stage writes `FOLDER/NAME.png`. So a name is a relative path that stays below the folder in
+    whatever folder it is put, and that says the same in a list, in a table and on a terminal.
+    """
+    if unprintable(name):
+        return "it holds a control character or is no UTF-8"
+    if name.startswith("/"):
+        return "it begins at the file system's root"
+    parts = name.split("/")
+    if ".." in parts:
+        return "it leaves its folder by `..`"
+    if "" in parts or "." in parts:
+        return "it has an empty part or `.`, so that one file has two names"
+    return ""

@@ -1,0 +1,167 @@
+"""Files that carry results: every bit is as it was written, or it is said; none is half there."""
+
+import fcntl
+import json
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from cssegcore.core import files
+from cssegcore.core.errors import InputError
+from cssegcore.core.files import replacing, write_text
+from cssegcore.models import checkpoint
+from cssegcore.models.checkpoint import KEY, Model
+from cssegcore.runtime.resume import ResumeFile
+from tests.helpers import tiny_dataset as scenes
+from tests.helpers.tiny_training import CPU, LINEAR, MODEL, new_segmenter
+
+KNOWN = Model("step1", MODEL, LINEAR, None, [["background", "red"], ["grün"]], [[0, 2], [1]])
+STATE = {"model": {"w": torch.arange(300.0)}, "velocities": [None], "rows": [{"epoch": 1.0}]}
+
+
+def flipped(content, count, seed=0):
+    """Yields the content with one bit flipped, in places all over it."""
+    rng = random.Random(seed)
+    for at in rng.sample(range(8 * len(content)), count):
+        spoilt = bytearray(content)
+        spoilt[at // 8] ^= 1 << at % 8
+        yield bytes(spoilt)
+
+
+def test_no_flipped_bit_of_a_resume_file_passes(tmp_path):
+    file = ResumeFile(tmp_path / "s.pt")
+    file.save(STATE)
+    for content in flipped(file.path.read_bytes(), 300):
+        file.path.write_bytes(content)
+        with pytest.raises(InputError, match=r"s\.pt is damaged: delete it"):
+            file.load(CPU)
+
+
+def test_no_flipped_bit_of_a_model_passes(tmp_path):
+    path = tmp_path / "model.safetensors"
+    statistics = {"fisher": {"w": torch.arange(40.0)}, "counts": {"n": torch.tensor([3, 2**40])}}
+    checkpoint.save(path, new_segmenter([2, 1]), KNOWN, statistics)
+    said = set()
+    for content in flipped(path.read_bytes(), 300):
+        path.write_bytes(content)
+        with pytest.raises(InputError) as refused:
+            checkpoint.load(path, CPU)
+        line = str(refused.value)
+        assert str(path) in line
+        assert "\n" not in line
+        said.add("is damaged" in line)
+    assert True in said
+
+
+def test_a_model_without_a_digest_is_refused_with_the_way_out(tmp_path):
+    path = tmp_path / "model.safetensors"
+    checkpoint.save(path, new_segmenter([2, 1]), KNOWN, {})
+    with checkpoint.safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()[KEY])
+    del about["digest"]
+    save_file(load_file(path), path, {KEY: json.dumps(about)})
+    with pytest.raises(InputError, match=r"has no digest of its content: .* Run `dvc repro`"):
+        checkpoint.load(path, CPU)
+
+
+@pytest.mark.parametrize(
+    "about", ["{", "[]", "7", '{"digest": 1}', '{"digest": null}', "[" * 90000]
+)
+def test_a_description_of_another_shape_is_one_line(tmp_path, about):
+    path = tmp_path / "model.safetensors"
+    save_file({"w": torch.zeros(2)}, path, {KEY: about})
+    with pytest.raises(InputError) as refused:
+        checkpoint.load(path, CPU)
+    assert str(refused.value).count("\n") == 0
+
+
+def test_a_digest_tells_what_differs(tmp_path):
+    made, path = new_segmenter([2, 1]), tmp_path / "m.safetensors"
+
+    def saved(model=KNOWN, statistics=None):
+        checkpoint.save(path, made, model, statistics or {})
+        return checkpoint.load(path, CPU).digest
+
+    zeros = torch.zeros(4)
+    alike = [{"s": {"a": v}} for v in (zeros, zeros.view(2, 2), zeros.int())]
+    found = [saved(), *(saved(statistics=s) for s in alike), saved(statistics={"s": {"b": zeros}})]
+    other = Model("step2", MODEL, LINEAR, None, KNOWN.classes, KNOWN.raw)
+    found.append(saved(other))
+    assert len(set(found)) == len(found)
+    assert saved() == found[0]
+
+
+def test_a_full_disk_under_the_scratch_folder_ends_no_training(project, monkeypatch):
+    assert project.run(*scenes.BEFORE_TRAINING).status == 0
+    project.set("steps.step0.epochs", 3)
+    assert project.run("train@step0").status == 0
+    model = project.folder / "work/step0/model.safetensors"
+    expected = model.read_bytes()
+    model.unlink()
+
+    full = OSError(28, "No space left on device")
+    make = files.tempfile.mkstemp
+
+    def mkstemp(dir, **named):
+        if ".cssegcore" in str(dir):
+            raise full
+        return make(dir=dir, **named)
+
+    monkeypatch.setattr("tempfile.mkstemp", mkstemp)
+    with pytest.warns(UserWarning, match=r"cannot write \.cssegcore/resume/.*No space.*goes on"):
+        assert project.run("train@step0").status == 0
+    assert model.read_bytes() == expected
+
+
+class TestReplacing:
+    def test_the_content_is_on_the_disk_before_the_name_and_the_name_after(
+        self, tmp_path, monkeypatch
+    ):
+        told = []
+        sync, replace = os.fsync, Path.replace
+
+        def fsync(handle):
+            told.append("folder" if Path(f"/proc/self/fd/{handle}").is_dir() else "content")
+            sync(handle)
+
+        def renamed(path, other):
+            told.append("name")
+            return replace(path, other)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        monkeypatch.setattr(Path, "replace", renamed)
+        write_text(tmp_path / "a", "x")
+        assert told == ["content", "name", "folder"]
+        told.clear()
+        with replacing(tmp_path / "b", durable=False) as temporary:
+            temporary.write_text("x")
+        assert told == ["name"]
+
+    def test_what_killed_processes_left_is_removed(self, tmp_path):
+        left = tmp_path / f"{files.TEMPORARY}left"
+        held, fresh = (tmp_path / f"{files.TEMPORARY}{name}" for name in ("held", "fresh"))
+        for path in (left, held, fresh):
+            path.write_text("half")
+        before = time.time() - 2 * files.ABANDONED
+        for path in (left, held):
+            os.utime(path, (before, before))
+        with held.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            write_text(tmp_path / "a", "x")
+        assert {path.name for path in tmp_path.iterdir()} == {"a", held.name, fresh.name}
+
+    def test_a_running_one_s_is_locked(self, tmp_path):
+        with replacing(tmp_path / "a") as temporary:
+            temporary.write_text("x")
+            with temporary.open() as file, pytest.raises(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def test_long_names_leave_room_for_a_temporary_one(self, tmp_path):
+        name = "猫" * 83 + ".png"
+        write_text(tmp_path / name, "x")
+        assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -1,0 +1,160 @@
+"""`predict` on folders as they are: broken photographs, the system's files, a second call."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cssegcore.models import checkpoint
+from cssegcore.models.checkpoint import Model
+from tests.helpers.tiny_dataset import disk_full_beyond, run_module
+from tests.helpers.tiny_training import LINEAR, MODEL, new_segmenter
+
+
+@pytest.fixture
+def model(project):
+    torch.manual_seed(0)
+    known = Model("step0", MODEL, LINEAR, None, [["background", "red", "green"]], [[0, 1, 2]])
+    path = project.folder / "model.safetensors"
+    checkpoint.save(path, new_segmenter([3]), known, {})
+    return path
+
+
+@pytest.fixture
+def photographs(project):
+    folder = project.folder / "photographs"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for at in range(4):
+        pixels = rng.integers(0, 256, (20, 30, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"p{at}.png")
+    return folder
+
+
+def predict(model, photographs, *words):
+    return run_module("stages.predict", str(model), str(photographs), "--out", "out", *words)
+
+
+def written(project):
+    return {path.name: path.stat().st_mtime_ns for path in (project.folder / "out").iterdir()}
+
+
+def ends(*names):
+    return {f"{name}{end}" for name in names for end in (".png", ".overlay.jpg")}
+
+
+def test_a_broken_photograph_is_told_and_the_others_are_labelled(project, model, photographs):
+    whole = (photographs / "p1.png").read_bytes()
+    (photographs / "p1.png").write_bytes(whole[:200])
+    (photographs / "p2.png").write_bytes(b"")
+    done = predict(model, photographs)
+    assert done.status == 2
+    assert done.err.startswith("error: 2 of 4 photographs are not labelled, all others are. photo")
+    assert done.err.count("\n") == 1
+    assert "p1.png cannot be read" in done.err
+    assert "not labelled: photograph " in done.out
+    assert "p2.png cannot be read" in done.out
+    before = written(project)
+    assert before.keys() == ends("p0", "p3")
+
+    (photographs / "p1.png").write_bytes(whole)
+    (photographs / "p2.png").unlink()
+    done = predict(model, photographs)
+    assert (done.status, done.err) == (0, "")
+    assert "3 photographs, 2 of them before -> out" in done.out
+    after = written(project)
+    assert after.keys() == ends("p0", "p1", "p3")
+    assert {name: after[name] for name in before} == before
+
+
+def test_what_is_printed_counts_what_was_done_before(project, model, photographs):
+    moved = project.folder / "p3.png"
+    (photographs / "p3.png").rename(moved)
+    assert predict(model, photographs).status == 0
+    moved.rename(photographs / "p3.png")
+    in_two = predict(model, photographs).out
+    shutil.rmtree(project.folder / "out")
+    at_once = predict(model, photographs).out
+    assert in_two.splitlines()[:3] == at_once.splitlines()[:3]
+
+
+def test_a_full_disk_ends_it_and_the_same_command_goes_on(project, model, photographs):
+    assert predict(model, photographs).status == 0
+    expected = {p.name: p.read_bytes() for p in (project.folder / "out").iterdir()}
+    shutil.rmtree(project.folder / "out")
+    rng = np.random.default_rng(1)
+    large = rng.integers(0, 256, (400, 600, 3), np.uint8)
+    Image.fromarray(large).save(photographs / "p2.png")
+    with disk_full_beyond(8_000):
+        done = predict(model, photographs)
+    assert done.status == 2
+    assert "cannot write out/p2" in done.err
+    assert ends("p0", "p1") <= written(project).keys()
+    assert predict(model, photographs).status == 0
+    assert written(project).keys() == expected.keys()
+    for name in ends("p0", "p1", "p3"):
+        assert (project.folder / "out" / name).read_bytes() == expected[name]
+
+
+def test_a_label_image_without_its_overlay_is_made_again(project, model, photographs):
+    assert predict(model, photographs).status == 0
+    (project.folder / "out/p1.overlay.jpg").unlink()
+    assert predict(model, photographs).status == 0
+    assert written(project).keys() == ends("p0", "p1", "p2", "p3")
+
+
+def test_files_of_the_system_are_no_photographs(project, model, photographs):
+    (photographs / "._p1.png").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    (photographs / ".DS_Store").write_bytes(b"x")
+    (photographs / "Thumbs.db").write_bytes(b"x")
+    done = predict(model, photographs)
+    assert (done.status, done.err) == (0, "")
+    assert written(project).keys() == ends("p0", "p1", "p2", "p3")
+
+
+@pytest.mark.parametrize("changed", ["model", "photograph", "opacity"])
+def test_results_of_something_else_are_kept_and_told(project, model, photographs, changed):
+    assert predict(model, photographs).status == 0
+    before = {p.name: p.read_bytes() for p in (project.folder / "out").iterdir()}
+    words = []
+    if changed == "model":
+        known = Model("step1", MODEL, LINEAR, None, [["background", "red", "blue"]], [[0, 1, 3]])
+        checkpoint.save(model, new_segmenter([3]), known, {})
+    elif changed == "photograph":
+        Image.new("RGB", (30, 20)).save(photographs / "p0.png")
+    else:
+        words = ["--opacity", "0.1"]
+    done = predict(model, photographs, *words)
+    assert done.status == 2
+    assert "p0.png was made of another photograph or model, or with another opacity" in done.err
+    assert {p.name: p.read_bytes() for p in (project.folder / "out").iterdir()} == before
+
+
+def test_a_photograph_is_turned_as_viewers_turn_it(project, model, photographs):
+    upright = Image.open(photographs / "p0.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying, shown upright by a quarter turn clockwise
+    upright.transpose(Image.Transpose.ROTATE_90).save(photographs / "p1.png", exif=exif)
+    assert predict(model, photographs).status == 0
+    with (
+        Image.open(project.folder / "out/p0.png") as one,
+        Image.open(project.folder / "out/p1.png") as other,
+    ):
+        assert np.array_equal(np.asarray(one), np.asarray(other))
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory")]
+)
+def test_too_little_memory_is_told_of_the_photograph(
+    project, model, photographs, monkeypatch, error
+):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("cssegcore.evaluation.predict.normalise", fail)
+    done = predict(model, photographs)
+    assert done.status == 2
+    assert "p0.png has 30x20 pixels, for which memory does not suffice: make it smaller" in done.err
