@@ -261,9 +261,16 @@ class TestSmall:
         narrow, wide = (self.reach(self.extractor(dilation=n), 192, 12).sum() for n in (1, 3))
         assert wide > narrow
 
-    @pytest.mark.parametrize("wrong", [{"widths": [4, 0, 4]}, {"dilation": 0}, {"stem": [0, 1]}])
-    def test_refusals(self, wrong):
-        with pytest.raises(InputError, match=r"`model\.backbone`: .* must be >= 1"):
+    @pytest.mark.parametrize(
+        ("wrong", "limit"),
+        [
+            ({"dilation": 0}, "1, got 0"),
+            ({"stem": [8, 7]}, "8: .* past the end of its memory"),
+            ({"widths": [8, 0, 8]}, "8: .* past the end of its memory"),
+        ],
+    )
+    def test_refusals(self, wrong, limit):
+        with pytest.raises(InputError, match=rf"`model\.backbone`: .* must be >= {limit}"):
             architecture(**MODEL | {"backbone": BACKBONE | wrong})
         with pytest.raises(InputError, match=r"`model`: `depth` must be >= 1, got 0"):
             architecture(**MODEL | {"depth": 0})
