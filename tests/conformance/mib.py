@@ -14,9 +14,8 @@ from torch import Tensor
 from cssegcore.core.registry import build_part
 from cssegcore.method.classifier_init.background import Background
 from cssegcore.method.losses import Loss
-from cssegcore.method.losses.bce import binary_cross_entropy
+from cssegcore.method.losses.bce import binary_cross_entropy, yes_or_no
 from cssegcore.method.losses.bce_kd import binary_distillation
-from cssegcore.method.losses.bce_mixed import mixed_cross_entropy
 from cssegcore.method.losses.feature_mse import feature_mse
 from cssegcore.method.losses.kd import distillation
 from cssegcore.method.losses.unbiased_ce import unbiased_cross_entropy
@@ -124,8 +123,21 @@ def _lwf_mc(mode: int, logits: Tensor, labels: Tensor, given: Arrays) -> tuple[T
     if mode == 0:
         weight = float(given["importance"])
         return _bce(logits, labels), weight * binary_distillation(logits, old)
-    background = {1: "old", 2: "annotated"}[mode]
-    return mixed_cross_entropy(logits, old, labels, background), none
+    return _mixed(logits, old, labels, first={1: 0, 2: 1}[mode]), none
+
+
+def _mixed(logits: Tensor, old: Tensor, labels: Tensor, first: int) -> Tensor:
+    """Returns the one loss of LwF-MC's other modes, which no recipe of the library names.
+
+    The old model answers for its outputs from `first` on, the labels for all others.
+    """
+    k = old.shape[1]
+    answered = binary_distillation(logits[:, first:k], old[:, first:])
+    asked = torch.cat([logits[:, :first], logits[:, k:]], 1)
+    places = torch.tensor([*range(first), *range(k, logits.shape[1])])
+    is_yes = labels[:, None] == places[:, None, None]
+    no_or_yes = yes_or_no(asked, is_yes.int().argmax(1), is_yes.any(1))
+    return answered + no_or_yes.mean()
 
 
 def _bce(logits: Tensor, labels: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ def check_ssul_weight_transfer(arrays: Arrays) -> Checked:
         sizes = [int(n) for n in given["channels_per_head"]]
         last = len(sizes) - 1
         heads = [
-            _head(given, f"{'init' if j == last else 'previous'}.head.{j}", n)
+            _head(given, f"{'init' if j == last else 'prev'}.head.{j}", n)
             for j, n in enumerate(sizes)
         ]
         FromUnknown()(heads)

@@ -16,13 +16,13 @@ def make_inputs(
     labels: Tensor,
     old_logits: Tensor | None = None,
     *,
-    body: Tensor | None = None,
+    last_stage: Tensor | None = None,
     old_body: Tensor | None = None,
     annotated: Tensor | None = None,
 ) -> LossInputs:
     """Returns a batch; without `annotated`, nothing was added to what is annotated."""
     return LossInputs(
-        make_outputs(logits, body),
+        make_outputs(logits, last_stage),
         None if old_logits is None else make_outputs(old_logits, old_body),
         labels,
         labels if annotated is None else annotated,
@@ -30,12 +30,12 @@ def make_inputs(
     )
 
 
-def make_outputs(logits: Tensor, body: Tensor | None = None) -> Outputs:
-    """Returns outputs without an enlargement; without `body`, the features are zeros."""
-    if body is None:
-        body = logits.new_zeros(len(logits), 1, 1, 1)
+def make_outputs(logits: Tensor, last_stage: Tensor | None = None) -> Outputs:
+    """Returns outputs without an enlargement; without `last_stage`, the features are zeros."""
+    if last_stage is None:
+        last_stage = logits.new_zeros(len(logits), 1, 1, 1)
     top = logits.new_zeros(len(logits), 1, *logits.shape[-2:])
-    return Outputs(logits, logits, Features((), body, top))
+    return Outputs(logits, logits, Features((), last_stage, top))
 
 
 def random_batch(

@@ -36,7 +36,7 @@ torch.set_num_threads(1)
 
 CPU = torch.device("cpu")
 METHODS = sorted(path.stem for path in (scenes.HOME / "conf" / "method").glob("*.yaml"))
-BACKBONE = {"part": "small", "stem": [4, 4], "widths": [6, 8, 8], "dilation": 1}
+BACKBONE = {"part": "small", "stem": [8, 8], "widths": [8, 8, 8], "dilation": 1}
 MODEL = {"part": "small", "backbone": BACKBONE, "depth": 8}
 OPTIMIZER = {
     "part": "sgd",

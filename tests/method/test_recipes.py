@@ -33,7 +33,7 @@ from tests.helpers.tiny_training import (
 EPOCHS = {"step0": 60, "step1": 25, "step2": 25}
 LR = {"step0": 0.1, "step1": 0.01, "step2": 0.01}
 CALM = {"clip": 1}  # the weights of the published recipes are for a tenth of these rates
-WIDER = MODEL | {"backbone": BACKBONE | {"stem": [8, 8], "widths": [16, 16, 16]}, "depth": 16}
+WIDER = MODEL | {"backbone": BACKBONE | {"widths": [16, 16, 16]}, "depth": 16}
 WHOLE = AUGMENTATIONS | {"size": 32, "area": [0.7, 1]}
 
 

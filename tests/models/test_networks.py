@@ -179,11 +179,11 @@ class TestConvHead:
         segmenter = Segmenter(Photograph(), Conv(), [3, 2], "sigmoid").eval()
         assert sizes(segmenter) == [1, 1, 2, 2]
         photographs = images(1, 16, 16)
-        before = segmenter(photographs).small
+        before = segmenter(photographs).logits_lowres
         with torch.no_grad():
             for weight in segmenter.groups[2].parameters():
                 weight.normal_()
-        changed = (segmenter(photographs).small != before).any((0, 2, 3))
+        changed = (segmenter(photographs).logits_lowres != before).any((0, 2, 3))
         assert changed.tolist() == [False, False, True, True, False, False]
 
     def test_logits_are_those_of_the_formula(self):
@@ -229,7 +229,7 @@ class TestSmall:
     def test_output_stride_and_depth(self):
         extractor = architecture(**MODEL).extractor()
         assert extractor.channels == MODEL["depth"]
-        assert extractor(images(2, 64, 48)).top.shape == (2, MODEL["depth"], 8, 6)
+        assert extractor(images(2, 64, 48)).decoder_out.shape == (2, MODEL["depth"], 8, 6)
 
     def test_features(self):
         extractor = architecture(**MODEL).extractor()
@@ -244,7 +244,7 @@ class TestSmall:
     def reach(self, extractor, size, at):
         """Tells which pixels the features at a place depend on."""
         photographs = images(1, size, size).requires_grad_()
-        (grad,) = torch.autograd.grad(extractor(photographs).top[0, :, at, at].sum(), photographs)
+        (grad,) = torch.autograd.grad(extractor(photographs).decoder_out[0, :, at, at].sum(), photographs)
         return (grad != 0).any(1)[0]
 
     def extractor(self, **changed):
@@ -261,9 +261,16 @@ class TestSmall:
         narrow, wide = (self.reach(self.extractor(dilation=n), 192, 12).sum() for n in (1, 3))
         assert wide > narrow
 
-    @pytest.mark.parametrize("wrong", [{"widths": [4, 0, 4]}, {"dilation": 0}, {"stem": [0, 1]}])
-    def test_refusals(self, wrong):
-        with pytest.raises(InputError, match=r"`model\.backbone`: .* must be >= 1"):
+    @pytest.mark.parametrize(
+        ("wrong", "limit"),
+        [
+            ({"dilation": 0}, "1, got 0"),
+            ({"stem": [8, 7]}, "8: .* past the end of its memory"),
+            ({"widths": [8, 0, 8]}, "8: .* past the end of its memory"),
+        ],
+    )
+    def test_refusals(self, wrong, limit):
+        with pytest.raises(InputError, match=rf"`model\.backbone`: .* must be >= {limit}"):
             architecture(**MODEL | {"backbone": BACKBONE | wrong})
         with pytest.raises(InputError, match=r"`model`: `depth` must be >= 1, got 0"):
             architecture(**MODEL | {"depth": 0})
@@ -279,7 +286,7 @@ class TestSmall:
         network.check()
         extractor = network.extractor()
         check_features(extractor, images(2, 64, 64), [4, 8, 16, 32])
-        assert extractor(images(2, 64, 64)).top.shape == (2, 8, 2, 2)
+        assert extractor(images(2, 64, 64)).decoder_out.shape == (2, 8, 2, 2)
 
     def test_the_images_are_normalised_as_for_its_backbone(self):
         assert new_segmenter([2]).normalization == IMAGENET
@@ -343,7 +350,7 @@ class TestDeepLab:
                     pooled[..., y, x] = seen.mean((2, 3))
             pooled = decoder.pooled_project(decoder.pooled_norm(decoder.pooled(pooled)))
             expected = decoder.norm(spread + pooled)
-            assert torch.allclose(extractor(images(1, 16, 16)).top, expected, atol=1e-4)
+            assert torch.allclose(extractor(images(1, 16, 16)).decoder_out, expected, atol=1e-4)
             means = decoder.pooled(body.mean((2, 3), keepdim=True))
             whole = decoder.pooled_project(decoder.pooled_norm(means))
             same = torch.allclose(decoder.norm(spread + whole), expected, atol=1e-4)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cssegcore.core.precision import at_least_float32
 from cssegcore.core.types import IGNORE, Scores
 from cssegcore.method.losses._base import Average, Averaged, LossInputs
 
@@ -19,7 +20,8 @@ def cross_entropy(
     Deviation: the mean runs over all pixels, ignored ones included, as the released code of MiB and
     PLOP has it; `average="labelled"` divides by the labelled ones (0 if there is none).
     """
-    total = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
+    scores = at_least_float32(logits)
+    total = F.cross_entropy(scores, labels, ignore_index=IGNORE, reduction="sum")
     if average == "all":
         return total / labels.numel()
     return total / (labels != IGNORE).sum().clamp(min=1)

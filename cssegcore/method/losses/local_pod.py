@@ -71,6 +71,7 @@ def merge_new_classes(
     """
     if merge == "trim":
         return scores[:, :num_old]
+    scores = at_least_float32(scores)
     background = scores[:, :1] + scores[:, num_old:].sum(1, keepdim=True)
     return torch.cat([background, scores[:, BACKGROUND + 1 : num_old]], 1)
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cssegcore.core.precision import at_least_float32
 from cssegcore.core.types import BACKGROUND, IGNORE, Scores
 from cssegcore.method.losses._base import Average, Averaged, LossInputs
 from cssegcore.method.losses.ce import cross_entropy
@@ -38,8 +39,9 @@ def unbiased_cross_entropy(
     """
     if not 1 <= num_old <= logits.shape[1]:
         raise ValueError(f"`num_old` must lie in [1, {logits.shape[1]}], got {num_old}")
-    background = logits[:, :num_old].logsumexp(1, keepdim=True)
-    merged = torch.cat([background, logits[:, num_old:]], 1)
+    scores = at_least_float32(logits)
+    background = scores[:, :num_old].logsumexp(1, keepdim=True)
+    merged = torch.cat([background, scores[:, num_old:]], 1)
     shifted = torch.where(labels < num_old, BACKGROUND, labels - num_old + 1)
     return cross_entropy(merged, torch.where(labels == IGNORE, IGNORE, shifted), average)
 

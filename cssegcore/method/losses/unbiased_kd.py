@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cssegcore.core.precision import at_least_float32
 from cssegcore.core.types import Scores
 from cssegcore.method.losses._base import Loss, LossInputs
 
@@ -36,9 +37,10 @@ def unbiased_distillation(
     c, k = logits.shape[1], old_logits.shape[1]
     if not k < c:
         raise ValueError(f"unbiased distillation needs a new output: old model {k}, new {c}")
-    background = torch.cat([logits[:, :1], logits[:, k:]], 1).logsumexp(1, keepdim=True)
-    merged = torch.cat([background, logits[:, 1:k]], 1)
-    old = (alpha * old_logits).softmax(1)
+    scores = at_least_float32(logits)
+    background = torch.cat([scores[:, :1], scores[:, k:]], 1).logsumexp(1, keepdim=True)
+    merged = torch.cat([background, scores[:, 1:k]], 1)
+    old = (alpha * at_least_float32(old_logits)).softmax(1)
     return -(old * merged.log_softmax(1)).mean()
 
 

@@ -13,6 +13,10 @@ from torch import Tensor, nn
 
 from cssegcore.models.backbones._base import Backbone, BackboneKind
 
+_NARROWEST = 8
+"""On a CPU with AVX2, oneDNN's 1x1 convolution at stride 2 (the shortcuts) writes past its buffer
+when channels_last photographs have fewer channels; seen with PyTorch 2.14 and 2.15."""
+
 
 @final
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,8 +24,8 @@ class Small(BackboneKind):
     """How wide and how deep.
 
     Attributes:
-        stem: Channels of the two plain convolutions at stride 2.
-        widths: Channels of the blocks at stride 4 and 8, and of the dilated one.
+        stem: Channels of the two plain convolutions at stride 2, each >= 8.
+        widths: Channels of the blocks at stride 4 and 8, and of the dilated one, each >= 8.
         dilation: Of the last block.
     """
 
@@ -32,8 +36,13 @@ class Small(BackboneKind):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(*self.stem, *self.widths, self.dilation) < 1:
-            raise ValueError("`stem`, `widths` and `dilation` must be >= 1")
+        if min(*self.stem, *self.widths) < _NARROWEST:
+            raise ValueError(
+                f"`stem` and `widths` must be >= {_NARROWEST}: with fewer channels, PyTorch on a CPU"
+                " with AVX2 writes past the end of its memory"
+            )
+        if self.dilation < 1:
+            raise ValueError(f"`dilation` must be >= 1, got {self.dilation}")
 
     @property
     def has_download(self) -> bool:

@@ -10,7 +10,6 @@ from cssegcore.core.registry import build_part
 from cssegcore.method.losses import Loss
 from cssegcore.method.losses.bce import BinaryCrossEntropy
 from cssegcore.method.losses.bce_kd import BinaryDistillation
-from cssegcore.method.losses.bce_mixed import MixedCrossEntropy
 from cssegcore.method.losses.ce import CrossEntropy, cross_entropy
 from cssegcore.method.losses.kd import Distillation
 from cssegcore.method.losses.unbiased_ce import UnbiasedCrossEntropy, unbiased_cross_entropy
@@ -166,8 +165,6 @@ TERMS = {
     "kd": Distillation(),
     "bce": BinaryCrossEntropy(),
     "bce_kd": BinaryDistillation(),
-    "bce_mixed": MixedCrossEntropy(),
-    "bce_mixed, background annotated": MixedCrossEntropy(background="annotated"),
 }
 PARTS = [name for name in TERMS if "," not in name]
 AVERAGED = ["ce", "unbiased_ce", "bce"]

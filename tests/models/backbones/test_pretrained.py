@@ -118,10 +118,10 @@ class TestWhatAFileMayHold:
         said = refusal(small(tmp_path / "w.pth"))
         assert "are missing (stem.0.0.weight, stem.0.1.weight, stem.0.1.bias, …)" in said
         assert "do not belong to the network (conv1.weight, bn1.weight, " in said
-        wide = backbone_kind(BACKBONE | {"weights": "none", "stem": [5, 4]}).build(8)
+        wide = backbone_kind(BACKBONE | {"weights": "none", "stem": [9, 8]}).build(8)
         torch.save(wide.state_dict(), tmp_path / "w.pth")
         said = refusal(small(tmp_path / "w.pth"))
-        assert "6 have another shape (stem.0.0.weight is 5×3×3×3, not 4×3×3×3, " in said
+        assert "6 have another shape (stem.0.0.weight is 9×3×3×3, not 8×3×3×3, " in said
 
     def test_a_deeper_network_of_the_same_family(self, tmp_path):
         from torchvision import models

@@ -1,0 +1,229 @@
+"""Checks that every part of the slot `losses` must pass, whatever it computes.
+
+A new loss is found and checked without a line here; only its formula needs a test of its own.
+"""
+
+import dataclasses
+import itertools
+import typing
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from cssegcore.core.registry import build_part, part_names
+from cssegcore.core.types import IGNORE
+from cssegcore.method.losses import Loss, LossInputs, Penalty, PenaltyInputs
+from cssegcore.method.losses._base import Term
+from cssegcore.method.method import SLOTS
+from cssegcore.method.statistics import Statistic, StatisticContext
+from cssegcore.models.outputs import Features, Outputs
+from tests.helpers.sync_detector import Watch
+
+OLD, ALL, IMAGES, SIZE = 3, 6, 3, 8
+"""Outputs of the old model and of the new one, images in a batch, and pixels along its sides."""
+HALVES = (torch.bfloat16, torch.float16)
+
+
+def every_term() -> dict[str, Term]:
+    """Returns every part of the slot, and every value of each choice that it offers."""
+    found = {}
+    for part in part_names(SLOTS["losses"]):
+        found[part] = term = build_part(SLOTS["losses"], Term, {"part": part}, part)
+        for name, kind in typing.get_type_hints(type(term)).items():
+            choices = (False, True) if kind is bool else typing.get_args(kind)
+            if kind is not bool and typing.get_origin(kind) is not typing.Literal:
+                continue
+            for choice in set(choices) - {getattr(term, name)}:
+                changed = dataclasses.replace(term, **{name: choice})
+                found[f"{part}, {name} {choice}"] = changed
+    return dict(sorted(found.items()))
+
+
+@dataclasses.dataclass
+class Case:
+    """A term and all that it may read, drawn at random.
+
+    Attributes:
+        term: The term.
+        dtype: Of scores and features, or of weights.
+        scale: Of the same.
+        classes: Labels are drawn among these.
+        images: Which of the batch are in it.
+    """
+
+    term: Term
+    dtype: torch.dtype = torch.float32
+    scale: float = 1.0
+    classes: tuple[int, ...] = (*range(ALL), IGNORE, IGNORE)
+    images: slice = dataclasses.field(default_factory=lambda: slice(None))
+
+    def __post_init__(self) -> None:
+        self._rng = np.random.default_rng(0)
+        self.leaves: dict[str, Tensor] = {}
+        """What training moves."""
+        if isinstance(self.term, Penalty):
+            self.weights = self._penalty_inputs(self.term)
+            return
+        labels = self._rng.choice(self.classes, (IMAGES, SIZE, SIZE))
+        self.labels = torch.tensor(labels)[self.images]
+        new, old = self._outputs(ALL), self._outputs(OLD)
+        teachers = self._maps(OLD, SIZE)
+        teachers[1:, OLD - 1] = -torch.inf
+        hidden = torch.tensor(self._rng.random(labels.shape) < 0.5)[self.images]
+        annotated = torch.where(hidden & (self.labels < OLD), 0, self.labels)
+        self.leaves = {"logits": new.logits, "logits_lowres": new.logits_lowres}
+        self.leaves |= {f"stage {i}": stage for i, stage in enumerate(new.features.stages)}
+        self.leaves |= {"last_stage": new.features.last_stage}
+        gathered = self._gathered(annotated) if self.term.statistic else {}
+        self.batch = LossInputs(
+            *(new, old, self.labels, annotated, OLD, gathered),
+            teacher_scores=teachers[self.images],
+        )
+        for leaf in self.leaves.values():
+            leaf.requires_grad_()
+
+    def value(self) -> Tensor:
+        """Computes the term."""
+        if isinstance(self.term, Penalty):
+            return self.term(self.weights)
+        assert isinstance(self.term, Loss)
+        return self.term(self.batch)
+
+    def gradients(self) -> dict[str, Tensor]:
+        """Computes the slopes of what the term reads."""
+        found = torch.autograd.grad(self.value(), [*self.leaves.values()], allow_unused=True)
+        return {k: g for k, g in zip(self.leaves, found, strict=True) if g is not None}
+
+    def _maps(self, channels: int, size: int) -> Tensor:
+        drawn = 2 * self._rng.standard_normal((IMAGES, channels, size, size))
+        return (self.scale * torch.tensor(drawn)).to(self.dtype)
+
+    def _outputs(self, outputs: int) -> Outputs:
+        half = SIZE // 2
+        maps = [self._maps(n, size) for n, size in ((outputs, SIZE), (outputs, half), (4, SIZE))]
+        deep = self._maps(6, half)
+        logits, lowres, shallow, deep = (m[self.images] for m in (*maps, deep))
+        active = (deep.abs() + 0.1 * self.scale).to(self.dtype)
+        return Outputs(logits, lowres, Features((shallow, deep), active, active.clone()))
+
+    def _gathered(self, labels: Tensor) -> dict[str, dict[str, Tensor]]:
+        """Has the statistic that the term reads see another batch."""
+        accumulator = self._statistic().start(StatisticContext(0, {}, ALL, 1, 6, None))
+        accumulator.update_batch(self._outputs(ALL), labels)
+        return {self.term.statistic: accumulator.state}
+
+    def _statistic(self) -> Statistic:
+        recipe = {"part": self.term.statistic}
+        return build_part(SLOTS["statistics"], Statistic, recipe, "statistics")
+
+    def _penalty_inputs(self, term: Penalty) -> PenaltyInputs:
+        """Has the statistic see three iterations of two weights; one is new in the step after."""
+        drawn = [torch.tensor(self._rng.standard_normal((4, 3))).to(self.dtype) for _ in range(2)]
+        held = {name: Parameter(self.scale * d) for name, d in zip("ab", drawn, strict=True)}
+        accumulator = self._statistic().start(StatisticContext(0, held, ALL, 1, 6, None))
+        for _ in range(3):
+            for weight in held.values():
+                weight.grad = self.scale * torch.tensor(self._rng.random((4, 3))).to(self.dtype)
+                weight.data.sub_(weight.grad)
+            accumulator.update_gradients()
+        old = {name: weight.detach() for name, weight in held.items()}
+        now = {name: Parameter(weight + self.scale) for name, weight in old.items()}
+        self.leaves = dict(now) | {"new": Parameter(torch.ones(2, dtype=self.dtype))}
+        return PenaltyInputs(self.leaves, old, term.importance(accumulator.result()))
+
+
+@dataclasses.dataclass(frozen=True)
+class LossTester:
+    """The checks of a term."""
+
+    term: Term
+
+    def check_gradients(self) -> None:
+        """Checks that slopes fit the values, in float64."""
+        case = Case(self.term, torch.float64)
+        found = case.gradients()
+        assert any(g.abs().sum() > 0 for g in found.values()), "it moves nothing"
+        leaves = [case.leaves[name] for name in found]
+        assert torch.autograd.gradcheck(lambda *_: case.value(), leaves, fast_mode=True)
+
+    def check_halves(self) -> None:
+        """Checks that halves are widened before anything is computed, and autocast cuts nothing."""
+        for dtype in HALVES:
+            case, wide = Case(self.term, dtype), Case(self.term, dtype)
+            wide.batch = widened(wide.batch)
+            value = case.value()
+            assert value.dtype == torch.float32, f"{dtype} gives {value.dtype}"
+            torch.testing.assert_close(value.double(), wide.value().double(), rtol=1e-5, atol=1e-6)
+            assert all(g.isfinite().all() for g in case.gradients().values()), dtype
+        case = Case(self.term)
+        with torch.autocast("cpu", torch.bfloat16):
+            reduced = case.value()
+        torch.testing.assert_close(reduced, case.value(), rtol=1e-6, atol=0)
+
+    def check_extremes(self) -> None:
+        """Checks that numbers are finite for sure and for flat scores, whatever is labelled."""
+        kinds = [(IGNORE,), (0,), (1,), (ALL - 1,), (OLD, ALL - 1), (0, 1, OLD, IGNORE)]
+        for classes, scale in itertools.product(kinds, (0.0, 1e-30, 1e-20, 1.0, 1e4)):
+            for images in (slice(None), slice(1)):
+                case = Case(self.term, scale=scale, classes=classes, images=images)
+                said = f"labels {classes}, scores times {scale}"
+                value = case.value()
+                assert (value.dtype, value.shape) == (torch.float32, ()), said
+                assert value.isfinite(), said
+                assert all(g.isfinite().all() for g in case.gradients().values()), said
+
+    def check_no_wait(self) -> None:
+        """Checks that neither pass asks the device for a number."""
+        case = Case(self.term)
+        case.value()  # what is computed once and kept may wait
+        with Watch() as watch:
+            case.value().backward()
+        assert watch.operations > 0
+        assert watch.seen == []
+
+    def check_void(self) -> None:
+        """Checks of a supervised term that nothing under the label 255 moves it, or is moved."""
+        clean, poisoned = Case(self.term), Case(self.term)
+        void = (clean.labels == IGNORE)[:, None].expand_as(clean.batch.logits)
+        with torch.no_grad():
+            poisoned.batch.logits[void] = 1e4
+        assert torch.equal(poisoned.value(), clean.value())
+        slopes = poisoned.gradients()
+        assert "logits" in slopes
+        assert (slopes["logits"][void] == 0).all()
+        assert (slopes["logits"][~void] != 0).any()
+        nothing = Case(self.term, classes=(IGNORE,))
+        assert nothing.value() == 0
+        assert all((g == 0).all() for g in nothing.gradients().values())
+
+    def pieces_make_the_whole(self) -> bool:
+        """Tells whether the term over two pieces, by its `normalizer`, is that of the batch."""
+        assert isinstance(self.term, Loss)
+        pieces = [Case(self.term, torch.float64, images=s) for s in (slice(1), slice(1, IMAGES))]
+        counts = [self.term.normalizer(piece.labels) for piece in pieces]
+        total = sum(n * piece.value() for n, piece in zip(counts, pieces, strict=True))
+        whole = Case(self.term, torch.float64)
+        return torch.allclose(total / sum(counts), whole.value(), rtol=1e-7)
+
+
+def widened(batch: LossInputs) -> LossInputs:
+    """Returns the same numbers in float64."""
+
+    def wide(tensor: Tensor) -> Tensor:
+        return tensor.detach().double() if tensor.is_floating_point() else tensor
+
+    def outputs(given: Outputs) -> Outputs:
+        features = given.features
+        stages, seen = tuple(map(wide, features.stages)), wide(features.last_stage)
+        lowres = wide(given.logits_lowres)
+        return Outputs(wide(given.logits), lowres, Features(stages, seen, seen))
+
+    assert batch.teacher_scores is not None
+    return dataclasses.replace(
+        batch,
+        new=outputs(batch.new),
+        old=outputs(batch.old_outputs),
+        teacher_scores=wide(batch.teacher_scores),
+    )

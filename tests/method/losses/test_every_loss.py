@@ -1,0 +1,48 @@
+"""What holds for every loss and penalty; one that is added is checked without a line here."""
+
+import pytest
+
+from cssegcore.method.losses import Loss
+from tests.helpers.loss_tester import LossTester, every_term
+
+TERMS = every_term()
+LOSSES = [name for name, term in TERMS.items() if isinstance(term, Loss)]
+SUPERVISED = [name for name in LOSSES if TERMS[name].is_supervised]
+OF_THE_WHOLE_BATCH = {
+    "attraction": "a mean over classes",
+    "prototype_matching": "means of classes",
+    "repulsion": "distances of the means of classes",
+    "sparsification": "maxima of classes",
+    "teacher_mse": "teachers that know fewer outputs count less",
+}
+"""Losses that the mean over pieces of a batch only stands for, and why."""
+
+
+@pytest.mark.parametrize("name", TERMS)
+class TestEveryTerm:
+    def test_gradients_fit_the_values(self, name):
+        LossTester(TERMS[name]).check_gradients()
+
+    def test_values_and_gradients_are_finite(self, name):
+        LossTester(TERMS[name]).check_extremes()
+
+    def test_no_wait_for_the_device(self, name):
+        if getattr(TERMS[name], "gather", "") == "released":
+            pytest.skip("SDR's released order of features is there for its numbers, and waits")
+        LossTester(TERMS[name]).check_no_wait()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+class TestEveryLoss:
+    def test_halves_are_computed_in_float32(self, name):
+        LossTester(TERMS[name]).check_halves()
+
+    def test_pieces_make_the_whole(self, name):
+        part = name.split(",")[0]
+        found = LossTester(TERMS[name]).pieces_make_the_whole()
+        assert found == (part not in OF_THE_WHOLE_BATCH)
+
+
+@pytest.mark.parametrize("name", SUPERVISED)
+def test_what_stands_under_void_does_not_matter(name):
+    LossTester(TERMS[name]).check_void()
