@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cssegcore.core import files
+from cssegcore.core.class_table import ClassTable
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import replacing, write_text
 from cssegcore.models import checkpoint
@@ -20,7 +21,9 @@ from cssegcore.runtime.resume import ResumeFile
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_training import CPU, LINEAR, MODEL, new_segmenter
 
-KNOWN = Model("step1", MODEL, LINEAR, None, [["background", "red"], ["grün"]], [[0, 2], [1]])
+KNOWN = Model(
+    "step1", MODEL, LINEAR, None, ClassTable.of([["background", "red"], ["grün"]], [[0, 2], [1]])
+)
 STATE = {"model": {"w": torch.arange(300.0)}, "velocities": [None], "rows": [{"epoch": 1.0}]}
 
 
@@ -90,7 +93,7 @@ def test_a_digest_tells_what_differs(tmp_path):
     zeros = torch.zeros(4)
     alike = [{"s": {"a": v}} for v in (zeros, zeros.view(2, 2), zeros.int())]
     found = [saved(), *(saved(statistics=s) for s in alike), saved(statistics={"s": {"b": zeros}})]
-    other = Model("step2", MODEL, LINEAR, None, KNOWN.classes, KNOWN.raw)
+    other = Model("step2", MODEL, LINEAR, None, KNOWN.classes)
     found.append(saved(other))
     assert len(set(found)) == len(found)
     assert saved() == found[0]

@@ -13,8 +13,8 @@ from cssegcore.core.errors import InputError
 from cssegcore.core.files import read_manifest
 from cssegcore.core.registry import build_part
 from cssegcore.data.dataset import open_dataset
+from cssegcore.data.image_list import ImageList
 from cssegcore.data.index import read_index
-from cssegcore.scenario.scenario import StepList
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_dataset import run_module
 
@@ -149,10 +149,10 @@ WHOLE = {
 def test_a_damaged_list_is_one_line(tmp_path, content):
     path = tmp_path / "train.json"
     path.write_bytes(json.dumps(WHOLE).encode())
-    assert StepList.read(path).names == ["t0"]
+    assert ImageList.read(path).names == ["t0"]
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"train\.json") as refused:
-        StepList.read(path)
+        ImageList.read(path)
     assert "\n" not in str(refused.value)
 
 

@@ -11,7 +11,7 @@ from cssegcore.core.names import unfit
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.index import read_index
 from cssegcore.core.errors import InputError
-from cssegcore.scenario.scenario import StepList
+from cssegcore.data.image_list import ImageList
 from tests.helpers import tiny_dataset as scenes
 from tests.data.watch import writes
 
@@ -79,9 +79,9 @@ def test_a_file_of_such_a_name_in_a_folder_is_refused(tmp_path, name):
 class TestWhatStagesWroteAndSomebodyChanged:
     def test_a_list_of_a_step(self, tmp_path, name):
         path = tmp_path / "train.json"
-        StepList("step0", 0, [["b", "c"]], [[0, 1]], [1], [["t0", ""], [name, ""]]).write(path)
+        ImageList("step0", 0, [["b", "c"]], [[0, 1]], [1], [["t0", ""], [name, ""]]).write(path)
         with pytest.raises(InputError, match=r"train\.json is damaged: run `dvc repro -f split`"):
-            StepList.read(path)
+            ImageList.read(path)
 
     def test_an_index(self, tmp_path, name):
         path = tmp_path / "index.csv"

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cssegcore.core.class_table import ClassTable
 from cssegcore.models import checkpoint
 from cssegcore.models.checkpoint import Model
 from tests.helpers.tiny_dataset import disk_full_beyond, run_module
@@ -16,7 +17,9 @@ from tests.helpers.tiny_training import LINEAR, MODEL, new_segmenter
 @pytest.fixture
 def model(project):
     torch.manual_seed(0)
-    known = Model("step0", MODEL, LINEAR, None, [["background", "red", "green"]], [[0, 1, 2]])
+    known = Model(
+        "step0", MODEL, LINEAR, None, ClassTable.of([["background", "red", "green"]], [[0, 1, 2]])
+    )
     path = project.folder / "model.safetensors"
     checkpoint.save(path, new_segmenter([3]), known, {})
     return path
@@ -120,7 +123,13 @@ def test_results_of_something_else_are_kept_and_told(project, model, photographs
     before = {p.name: p.read_bytes() for p in (project.folder / "out").iterdir()}
     words = []
     if changed == "model":
-        known = Model("step1", MODEL, LINEAR, None, [["background", "red", "blue"]], [[0, 1, 3]])
+        known = Model(
+            "step1",
+            MODEL,
+            LINEAR,
+            None,
+            ClassTable.of([["background", "red", "blue"]], [[0, 1, 3]]),
+        )
         checkpoint.save(model, new_segmenter([3]), known, {})
     elif changed == "photograph":
         Image.new("RGB", (30, 20)).save(photographs / "p0.png")

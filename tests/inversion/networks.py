@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cssegcore.data.crop_and_resize import MEAN, STD
+from cssegcore.core.normalization import IMAGENET
 from cssegcore.models._base import FeatureExtractor
 from cssegcore.models.heads.linear import Linear
 from cssegcore.models.outputs import Features
@@ -34,7 +34,7 @@ class Colours(FeatureExtractor):
 def telling(*colours, norm=None, sharpness=2.0):
     """A network that gives each pixel the class whose colour is nearest."""
     segmenter = Segmenter(Colours(norm), Linear(), [len(colours)]).eval()
-    at = torch.tensor((np.array(colours) - MEAN) / STD, dtype=torch.float32)
+    at = torch.tensor((np.array(colours) - IMAGENET.mean) / IMAGENET.std, dtype=torch.float32)
     classifier = segmenter.groups[0].classifier
     with torch.no_grad():
         classifier.weight.copy_(2 * sharpness * at[..., None, None])
@@ -44,7 +44,9 @@ def telling(*colours, norm=None, sharpness=2.0):
 
 def nearest(images, *colours):
     """The class of each pixel of stored images by the nearest colour."""
-    away = images[..., None, :] / 255 / np.array(STD) - np.array(colours) / np.array(STD)
+    away = images[..., None, :] / 255 / np.array(IMAGENET.std) - np.array(colours) / np.array(
+        IMAGENET.std
+    )
     return (away**2).sum(-1).argmin(-1)
 
 

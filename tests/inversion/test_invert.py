@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from cssegcore.data.crop_and_resize import MEAN, STD, normalise
+from cssegcore.core.normalization import IMAGENET
+from cssegcore.data.crop_and_resize import normalise
 from cssegcore.inversion.invert import invert, layer_factors
 from cssegcore.inversion.label_maps import InversionTargets
 from cssegcore.inversion.settings import InversionSettings, InversionWeights
@@ -79,7 +80,9 @@ class TestInvert:
         assert made.images.shape == (2, 16, 16, 3)
         assert {0, 255} <= set(made.images.ravel().tolist())
         # and all the way: no value is left to come back from
-        farthest = np.maximum(np.array(MEAN), 1 - np.array(MEAN)) / np.array(STD)
+        farthest = np.maximum(np.array(IMAGENET.mean), 1 - np.array(IMAGENET.mean)) / np.array(
+            IMAGENET.std
+        )
         longest = math.sqrt(16 * 16 * np.square(farthest).sum())
         assert max(row["image_l2"] for row in made.rows[1:]) <= longest * 1.0001
 
@@ -120,7 +123,7 @@ class TestInvert:
     def test_the_first_images_are_noise_of_the_generator(self):
         made = drawn(telling(GREY, RED, BLUE), lopsided(), phases=((1, 1),), lr=1e-9)
         noise = np.random.default_rng(0).standard_normal((2, 3, 16, 16), np.float32)
-        values = (noise.transpose(0, 2, 3, 1) * STD + MEAN) * 255
+        values = (noise.transpose(0, 2, 3, 1) * IMAGENET.std + IMAGENET.mean) * 255
         assert np.abs(made.images - values.clip(0, 255)).max() < 0.51
 
     def test_statistics_are_those_of_the_normalisations(self):
@@ -132,7 +135,7 @@ class TestInvert:
         weights = InversionWeights(target=0.0, features=1.0, total_variation_l2=0.0, image_l2=0.0)
         targets = InversionTargets(np.array([1, 1]), np.ones((2, 16, 16), np.uint8))
         made = drawn(segmenter, targets, weights=weights, stem_factor=3.0, phases=((1, 100),))
-        images = normalise(torch.from_numpy(made.images))
+        images = normalise(torch.from_numpy(made.images), IMAGENET)
         assert images.mean((0, 2, 3)).tolist() == pytest.approx([1, -1, 0.5], abs=0.03)
         assert images.var((0, 2, 3)).tolist() == pytest.approx([0.25] * 3, abs=0.03)
         # the term is told with its factors and before its weight

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from cssegcore.core.normalization import IMAGENET
 from cssegcore.data.crop_and_resize import normalise
 from cssegcore.inversion import quality
 from tests.helpers.tiny_training import new_segmenter
@@ -18,9 +19,9 @@ class TestQuality:
         images = np.random.default_rng(1).integers(0, 256, (3, 16, 16, 3), np.uint8)
         classes, confidence = quality.predict_mirrored(segmenter, images)
         with torch.no_grad():
-            one = segmenter(normalise(torch.from_numpy(images))).logits.double().numpy()
+            one = segmenter(normalise(torch.from_numpy(images), IMAGENET)).logits.double().numpy()
             mirrored = np.ascontiguousarray(images[:, :, ::-1])
-            two = segmenter(normalise(torch.from_numpy(mirrored))).logits.double().numpy()
+            two = segmenter(normalise(torch.from_numpy(mirrored), IMAGENET)).logits.double().numpy()
         scores = np.zeros(one.shape)
         for n, y, x in np.ndindex(3, 16, 16):
             here, there = np.exp(one[n, :, y, x]), np.exp(two[n, :, y, 15 - x])

@@ -8,6 +8,7 @@ import torch
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import digest
+from cssegcore.core.normalization import IMAGENET
 from cssegcore.core.registry import build_part
 from cssegcore.data.crop_and_resize import normalise
 from cssegcore.data.image_list import ImageList
@@ -236,7 +237,7 @@ class TestSynthesize:
             share = (classes == layouts)[target].mean()
             assert numbers["agreement"][who]["target_pixels"] == pytest.approx(share, abs=0.01)
         # one batch: the images are all that was made, in another order
-        photographs = normalise(torch.from_numpy(images))
+        photographs = normalise(torch.from_numpy(images), IMAGENET)
         segmenter = checkpoint.load(models["step0"], CPU).segmenter
         away = quality.feature_distance(segmenter, photographs)
         assert numbers["distance"]["made"] == pytest.approx(away, rel=1e-3)

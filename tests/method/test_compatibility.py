@@ -5,9 +5,9 @@ import pytest
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
+from cssegcore.method import compatibility as sense
 from cssegcore.method.compatibility import AssembledRecipe, check_recipe
 from cssegcore.method.method import SLOTS, Method, Recipe
-from cssegcore.method.method import compatibility as sense
 from cssegcore.method.pseudo_labels import PseudoLabels
 from tests.helpers.tiny_training import METHODS, method_section
 

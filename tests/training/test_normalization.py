@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from cssegcore.inversion.weights import Weights
 from PIL import Image
 
 from cssegcore.core.normalization import IMAGENET, Normalization
 from cssegcore.data.image_store import ImageStore
 from cssegcore.evaluation import evaluate
 from cssegcore.evaluation.predict import label_photographs
-from cssegcore.inversion import judging
-from cssegcore.inversion.invert import Wanted, invert
-from cssegcore.inversion.settings import Settings
+from cssegcore.inversion import quality
+from cssegcore.inversion.invert import invert
+from cssegcore.inversion.label_maps import InversionTargets
+from cssegcore.inversion.settings import InversionSettings, InversionWeights
 from tests.helpers.greys import a_list, grey_dataset
 from tests.helpers.tiny_training import CPU, Lists, new_segmenter, plan, run, whole
 
@@ -48,7 +48,7 @@ def test_in_training(tmp_path, normalization):
     job = lists.prepare(plan(epochs=1, augmentation=whole_view), "step0")
     seen = watched(job.segmenter, normalization)
     run(job, tmp_path / "r")
-    given = photographs(job.task.images).astype(np.float32)
+    given = photographs(job.data.images).astype(np.float32)
     for view in torch.cat(seen).numpy():
         assert np.abs(given - view).max((1, 2, 3)).min() < 1e-3
     assert len(seen) > 1
@@ -70,11 +70,11 @@ def test_in_inversion(normalization):
     segmenter = new_segmenter([3]).eval()
     seen = watched(segmenter, normalization)
     images = np.random.default_rng(1).integers(0, 256, (2, 16, 16, 3), np.uint8)
-    judging.seen(segmenter, images)
+    quality.predict_mirrored(segmenter, images)
     assert np.abs(seen[0].numpy() - images.transpose(0, 3, 1, 2)).max() < 1e-3
-    wanted = Wanted(np.array([1, 2]), np.ones((2, 16, 16), np.uint8))
+    wanted = InversionTargets(np.array([1, 2]), np.ones((2, 16, 16), np.uint8))
     quick = {"phases": ((1, 2),), "border": 0, "jitter": 0.0, "flip": 0.0, "lr": 100.0}
-    settings = Settings(**quick, weights=Weights(features=0.0))
+    settings = InversionSettings(**quick, weights=InversionWeights(features=0.0))
     made = invert(segmenter, None, wanted, settings, np.random.default_rng(1), whole)
     # far steps end at black or at white, and the second is computed from those
     assert seen[-1].min() > -0.01

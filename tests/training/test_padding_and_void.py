@@ -11,7 +11,8 @@ from cssegcore.data.batches import training_batches
 from cssegcore.data.image_list import ImageList
 from cssegcore.method.method import Method, Recipe
 from cssegcore.models import checkpoint
-from cssegcore.training.setup import Sources, padding, prepare
+from cssegcore.training.labels import padding
+from cssegcore.training.setup import StageInputs, build_trainer
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.greys import bytes_of
 from tests.helpers.tiny_training import CPU, Lists, method_section, plan
@@ -35,7 +36,7 @@ SPACIOUS = {"part": "scale_and_crop", "size": 40, "scale": [1, 1], "flip": 0.5}
 
 def epoch(job, batch_size):
     """The batches of an epoch of a job."""
-    images, replayed, rng = job.task.images, job.task.replayed, np.random.default_rng(1)
+    images, replayed, rng = job.data.images, job.data.replayed, np.random.default_rng(1)
     return training_batches(images, job.augmentation, batch_size, rng, CPU, IMAGENET, replayed)
 
 
@@ -50,7 +51,7 @@ class TestPadding:
         sources = lists.sources(how, "step0", None, tmp_path)
         job = lists.prepare(how, "step0", sources=sources)
         assert padding(job.method, "train") == value
-        decoded = {name: (p, x) for name, p, x in job.task.images.decoded()}
+        decoded = {name: (p, x) for name, p, x in job.data.images.decoded()}
         assert {0, 255} < set(np.unique([x for _, x in decoded.values()]).tolist())
         views = {}
         for place, (photograph, labels) in decoded.items():
@@ -88,7 +89,7 @@ class TestPadding:
         checkpoint.save(path, job.segmenter, job.model, {})
         memory = tmp_path / "memory"
         lists.of("step0").write(memory / "list.json")
-        sources = Sources(memory=memory, saliency=lists.folder / "saliency")
+        sources = StageInputs(memory=memory, saliency=lists.folder / "saliency")
         step = lists.prepare(how, "step1", path, sources)
         batch = next(epoch(step, 4))
         assert sorted(batch.labels[:, 0, 0].tolist()) == [0, 0, 1, 1]
@@ -109,8 +110,10 @@ class TestVoid:
         lists.of("step0").write(tmp_path / "memory" / "list.json")
         for void, held in (("ignore", True), ("background", False)):
             image_list = dataclasses.replace(lists.of("step1"), void=void)
-            sources = Sources(memory=tmp_path / "memory")
-            task = prepare(how, lists.dataset, image_list, tmp_path / "model", CPU, sources).task
+            sources = StageInputs(memory=tmp_path / "memory")
+            task = build_trainer(
+                how, lists.dataset, image_list, tmp_path / "model", CPU, sources
+            ).data
             for images in (task.images, task.replayed.images):
                 assert {255 in labels for _, _, labels in images.decoded()} == {held}
 

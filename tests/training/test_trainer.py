@@ -9,14 +9,13 @@ import torch
 from cssegcore.core.normalization import IMAGENET
 from cssegcore.core.registry import build_part
 from cssegcore.core.types import UpdateFactors
-from cssegcore.data.augmentation import Augmentation
+from cssegcore.data.augmentation import AUGMENTATIONS, Augmentation
 from cssegcore.data.batches import iterations, training_batches
 from cssegcore.data.image_store import ImageStore
 from cssegcore.method.losses import Loss
 from cssegcore.method.losses.ce import cross_entropy
 from cssegcore.models import checkpoint
 from cssegcore.runtime.resume import ResumeFile
-from cssegcore.training.setup import AUGMENTATIONS
 from tests.helpers.tiny_training import CPU, OPTIMIZER, Follower, plan, run, state
 from tests.training.plain import PlainSgd, assert_same_weights, batches, poly
 

@@ -113,7 +113,8 @@ def test_views_are_those_of_pillow(scale, flip):
     labels = rng.integers(1, 6, (4, 25, 27, 2), np.uint8)
     added = torch.tensor([0, 1, 0, 9])
     given = (torch.from_numpy(x) for x in (photographs, labels, np.array(sizes)))
-    seen, maps = crop_and_resize(*given, views, 24, added)
+    photographs_in, labels_in, sizes_in = given
+    seen, maps = crop_and_resize(photographs_in, labels_in, sizes_in, views, 24, added)
     found = set()
     for at, (height, width) in enumerate(sizes):
         scaled = int(width * scale), int(height * scale)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 import yaml
 from torch import nn
 
+from cssegcore.core.class_table import ClassTable
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
 from cssegcore.models import checkpoint
@@ -218,7 +219,9 @@ class TestInPlaceAbn:
         backbone = MAPILLARY | {"weights": str(start), "sha256": digest}
         recipe = {"part": "deeplabv3", "backbone": backbone, "depth": 8}
         segmenter = new_segmenter([2], model=recipe).eval()
-        model = checkpoint.Model("step0", recipe, LINEAR, None, [["background", "a"]], [[0, 1]])
+        model = checkpoint.Model(
+            "step0", recipe, LINEAR, None, ClassTable.of([["background", "a"]], [[0, 1]])
+        )
         checkpoint.save(tmp_path / "model.safetensors", segmenter, model, {})
         start.unlink()
         loaded = checkpoint.load(tmp_path / "model.safetensors", CPU)

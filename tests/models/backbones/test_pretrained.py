@@ -47,7 +47,9 @@ class TestWhatAFileMayHold:
 
     def test_a_model_of_this_library(self, tmp_path):
         segmenter = new_segmenter([2])
-        model = checkpoint.Model("step0", MODEL, LINEAR, None, [["background", "a"]], [[0, 1]])
+        model = checkpoint.Model(
+            "step0", MODEL, LINEAR, None, ClassTable.of([["background", "a"]], [[0, 1]])
+        )
         checkpoint.save(tmp_path / "model.safetensors", segmenter, model, {})
         kind = small(tmp_path / "model.safetensors")
         assert same(kind, segmenter.extractor.backbone.state_dict())

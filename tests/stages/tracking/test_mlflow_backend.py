@@ -4,8 +4,8 @@ import sqlite3
 from dataclasses import replace
 
 import pytest
-from cssegcore.core.curves import write_rows
 
+from cssegcore.core.files import write_csv
 from stages import tracking
 from stages.common.reporting import log_epoch
 from stages.tracking.journal import journals, spool
@@ -67,7 +67,7 @@ def test_a_point_read_from_a_file_is_the_point_that_was_told(store, tmp_path):
     """`train` tells all digits, `report` those that it reads in `epochs.csv`."""
     losses = [0.123456789, 123456.789, 1.5e-7 / 3]
     told = [{"epoch": float(n), "ce": loss} for n, loss in enumerate(losses, 1)]
-    write_rows(tmp_path / "epochs.csv", told)
+    write_csv(tmp_path / "epochs.csv", told)
     with (tmp_path / "epochs.csv").open() as lines:
         kept = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(lines)]
     assert kept != told

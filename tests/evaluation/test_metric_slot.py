@@ -11,7 +11,7 @@ from cssegcore.core.errors import InputError
 from cssegcore.evaluation.meters import Meters, build_metrics
 from cssegcore.metrics.counting import confusion_matrix
 from cssegcore.metrics.record import Evaluated
-from stages.common.reporting import retell
+from stages.common.reporting import log_run
 from tests.helpers.tiny_training import CPU
 
 CLASSES, SEEN, LEARNED = ["background", "a", "b", "c", "d"], 4, [0, 0, 1, 1, 2]
@@ -208,7 +208,7 @@ def test_a_finished_run_is_told_with_all_its_numbers(tmp_path):
         (step / "epochs.csv").write_text("epoch,loss\n1,0.5\n")
     (step / "further.json").write_text('{"sharp": {"all": 12.5}, "alone": 3.25}')
     told = Told()
-    retell(told, tmp_path, tmp_path, "background")
+    log_run(told, tmp_path, tmp_path, "background")
     assert told.points["sharp/all", 1] == 12.5
     assert told.points["alone", 1] == 3.25
     names = {name for name, step in told.points if step == 0}
