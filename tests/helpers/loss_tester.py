@@ -130,7 +130,7 @@ class Case:
             accumulator.update_gradients()
         old = {name: weight.detach() for name, weight in held.items()}
         now = {name: Parameter(weight + self.scale) for name, weight in old.items()}
-        self.leaves = dict(now) | {"new": Parameter(torch.ones(2, dtype=self.dtype))}
+        self.leaves = {**now, "new": Parameter(torch.ones(2, dtype=self.dtype))}
         return PenaltyInputs(self.leaves, old, term.importance(accumulator.result()))
 
 
@@ -202,9 +202,10 @@ class LossTester:
         assert isinstance(self.term, Loss)
         pieces = [Case(self.term, torch.float64, images=s) for s in (slice(1), slice(1, IMAGES))]
         counts = [self.term.normalizer(piece.labels) for piece in pieces]
-        total = sum(n * piece.value() for n, piece in zip(counts, pieces, strict=True))
-        whole = Case(self.term, torch.float64)
-        return torch.allclose(total / sum(counts), whole.value(), rtol=1e-7)
+        values = torch.stack([piece.value() for piece in pieces])
+        shares = torch.stack(counts) / torch.stack(counts).sum()
+        whole = Case(self.term, torch.float64).value()
+        return torch.allclose((shares * values).sum(), whole, rtol=1e-7)
 
 
 def widened(batch: LossInputs) -> LossInputs:
