@@ -48,3 +48,16 @@ def random_batch(
     labels[rng.random((b, h, w)) < 0.3] = 255
     labels[0, 0, :2] = 0, ALL - 1
     return torch.tensor(logits, requires_grad=True), torch.tensor(old), torch.tensor(labels)
+
+
+KNOWN = (2, 4)
+"""Outputs that the teachers of two images know, of six, in `teacher_batch`."""
+
+
+def teacher_batch() -> tuple[Tensor, Tensor]:
+    """Returns a network's scores and those of the teachers, which know different classes."""
+    rng = np.random.default_rng(0)
+    logits, teacher_scores = rng.normal(0, 2, (2, 6, 3, 4)), rng.normal(0, 2, (2, 4, 3, 4))
+    for image, known in enumerate(KNOWN):
+        teacher_scores[image, known:] = -np.inf
+    return torch.from_numpy(logits), torch.from_numpy(teacher_scores)

@@ -30,6 +30,8 @@ from tests.helpers.tiny_training import (
     state,
 )
 
+LEARNERS = ("ft", "mib", "plop", "sdr_plop", "ssul_m", "deepinversion")
+"""Recipes that train until they have learned, one of each kind; the others only run."""
 EPOCHS = {"step0": 60, "step1": 25, "step2": 25}
 LR = {"step0": 0.1, "step1": 0.01, "step2": 0.01}
 CALM = {"clip": 1}  # the weights of the published recipes are for a tenth of these rates
@@ -63,7 +65,7 @@ def learned(request, lists, tmp_path_factory):
     for step in STEPS:
         how = plan(
             request.param,
-            EPOCHS[step],
+            EPOCHS[step] if request.param in LEARNERS else 1,
             lr=LR[step],
             model=WIDER,
             augmentation=WHOLE,
@@ -92,14 +94,14 @@ def distance(job):
 
 @pytest.mark.parametrize("step", STEPS)
 class TestEveryRecipe:
-    def test_learns(self, learned, step):
-        rows = learned[step].trained.rows
-        assert [row["epoch"] for row in rows] == list(range(1, EPOCHS[step] + 1))
+    def test_runs_with_its_terms_and_learns(self, learned, step):
+        rows, epochs = learned[step].trained.rows, learned[step].how.epochs
+        assert [row["epoch"] for row in rows] == list(range(1, epochs + 1))
         assert all(math.isfinite(value) for row in rows for value in row.values())
         method = learned[step].job.method
         terms = [*method.losses, *method.replayed, *method.penalties]
         assert list(rows[0]) == ["epoch", "lr", "loss", *terms]
-        assert learned[step].after < 0.99 * learned[step].before
+        assert epochs == 1 or learned[step].after < 0.99 * learned[step].before
 
     def test_outputs_are_the_classes_seen(self, learned, step):
         loaded = checkpoint.load(learned[step].path, CPU)
@@ -228,4 +230,4 @@ def bytes_of(statistics):
 
 
 def test_there_are_recipes():
-    assert {"ft", "mib", "joint"} <= set(METHODS)
+    assert {*LEARNERS, "joint"} < set(METHODS)

@@ -244,9 +244,8 @@ class TestSmall:
     def reach(self, extractor, size, at):
         """Tells which pixels the features at a place depend on."""
         photographs = images(1, size, size).requires_grad_()
-        (grad,) = torch.autograd.grad(
-            extractor(photographs).decoder_out[0, :, at, at].sum(), photographs
-        )
+        seen = extractor(photographs).decoder_out[0, :, at, at].sum()
+        (grad,) = torch.autograd.grad(seen, photographs)
         return (grad != 0).any(1)[0]
 
     def extractor(self, **changed):

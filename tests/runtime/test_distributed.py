@@ -190,7 +190,7 @@ class TestAlone:
         shares = [range(count)[shard(count, at, parts)] for at in range(parts)]
         assert [n for part in shares for n in part] == list(range(count))
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
-        assert World(1, parts).share(count) == shard(count, 1, parts)
+        assert World(1, parts).shard(count) == shard(count, 1, parts)
 
 
 class TestBatches:

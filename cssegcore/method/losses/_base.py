@@ -96,9 +96,6 @@ class Term:
     acts_on_features: whether it moves features and no classifier.
     needs_pseudo_labels: whether it is another, simpler term where there are none.
     needs_new_classes: whether it makes no sense in a step that adds no class.
-    whole_batch: whether it is a figure of the batch as a whole, such as a distance of class means,
-        which the mean over pieces of the batch only stands for. Class means are over all processes
-        even so (`classwise.class_sums`); what else there is, a process computes of its share.
     """
 
     weight: float = dataclasses.field(default=1.0, kw_only=True)
@@ -112,7 +109,6 @@ class Term:
     acts_on_features: ClassVar[bool] = False
     needs_pseudo_labels: ClassVar[bool] = False
     needs_new_classes: ClassVar[bool] = False
-    whole_batch: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < float("inf"):
@@ -129,7 +125,8 @@ class Loss(Term, abc.ABC):
     def normalizer(self, labels: Int[Tensor, "b h w"]) -> Float[Tensor, ""]:
         """Returns what the term's mean divides by, which a batch in pieces is put together by.
 
-        By default all pixels, which is as good as any count of images.
+        By default all pixels, which is as good as any count of images. The mean over pieces only
+        stands for a term over the batch as a whole, such as a distance of class means.
         """
         return torch.full((), labels.numel(), dtype=torch.float64, device=labels.device)
 

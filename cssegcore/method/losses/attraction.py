@@ -79,7 +79,6 @@ class Attraction(Loss):
 
     statistic: ClassVar[str] = "prototypes"
     acts_on_features: ClassVar[bool] = True
-    whole_batch: ClassVar[bool] = True
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         body = batch.new.features.last_stage

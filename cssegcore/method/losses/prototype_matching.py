@@ -95,7 +95,6 @@ class PrototypeMatching(Loss):
     expects_background_at_0: ClassVar[bool] = True
     needs_new_classes: ClassVar[bool] = True
     acts_on_features: ClassVar[bool] = True
-    whole_batch: ClassVar[bool] = True
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         body, old = batch.new.features.last_stage, batch.old_outputs.logits

@@ -69,7 +69,6 @@ class Repulsion(Loss):
     gather: Gather = "intended"
 
     acts_on_features: ClassVar[bool] = True
-    whole_batch: ClassVar[bool] = True
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         body = batch.new.features.last_stage

@@ -63,7 +63,6 @@ class Sparsification(Loss):
     """`sparsification` as a term. The published weight is 1e-3."""
 
     acts_on_features: ClassVar[bool] = True
-    whole_batch: ClassVar[bool] = True
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         body = batch.new.features.last_stage

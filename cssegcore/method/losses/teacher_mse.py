@@ -39,7 +39,6 @@ class TeacherMse(Loss):
 
     needs_teachers: ClassVar[bool] = True
     scores: ClassVar[Scores | None] = "softmax"
-    whole_batch: ClassVar[bool] = True
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         return teacher_distance(batch.logits, batch.teacher_logits)

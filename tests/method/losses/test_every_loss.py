@@ -1,8 +1,14 @@
 """What holds for every loss and penalty; one that is added is checked without a line here."""
 
+import math
+
 import pytest
 
+from cssegcore.core.errors import InputError
+from cssegcore.core.registry import build_part, part_names
 from cssegcore.method.losses import Loss
+from cssegcore.method.losses._base import Term
+from cssegcore.method.method import SLOTS
 from tests.helpers.loss_tester import LossTester, every_term
 
 TERMS = every_term()
@@ -46,3 +52,10 @@ class TestEveryLoss:
 @pytest.mark.parametrize("name", SUPERVISED)
 def test_what_stands_under_void_does_not_matter(name):
     LossTester(TERMS[name]).check_void()
+
+
+@pytest.mark.parametrize("part", part_names(SLOTS["losses"]))
+@pytest.mark.parametrize("weight", [-1, math.inf, math.nan])
+def test_a_weight_that_is_no_number_is_refused(part, weight):
+    with pytest.raises(InputError, match=rf"`x`: `weight`.*got {float(weight)}"):
+        build_part(SLOTS["losses"], Term, {"part": part, "weight": weight}, "x")
