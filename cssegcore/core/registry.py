@@ -27,11 +27,14 @@ def part_module(package: str, recipe: object, where: str) -> str:
     """Returns the module path of the part that `recipe` (`{part: name, …}`) names.
 
     Raises:
-        InputError: `recipe` names no part, or one that is not in the slot.
+        InputError: `recipe` names no part, one that is not in the slot, or one by the name that it
+            had before (`RENAMED` of the slot's package).
     """
     if not isinstance(recipe, Mapping) or not isinstance(recipe.get("part"), str):
         raise InputError(f"`{where}` must be a mapping with a key `part`, got {shown(recipe)}.")
     name, known = recipe["part"], part_names(package)
+    if renamed := getattr(importlib.import_module(package), "RENAMED", {}).get(name):
+        raise InputError(f"`{where}.part`: {name!r} is now {renamed!r}: write that.")
     if name not in known:
         raise InputError(
             f"`{where}.part`: there is no part {shown(name)} in {package}."

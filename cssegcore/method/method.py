@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from cssegcore.core.config import parse
 from cssegcore.core.errors import InputError
@@ -51,6 +51,8 @@ class BaseRecipe:
         head: What stands between features and logits, in every step.
         unknown_class: Whether a class "unknown" is split off the background, in every step.
     """
+
+    MOVED: ClassVar[Mapping[str, str]] = {"unknown": "method.base.unknown_class"}
 
     losses: dict[str, PartRecipe]
     statistics: dict[str, PartRecipe]

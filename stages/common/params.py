@@ -2,8 +2,9 @@
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 
@@ -28,6 +29,8 @@ class StepParams:
         epochs: Passes over its images.
         lr: Learning rate at its first iteration.
     """
+
+    MOVED: ClassVar[Mapping[str, str]] = {"prev": "steps.STEP.previous"}
 
     previous: str
     recipe: Literal["method.base", "method"]
@@ -57,6 +60,8 @@ class ScenarioParams:
         left_out: Meaning of the dataset's classes that no step learns; null refuses such classes.
     """
 
+    MOVED: ClassVar[Mapping[str, str]] = {"portions": "scenario.partition_groups"}
+
     name: str
     setting: Setting
     classes: dict[str, list[str]]
@@ -74,13 +79,15 @@ class EvaluationParams:
     Attributes:
         batch_size: Photographs at a time.
         future: What pixels of classes to come count as.
-        view: AssembledRecipe photographs at their own size, or a `crop`: the shorter side resized
+        view: Whole photographs at their own size, or a `crop`: the shorter side resized
             to `size`, then the central square.
         size: Of a crop, in pixels.
         examples: Number of photographs shown.
         metrics: Metrics beside those from the confusion matrix, by the name of their numbers.
         shared: Whether images that are trained on may be tested on.
     """
+
+    MOVED: ClassVar[Mapping[str, str]] = {"panels": "evaluation.examples"}
 
     batch_size: int
     future: Literal["background", "ignore"]

@@ -173,7 +173,7 @@ class Reader:
         """Returns the events after those accepted.
 
         A last line without its end is left alone: it is being written, or its writer died over
-        it. AssembledRecipe lines that are no events are passed over.
+        it. Whole lines that are no events are passed over.
         """
         with self.path.open("rb") as file:
             file.seek(self._accepted)

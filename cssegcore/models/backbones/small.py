@@ -38,8 +38,8 @@ class Small(BackboneKind):
         super().__post_init__()
         if min(*self.stem, *self.widths) < _NARROWEST:
             raise ValueError(
-                f"`stem` and `widths` must be >= {_NARROWEST}: with fewer channels, PyTorch on a CPU"
-                " with AVX2 writes past the end of its memory"
+                f"`stem` and `widths` must be >= {_NARROWEST}: with fewer channels, PyTorch on a"
+                " CPU with AVX2 writes past the end of its memory"
             )
         if self.dilation < 1:
             raise ValueError(f"`dilation` must be >= 1, got {self.dilation}")
