@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cssegcore.core.precision import at_least_float32
+from cssegcore.core.ranges import positive
 
 TEMPERATURE = 3.0
 LEAST, MOST = 0.01, 0.99
@@ -33,8 +34,7 @@ def competition(
     Raises:
         ValueError: `temperature` is not a finite number > 0.
     """
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"`temperature` must be a finite number > 0, got {temperature}")
+    positive(temperature=temperature)
     p, q = ((at_least_float32(z) / temperature).softmax(1) for z in (logits, student_logits))
     m = ((p + q) / 2).clamp(LEAST, MOST)
     product = p.clamp(LEAST, MOST) * q.clamp(LEAST, MOST)

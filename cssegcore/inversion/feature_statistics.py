@@ -15,9 +15,6 @@ from torch import Tensor, nn
 from cssegcore.core.errors import InputError
 from cssegcore.core.precision import at_least_float32
 
-FIRST_FACTOR = 10.0
-"""Factor of the first layer in the released code; the paper has none."""
-
 
 def statistics_distance(
     values: Float[Tensor, "b n h w"],
@@ -61,19 +58,6 @@ def batch_norms(network: nn.Module) -> dict[str, nn.BatchNorm2d]:
         f" {type(network).__name__} cannot be inverted: {reason}. Choose a network with such"
         " layers, or a replay that needs none, such as stored photographs."
     )
-
-
-def released_factors(network: nn.Module, first: float = FIRST_FACTOR) -> dict[str, float]:
-    """Returns the released code's factor of each layer: `first` for the first one, 1 for others.
-
-    The first layer is the first in the order of modules. Networks with two stems, or with
-    normalisations after a pooling to 1 x 1, need other factors: see `layer_factors` in `invert`.
-
-    Raises:
-        InputError: See `batch_norms`.
-    """
-    names = list(batch_norms(network))
-    return dict.fromkeys(names, 1.0) | {names[0]: first}
 
 
 class FeatureStatistics:

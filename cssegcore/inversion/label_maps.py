@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from cssegcore.core.ranges import at_least
 from cssegcore.core.types import BACKGROUND, IGNORE
 from cssegcore.inversion.object_shapes import Mask, Shapes, procedural, scaled
 
@@ -93,8 +94,7 @@ def draw_label_maps(
     Raises:
         ValueError: `size` is below `SMALLEST`, or a class is not in [1, 254].
     """
-    if size < SMALLEST:
-        raise ValueError(f"`size` must be at least {SMALLEST}, got {size}")
+    at_least(SMALLEST, size=size)
     for label in (*primaries, *known):
         if not BACKGROUND < label < IGNORE:
             raise ValueError(

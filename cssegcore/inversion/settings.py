@@ -8,6 +8,8 @@ import dataclasses
 import math
 from typing import Literal
 
+from cssegcore.core.ranges import at_least, fraction, non_negative, positive, within
+
 
 @dataclasses.dataclass(frozen=True)
 class InversionWeights:
@@ -35,9 +37,7 @@ class InversionWeights:
 
     def __post_init__(self) -> None:
         weights = dataclasses.asdict(self)
-        for name, weight in weights.items():
-            if not 0 <= weight < float("inf"):
-                raise ValueError(f"`{name}` must be a finite number >= 0, got {weight}")
+        non_negative(**weights)
         if not any(weights.values()):
             raise ValueError("one of the weights must be > 0: " + ", ".join(map(repr, weights)))
 
@@ -83,24 +83,18 @@ class InversionSettings:
     )
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"`batch_size` must be >= 1, got {self.batch_size}")
+        at_least(1, batch_size=self.batch_size)
         if not self.phases or min(min(phase) for phase in self.phases) < 1:
             raise ValueError(
                 "`phases` must hold pairs [reduction, iterations] of numbers >= 1, such as"
                 f" [[2, 1500], [1, 1000]]; got {self.phases}"
             )
-        if not 0 < self.lr < math.inf or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(
-                "`lr` must be a finite number > 0 and `betas` lie in [0, 1), got"
-                f" {self.lr} and {self.betas}"
-            )
-        for name, most in (("jitter", 0.5), ("flip", 1.0)):
-            if not 0 <= getattr(self, name) <= most:
-                raise ValueError(f"`{name}` must lie in [0, {most}], got {getattr(self, name)}")
-        for name in ("border", "stem_factor"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"`{name}` must be finite and >= 0, got {getattr(self, name)}")
+        positive(lr=self.lr)
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"`betas` must lie in [0, 1), got {list(self.betas)}")
+        within(0, 0.5, jitter=self.jitter)
+        fraction(flip=self.flip)
+        non_negative(border=self.border, stem_factor=self.stem_factor)
 
     def rate(self, iteration: int, iterations: int) -> float:
         """Returns the learning rate of a phase's iteration `iteration`, counted from 0."""

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
 from cssegcore.core.precision import at_least_float32
+from cssegcore.core.ranges import at_least, positive
 from cssegcore.core.types import IGNORE
 
 
@@ -25,8 +26,7 @@ def bordered(label_maps: Integer[Tensor, "b h w"], border: int) -> Integer[Tenso
     Raises:
         ValueError: `border` is below 0.
     """
-    if border < 0:
-        raise ValueError(f"`border` must be at least 0, got {border}")
+    at_least(0, border=border)
     maps = label_maps.float()  # pooling needs floats; integers up to 255 are exact
     lowest, highest = (
         sign * F.max_pool2d(sign * maps, 2 * border + 1, stride=1, padding=border)
@@ -71,8 +71,7 @@ def pooled(logits: Float[Tensor, "b c h w"], sharpness: float) -> Float[Tensor, 
     Raises:
         ValueError: `sharpness` is not a finite number > 0.
     """
-    if not 0 < sharpness < math.inf:
-        raise ValueError(f"`sharpness` must be a finite number > 0, got {sharpness}")
+    positive(sharpness=sharpness)
     scores = at_least_float32(logits).flatten(2)
     return ((sharpness * scores).logsumexp(2) - math.log(scores.shape[2])) / sharpness
 

@@ -12,16 +12,6 @@ from cssegcore.core.precision import at_least_float32
 from cssegcore.core.types import Scores
 
 
-def check_threshold(threshold: float) -> None:
-    """Refuses what no score can be compared with.
-
-    Raises:
-        ValueError: `threshold` is no probability.
-    """
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"`threshold` must lie in [0, 1], got {threshold}")
-
-
 def confident_labels(
     old_logits: Float[Tensor, "b k h w"],
     labels: Int[Tensor, "b h w"],

@@ -11,6 +11,7 @@ import yaml
 from cssegcore.core.class_table import Void
 from cssegcore.core.config import did_you_mean, parse, shown
 from cssegcore.core.errors import InputError
+from cssegcore.core.ranges import at_least, positive
 from cssegcore.scenario.scenario import LeftOut, Scenario, Setting
 
 PARAMS = Path("params.yaml")
@@ -39,10 +40,8 @@ class StepParams:
     lr: float
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ValueError(f"`epochs` must be >= 1, got {self.epochs}")
-        if not 0 < self.lr < float("inf"):
-            raise ValueError(f"`lr` must be > 0, got {self.lr}")
+        at_least(1, epochs=self.epochs)
+        positive(lr=self.lr)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,10 +97,8 @@ class EvaluationParams:
     shared: Literal["refuse", "allow"] = "refuse"
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.examples < 0:
-            raise ValueError("`batch_size` must be >= 1 and `examples` >= 0")
-        if self.size < 1:
-            raise ValueError(f"`size` must be >= 1 pixel, got {self.size}")
+        at_least(1, batch_size=self.batch_size, size=self.size)
+        at_least(0, examples=self.examples)
 
     @property
     def reading(self) -> str:
@@ -159,8 +156,7 @@ class Params:
     increments: dict[str, PrevParams]
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"`seed` must be >= 0, got {self.seed}")
+        at_least(0, seed=self.seed)
 
     def step(self, name: str) -> StepParams:
         """Returns the section of a step.

@@ -1,5 +1,6 @@
 """The scenarios and orders in conf/, and the command that writes more of them."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -116,6 +117,7 @@ def published_orders():
 PUBLISHED = published_orders()
 
 
+@functools.cache
 def params_of(scenario, *overrides):
     composed = yaml.safe_load(scenes.composed(f"scenario={scenario}", *overrides))
     params = parse(Params, composed, "params.yaml")

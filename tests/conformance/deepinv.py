@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cssegcore.inversion.competition import competition
-from cssegcore.inversion.feature_statistics import record_feature_statistics, released_factors
+from cssegcore.inversion.feature_statistics import record_feature_statistics
 from cssegcore.inversion.objective import ObjectiveValue, objective
 from cssegcore.inversion.priors import image_l2, total_variation_l1, total_variation_l2
 from cssegcore.inversion.settings import InversionWeights
 from tests.conformance.vectors import Arrays, Checked, cases, compare
+from tests.inversion.formulas import released_factors
 
 PRIORS = {"tv_l1": total_variation_l1, "tv_l2": total_variation_l2, "image_l2": image_l2}
 PUBLISHED = {

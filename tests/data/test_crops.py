@@ -112,4 +112,4 @@ class TestStages:
 
     def test_a_crop_of_nothing_is_refused(self, project):
         project.set("evaluation.size", 0)
-        assert "`size` must be >= 1 pixel, got 0" in project.run("check").refusal()
+        assert "`size` must be >= 1, got 0" in project.run("check").refusal()

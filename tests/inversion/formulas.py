@@ -4,7 +4,9 @@ import math
 
 import numpy as np
 import torch
+from torch import nn
 
+from cssegcore.inversion.feature_statistics import batch_norms
 from cssegcore.inversion.priors import image_l2, total_variation_l2
 
 
@@ -48,3 +50,9 @@ def plain_prior(prior, images):
     if prior is total_variation_l2:
         return math.fsum(plain_length(d) for d in differences)
     return math.fsum(math.fsum(abs(v) for v in d) / len(d) for d in differences)
+
+
+def released_factors(network: nn.Module, first: float = 10.0) -> dict[str, float]:
+    """The released code's factor of each layer: `first` for the first of its modules, else 1."""
+    names = list(batch_norms(network))
+    return dict.fromkeys(names, 1.0) | {names[0]: first}

@@ -8,10 +8,9 @@ from cssegcore.core.errors import InputError
 from cssegcore.inversion.feature_statistics import (
     batch_norms,
     record_feature_statistics,
-    released_factors,
     statistics_distance,
 )
-from tests.inversion.formulas import gradient, leaf, plain_length, random
+from tests.inversion.formulas import gradient, leaf, plain_length, random, released_factors
 
 SHAPE = (2, 3, 5, 6)
 

@@ -170,7 +170,7 @@ class TestDraw:
         assert set(np.unique(label_maps).tolist()) == {0, 1, 254}
 
     def test_size(self):
-        with pytest.raises(ValueError, match="`size` must be at least 16, got 15"):
+        with pytest.raises(ValueError, match="`size` must be >= 16, got 15"):
             draw_label_maps([1], [1], 15, procedural, generator())
 
     @pytest.mark.parametrize(("primary", "known"), [(0, 1), (255, 1), (1, 0), (1, 255), (1, -1)])

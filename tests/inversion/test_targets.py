@@ -62,7 +62,7 @@ class TestBordered:
         assert torch.equal(bordered(label_maps, 1), label_maps)
 
     def test_border(self):
-        with pytest.raises(ValueError, match="`border` must be at least 0, got -1"):
+        with pytest.raises(ValueError, match="`border` must be >= 0, got -1"):
             bordered(torch.zeros(1, 2, 2).long(), -1)
 
 

@@ -14,6 +14,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cssegcore.core.ranges import fraction
+
 
 @dataclasses.dataclass(frozen=True)
 class Crops:
@@ -59,8 +61,7 @@ class Transform(abc.ABC):
     probability: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.probability <= 1:
-            raise ValueError(f"`probability` must lie in [0, 1], got {self.probability}")
+        fraction(probability=self.probability)
 
     @abc.abstractmethod
     def draw(self, count: int, rng: np.random.Generator) -> Float[np.ndarray, "b k"]:

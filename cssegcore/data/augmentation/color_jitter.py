@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cssegcore.core.ranges import non_negative, within
 from cssegcore.data.augmentation._base import Transform
 
 CONTRAST, SATURATION, HUE = 1, 2, 3
@@ -41,11 +42,9 @@ class ColorJitter(Transform):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("brightness", "contrast", "saturation"):
-            if not 0 <= (value := getattr(self, name)) < float("inf"):
-                raise ValueError(f"`{name}` must be a finite number >= 0, got {value}")
-        if not 0 <= self.hue <= 0.5:
-            raise ValueError(f"`hue` must lie in [0, 0.5], got {self.hue}")
+        non_negative(brightness=self.brightness, contrast=self.contrast)
+        non_negative(saturation=self.saturation)
+        within(0, 0.5, hue=self.hue)
 
     def draw(self, count: int, rng: np.random.Generator) -> Float[np.ndarray, "b 8"]:
         """Draws three factors, the turn of the hue, and the order of the four changes."""

@@ -7,6 +7,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from cssegcore.core.ranges import at_least, fraction
 from cssegcore.data.augmentation._base import CropRule, Crops
 
 ATTEMPTS = 10
@@ -34,15 +35,13 @@ class RandomResizedCrop(CropRule):
     flip: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"`size` must be >= 1 pixel, got {self.size}")
+        at_least(1, size=self.size)
         for name, (low, high) in (("area", self.area), ("aspect", self.aspect)):
             if not 0 < low <= high:
                 raise ValueError(f"`{name}` must be 0 < low <= high, got {low}, {high}")
         if self.area[0] > 1:
             raise ValueError(f"`area` starts at {self.area[0]}: no such box fits, start below 1")
-        if not 0 <= self.flip <= 1:
-            raise ValueError(f"`flip` must lie in [0, 1], got {self.flip}")
+        fraction(flip=self.flip)
 
     def draw(self, sizes: NDArray[np.int64], rng: np.random.Generator) -> Crops:
         boxes = np.array([self._box(int(h), int(w), rng) for h, w in sizes], np.float64)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cssegcore.core.ranges import within
 from cssegcore.data.augmentation._base import Transform
 from cssegcore.data.resample import resample
 
@@ -28,8 +29,7 @@ class Rotation(Transform):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.degrees <= 180:
-            raise ValueError(f"`degrees` must lie in [0, 180], got {self.degrees}")
+        within(0, 180, degrees=self.degrees)
 
     def draw(self, count: int, rng: np.random.Generator) -> Float[np.ndarray, "b 2"]:
         """Draws cosine and sine of the angle; to the left is positive."""

@@ -11,6 +11,7 @@ from typing import ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
+from cssegcore.core.ranges import at_least, fraction
 from cssegcore.data.augmentation._base import CropRule, Crops
 
 
@@ -47,13 +48,11 @@ class ScaleAndCrop(CropRule):
     pads: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"`size` must be >= 1 pixel, got {self.size}")
+        at_least(1, size=self.size)
         low, high = self.scale
         if not 0 < low <= high < float("inf"):
             raise ValueError(f"`scale` must be 0 < low <= high, got {low}, {high}")
-        if not 0 <= self.flip <= 1:
-            raise ValueError(f"`flip` must lie in [0, 1], got {self.flip}")
+        fraction(flip=self.flip)
 
     def draw(self, sizes: NDArray[np.int64], rng: np.random.Generator) -> Crops:
         scales = rng.uniform(*self.scale, (len(sizes), 1))

@@ -5,12 +5,12 @@ Learning, NeurIPS 2021, https://arxiv.org/abs/2106.11562.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import ClassVar, final
 
 from torch import nn
 
+from cssegcore.core.ranges import non_negative
 from cssegcore.core.types import UpdateFactors
 from cssegcore.method.freeze._base import Freeze
 from cssegcore.models.segmenter import Segmenter
@@ -34,10 +34,7 @@ class AllButNewest(Freeze):
     needs_unknown: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.background_lr < math.inf:
-            raise ValueError(
-                f"`background_lr` must be a finite number >= 0, got {self.background_lr}"
-            )
+        non_negative(background_lr=self.background_lr)
 
     def __call__(self, segmenter: Segmenter) -> Mapping[str, UpdateFactors]:
         unknown, background, *_, newest = segmenter.groups

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cssegcore.core.ranges import non_negative
 from cssegcore.core.types import IGNORE, Scores
 from cssegcore.models.outputs import Outputs
 
@@ -111,8 +112,7 @@ class Term:
     needs_new_classes: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight < float("inf"):
-            raise ValueError(f"`weight` must be a finite number >= 0, got {self.weight}")
+        non_negative(weight=self.weight)
 
 
 class Loss(Term, abc.ABC):

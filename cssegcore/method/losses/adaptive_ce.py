@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cssegcore.core.precision import at_least_float32
+from cssegcore.core.ranges import fraction
 from cssegcore.core.types import IGNORE, Scores
 from cssegcore.method.losses._base import Loss, LossInputs
 
@@ -68,8 +69,7 @@ class AdaptiveCrossEntropy(Loss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.min_factor <= 1:
-            raise ValueError(f"`min_factor` must lie in [0, 1], got {self.min_factor}")
+        fraction(min_factor=self.min_factor)
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         return adaptive_cross_entropy(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.precision import at_least_float32
+from cssegcore.core.ranges import non_negative
 from cssegcore.core.types import BACKGROUND
 from cssegcore.method.losses._base import Loss, LossInputs
 
@@ -158,11 +159,7 @@ class LocalPod(Loss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("factor", "last_factor"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(
-                    f"`{name}` must be a finite number >= 0, got {getattr(self, name)}"
-                )
+        non_negative(factor=self.factor, last_factor=self.last_factor)
         if min(self.scales, default=0) < 1:
             raise ValueError(f"`scales` must be one or more numbers >= 1, got {self.scales}")
 

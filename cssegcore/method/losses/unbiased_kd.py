@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cssegcore.core.precision import at_least_float32
+from cssegcore.core.ranges import positive
 from cssegcore.core.types import Scores
 from cssegcore.method.losses._base import Loss, LossInputs
 
@@ -58,8 +59,7 @@ class UnbiasedDistillation(Loss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.alpha < float("inf"):
-            raise ValueError(f"`alpha` must be a finite number > 0, got {self.alpha}")
+        positive(alpha=self.alpha)
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         return unbiased_distillation(batch.logits, batch.old_outputs.logits, self.alpha)

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cssegcore.core.precision import at_least_float32
+from cssegcore.core.ranges import at_least, non_negative
 from cssegcore.core.types import BACKGROUND, IGNORE, Scores
 from cssegcore.method.pseudo_labels._base import LabelRequest, PseudoLabels
 from cssegcore.method.pseudo_labels._writing import Ruling, Writer
@@ -160,10 +161,8 @@ class Entropy(PseudoLabels):
     expects_background_at_0: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold < float("inf"):
-            raise ValueError(f"`threshold` must be a finite number >= 0, got {self.threshold}")
-        if self.batch_size < 1:
-            raise ValueError(f"`batch_size` must be >= 1, got {self.batch_size}")
+        non_negative(threshold=self.threshold)
+        at_least(1, batch_size=self.batch_size)
 
     def write(self, out: Path, request: LabelRequest) -> None:
         writer = Writer(out, request, self.batch_size)

@@ -11,8 +11,9 @@ from typing import ClassVar, final
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cssegcore.core.ranges import at_least, fraction
 from cssegcore.core.types import Scores
-from cssegcore.method._confident_labels import check_threshold, complete_labels
+from cssegcore.method._confident_labels import complete_labels
 from cssegcore.method.pseudo_labels._base import LabelRequest, PseudoLabels
 from cssegcore.method.pseudo_labels._writing import Ruling, Writer
 
@@ -33,9 +34,8 @@ class Sigmoid(PseudoLabels):
     scores: ClassVar[Scores | None] = "sigmoid"
 
     def __post_init__(self) -> None:
-        check_threshold(self.threshold)
-        if self.batch_size < 1:
-            raise ValueError(f"`batch_size` must be >= 1, got {self.batch_size}")
+        fraction(threshold=self.threshold)
+        at_least(1, batch_size=self.batch_size)
 
     def write(self, out: Path, request: LabelRequest) -> None:
         writer = Writer(out, request, self.batch_size)

@@ -5,13 +5,13 @@ https://arxiv.org/abs/1912.08795, made for segmentation: see `cssegcore.inversio
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import digest
+from cssegcore.core.ranges import at_least, fraction, non_negative
 from cssegcore.core.types import Scores
 from cssegcore.inversion.label_maps import SMALLEST
 from cssegcore.inversion.request import GeneratedImages, SynthesisRequest
@@ -68,17 +68,12 @@ class DeepInversion(Replay):
     scores: ClassVar[Scores | None] = "softmax"
 
     def __post_init__(self) -> None:
-        if self.per_class < 1:
-            raise ValueError(f"`per_class` must be >= 1, got {self.per_class}")
+        at_least(1, per_class=self.per_class)
         if not 0 < self.share < 1:
             raise ValueError(f"`share` must lie in (0, 1), got {self.share}")
-        if not 0 <= self.weight < math.inf:
-            raise ValueError(f"`weight` must be a finite number >= 0, got {self.weight}")
-        for name in ("confidence", "agreement"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"`{name}` must lie in [0, 1], got {getattr(self, name)}")
-        if self.extra < 0:
-            raise ValueError(f"`extra` must be >= 0, got {self.extra}")
+        non_negative(weight=self.weight)
+        fraction(confidence=self.confidence, agreement=self.agreement)
+        at_least(0, extra=self.extra)
         if self.inversion.weights.competition and not self.student:
             raise ValueError(
                 "`inversion.weights.competition` is"

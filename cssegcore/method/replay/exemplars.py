@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from cssegcore.core.files import write_json
+from cssegcore.core.ranges import at_least, fraction
 from cssegcore.core.types import BACKGROUND, Scores
 from cssegcore.data.image_list import ImageList
 from cssegcore.method.replay._base import ExemplarRequest, Replay
@@ -105,13 +106,10 @@ class Exemplars(Replay):
     scores: ClassVar[Scores | None] = "sigmoid"
 
     def __post_init__(self) -> None:
-        for name in ("size", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}")
+        at_least(1, size=self.size, batch_size=self.batch_size)
         if not 0 < self.share < 1:
             raise ValueError(f"`share` must lie in (0, 1), got {self.share}")
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"`threshold` must lie in [0, 1], got {self.threshold}")
+        fraction(threshold=self.threshold)
         object.__setattr__(self, "uses_unknown_class", self.labels == "shifted")
 
     def select_exemplars(self, out: Path, request: ExemplarRequest) -> None:

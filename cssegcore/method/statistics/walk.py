@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cssegcore.core.ranges import at_least
 from cssegcore.method.statistics._base import Accumulator, Statistic, StatisticContext, Tensors
 from cssegcore.method.statistics._weights import carried, copies, gradients, named, restore
 from cssegcore.method.statistics.fisher import FRESH, update_fisher
@@ -46,8 +47,7 @@ class Walk(Statistic):
     def __post_init__(self) -> None:
         if not 0 < self.decay <= 1:
             raise ValueError(f"`decay` must lie in (0, 1], got {self.decay}")
-        if self.every < 1:
-            raise ValueError(f"`every` must be at least 1, got {self.every}")
+        at_least(1, every=self.every)
 
     def start(self, context: StatisticContext) -> Accumulator:
         return _Accumulator(context, self)

@@ -9,7 +9,6 @@ channels to classifiers of one 1x1 convolution. Output stride 8.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import ClassVar, final
 
@@ -19,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cssegcore.core.errors import InputError
+from cssegcore.core.ranges import non_negative
 from cssegcore.models._base import Architecture, FeatureExtractor
 from cssegcore.models.backbones import Backbone
 from cssegcore.models.outputs import Features
@@ -50,8 +50,7 @@ class BiSeNet(Architecture):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.auxiliary < math.inf:
-            raise ValueError(f"`auxiliary` must be a finite number >= 0, got {self.auxiliary}")
+        non_negative(auxiliary=self.auxiliary)
 
     @property
     def backbone_stride(self) -> int:

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cssegcore.core.errors import InputError
+from cssegcore.core.ranges import at_least
 from cssegcore.models._base import Architecture, FeatureExtractor
 from cssegcore.models.backbones import Backbone
 from cssegcore.models.outputs import Features
@@ -50,8 +51,7 @@ class DeepLabV3(Architecture):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.depth < 1:
-            raise ValueError(f"`depth` must be >= 1, got {self.depth}")
+        at_least(1, depth=self.depth)
 
     @property
     def backbone_stride(self) -> int:

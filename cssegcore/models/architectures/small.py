@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cssegcore.core.ranges import at_least
 from cssegcore.models._base import Architecture, FeatureExtractor
 from cssegcore.models.backbones import Backbone
 from cssegcore.models.outputs import Features
@@ -34,8 +35,7 @@ class Small(Architecture):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.depth < 1:
-            raise ValueError(f"`depth` must be >= 1, got {self.depth}")
+        at_least(1, depth=self.depth)
 
     @property
     def backbone_stride(self) -> int:

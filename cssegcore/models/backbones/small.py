@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cssegcore.core.ranges import at_least
 from cssegcore.models.backbones._base import Backbone, BackboneKind
 
 _NARROWEST = 8
@@ -41,8 +42,7 @@ class Small(BackboneKind):
                 f"`stem` and `widths` must be >= {_NARROWEST}: with fewer channels, PyTorch on a"
                 " CPU with AVX2 writes past the end of its memory"
             )
-        if self.dilation < 1:
-            raise ValueError(f"`dilation` must be >= 1, got {self.dilation}")
+        at_least(1, dilation=self.dilation)
 
     @property
     def has_download(self) -> bool:

@@ -2,12 +2,12 @@
 
 import abc
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch.nn import Parameter
 
+from cssegcore.core.ranges import at_least, non_negative
 from cssegcore.core.types import UpdateFactors
 
 Groups = Mapping[UpdateFactors, Sequence[Parameter]]
@@ -72,8 +72,7 @@ class Optimizer(abc.ABC):
     compile: bool = False
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"`batch_size` must be >= 1, got {self.batch_size}")
+        at_least(1, batch_size=self.batch_size)
         if not 1 <= self.accumulate <= self.batch_size:
             raise ValueError(
                 f"`accumulate` must lie in [1, `batch_size`] = [1, {self.batch_size}], got"
@@ -81,9 +80,8 @@ class Optimizer(abc.ABC):
             )
         if not 0 <= self.warmup <= 1:
             raise ValueError(f"`warmup` is a share of the iterations in [0, 1], got {self.warmup}")
-        for name in ("weight_decay", "power", "clip", "floor", "backbone_lr"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"`{name}` must be >= 0, got {getattr(self, name)}")
+        non_negative(weight_decay=self.weight_decay, power=self.power, clip=self.clip)
+        non_negative(floor=self.floor, backbone_lr=self.backbone_lr)
 
     def lr(self, base: float, iteration: int, iterations: int) -> float:
         """Returns the learning rate of one iteration, counted from 0."""

@@ -66,7 +66,7 @@ def test_the_fallback_is_as_frequent_as_in_the_published_procedure():
 @pytest.mark.parametrize(
     ("numbers", "words"),
     [
-        ({"size": 0}, r"`size` must be >= 1 pixel, got 0"),
+        ({"size": 0}, r"`size` must be >= 1, got 0"),
         ({"area": (0.0, 1.0)}, r"`area` must be 0 < low <= high, got 0\.0, 1\.0"),
         ({"area": (1.5, 2.0)}, r"`area` starts at 1\.5: no such box fits"),
         ({"aspect": (2.0, 1.0)}, r"`aspect` must be 0 < low <= high, got 2\.0, 1\.0"),

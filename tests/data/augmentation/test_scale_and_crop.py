@@ -83,7 +83,7 @@ class TestPlaces:
     @pytest.mark.parametrize(
         ("numbers", "words"),
         [
-            ({"size": 0}, r"`size` must be >= 1 pixel, got 0"),
+            ({"size": 0}, r"`size` must be >= 1, got 0"),
             ({"scale": (0.0, 1.0)}, r"`scale` must be 0 < low <= high, got 0\.0, 1\.0"),
             ({"scale": (2.0, 1.0)}, r"`scale` must be 0 < low <= high, got 2\.0, 1\.0"),
             ({"scale": (1.0, float("inf"))}, r"`scale` must be 0 < low <= high, got 1\.0, inf"),

@@ -88,7 +88,7 @@ def test_it_goes_on_from_its_saved_state():
         ({"betas": [0.9]}, "`optimizer.betas` must hold 2 values"),
         ({"eps": 0}, r"`eps` must lie in \(0, 1\), got 0"),
         ({"eps": math.inf}, "`eps` must lie in"),
-        ({"weight_decay": -1}, "`weight_decay` must be >= 0"),
+        ({"weight_decay": -1}, "`weight_decay` must be a finite number >= 0"),
         ({"momentum": 0.9}, "`optimizer.momentum` is not a key"),
     ],
 )
