@@ -1,6 +1,6 @@
 """Continual (class-incremental) semantic segmentation, one recipe a method.
 
-The door for notebooks: `load` a model, `predict`, `train_step` from arrays, `confusion_matrix` and
+The door for notebooks: `load` a model, `predict`, `train_step` from arrays, `compute_confusion` and
 `compute_metrics`; see docs/library.md. Each is imported when it is first asked for, so that
 `import cssegcore` and the imports of its wings stay cheap.
 """
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from cssegcore.api import (
         LoadedModel,
         Prediction,
+        compute_confusion,
         compute_metrics,
-        confusion_matrix,
         load,
         predict,
         train_step,
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 __all__ = [
     "LoadedModel",
     "Prediction",
+    "compute_confusion",
     "compute_metrics",
-    "confusion_matrix",
     "load",
     "predict",
     "train_step",

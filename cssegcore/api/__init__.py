@@ -9,6 +9,6 @@ from cssegcore.api.prediction import LoadedModel as LoadedModel
 from cssegcore.api.prediction import Prediction as Prediction
 from cssegcore.api.prediction import load as load
 from cssegcore.api.prediction import predict as predict
+from cssegcore.api.scores import compute_confusion as compute_confusion
 from cssegcore.api.scores import compute_metrics as compute_metrics
-from cssegcore.api.scores import confusion_matrix as confusion_matrix
 from cssegcore.api.step import train_step as train_step

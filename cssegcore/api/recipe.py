@@ -11,6 +11,9 @@ from cssegcore.method.pseudo_labels import PseudoLabels
 
 NONE: Final = {"part": "none"}
 
+MODEL: Final = {"part": "small", "backbone": {"part": "small"}}
+"""The network of conf/model/small.yaml."""
+
 OPTIMIZER: Final = {
     "part": "sgd",
     "batch_size": 8,

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from cssegcore.core.errors import InputError
 from cssegcore.core.types import IGNORE
 from cssegcore.data.arrays import Arrays
-from cssegcore.evaluation.evaluate import count
 from cssegcore.metrics.confusion import Future
 from cssegcore.metrics.continual import protocol_line, step_scores
+from cssegcore.metrics.counting import confusion_matrix
 from cssegcore.metrics.record import Evaluated
 
 BACKGROUND_NAME = "background"
 
 
-def confusion_matrix(
+def compute_confusion(
     labels: Arrays,
     predictions: Arrays,
     classes: Sequence[Sequence[str]],
@@ -52,8 +52,8 @@ def confusion_matrix(
         )
     for at, (true, predicted) in enumerate(zip(labels, predictions, strict=True)):
         _check(at, true, predicted, len(learned), seen)
-        truth, guess = (torch.from_numpy(np.asarray(a, np.int64))[None] for a in (true, predicted))
-        matrix += count(truth, guess, len(learned), seen).numpy()
+        truth, guess = (torch.from_numpy(np.asarray(a, np.int64)) for a in (true, predicted))
+        matrix += confusion_matrix(truth, guess, len(learned), seen).numpy()
     return matrix
 
 
@@ -67,7 +67,7 @@ def compute_metrics(
     """Computes the numbers of a step's `metrics.json` that a confusion matrix is enough for.
 
     Args:
-        matrix: From `confusion_matrix`.
+        matrix: From `compute_confusion`.
         classes: The classes that each step learns, background left out.
         step: Index of the step whose model predicted; None: the last.
         future: Whether pixels of classes to come count as background, as in PLOP, or `ignore`, as

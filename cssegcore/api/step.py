@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from cssegcore.api.recipe import OPTIMIZER, check, whole_recipe
+from cssegcore.api.recipe import MODEL, OPTIMIZER, check, whole_recipe
 from cssegcore.core.errors import InputError
 from cssegcore.core.types import BACKGROUND
 from cssegcore.data.arrays import ArrayDataset, Arrays
@@ -53,7 +53,7 @@ def train_step(
             there. Only its `base` acts where there is no `previous`.
         out: The model file to write (safetensors).
         previous: The model file of the step before; None for the base step.
-        model: The section `model`; None: that of `previous`, or `{"part": "small"}`.
+        model: The section `model`; None: that of `previous`, or the small one.
         optimizer: The section `optimizer`; None: SGD, batches of 8.
         augmentation: The section `augmentation`; None: random crops at the size of the smallest
             photograph, and flips.
@@ -87,7 +87,7 @@ def train_step(
         raise InputError("there is nothing to train on: give an image, and an epoch.")
     params = TrainingParams(
         method=section,
-        model=model or (known.network if known else {"part": "small"}),
+        model=model or (known.network if known else MODEL),
         optimizer=optimizer or OPTIMIZER,
         augmentation=augmentation or _crops(images),
         epochs=epochs,

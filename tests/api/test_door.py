@@ -13,7 +13,8 @@ from cssegcore.core.errors import InputError
 from cssegcore.models import checkpoint
 from tests.helpers.tiny_dataset import HOME
 
-SMALL = {"part": "small", "stem": [8, 8], "widths": [8, 8, 8], "depth": 8}
+BACKBONE = {"part": "small", "stem": [8, 8], "widths": [8, 8, 8]}
+SMALL = {"part": "small", "depth": 8, "backbone": BACKBONE}
 FT = {"name": "ft", "losses": {"ce": {"part": "ce"}}}
 OPTIMIZER = {
     "part": "sgd",
@@ -147,7 +148,7 @@ def test_predict_against_the_network_itself(base):
 def test_confusion_by_hand():
     labels = [np.array([[0, 1, 2, 3, 255]], np.uint8)]
     predicted = [np.array([[0, 1, 1, 2, 2]], np.uint8)]
-    matrix = cssegcore.confusion_matrix(labels, predicted, [["a"], ["b"], ["c"]], step=1)
+    matrix = cssegcore.compute_confusion(labels, predicted, [["a"], ["b"], ["c"]], step=1)
     np.testing.assert_array_equal(matrix, [[1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1]])
     ignoring = cssegcore.compute_metrics(matrix, [["a"], ["b"], ["c"]], step=1, future="ignore")
     assert ignoring["miou"]["base"] == pytest.approx(75, abs=1e-3)  # background 1, a 1/2
@@ -195,6 +196,6 @@ def test_refused_matrices():
         cssegcore.compute_metrics(np.zeros((3, 3), np.int64), [["a"], ["b"]], step=2)
     one = [np.zeros((2, 2), np.uint8)]
     with pytest.raises(InputError, match="has shape"):
-        cssegcore.confusion_matrix(one, [np.zeros((2, 3), np.uint8)], [["a"]])
+        cssegcore.compute_confusion(one, [np.zeros((2, 3), np.uint8)], [["a"]])
     with pytest.raises(InputError, match="prediction 0 holds 2"):
-        cssegcore.confusion_matrix(one, [np.full((2, 2), 2, np.uint8)], [["a"]])
+        cssegcore.compute_confusion(one, [np.full((2, 2), 2, np.uint8)], [["a"]])
