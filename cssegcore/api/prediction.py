@@ -61,8 +61,7 @@ def load(path: str | Path, device: str | torch.device | None = None) -> LoadedMo
     """
     chosen = choose_device() if device is None else torch.device(device)
     loaded = checkpoint.load(Path(path), chosen)
-    names = tuple(name for step in loaded.model.classes for name in step)
-    return LoadedModel(loaded.model.step, names, loaded.segmenter, chosen)
+    return LoadedModel(loaded.model.step, loaded.model.classes.names, loaded.segmenter, chosen)
 
 
 def predict(model: LoadedModel, images: Arrays) -> list[Prediction]:

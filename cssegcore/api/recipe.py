@@ -1,5 +1,6 @@
 """Sections of the parameters that a notebook may leave out or shorten."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -33,13 +34,12 @@ def whole_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(given["base"], Mapping):
         base |= given["base"]
         given["base"] = base
-    usual = {
+    usual = dict.fromkeys((f.name for f in dataclasses.fields(Recipe)), NONE) | {
         "name": "recipe",
         "images": "train",
         "start": "previous",
         "losses": {},
         "statistics": base["statistics"],
-        **dict.fromkeys(("classifier_init", "freeze", "pseudo_labels", "replay"), NONE),
     }
     return usual | given
 

@@ -8,16 +8,16 @@ from typing import Any
 import torch
 
 from cssegcore.api.recipe import MODEL, OPTIMIZER, check, whole_recipe
+from cssegcore.core.class_table import ClassTable, Void
 from cssegcore.core.errors import InputError
-from cssegcore.core.types import BACKGROUND
 from cssegcore.data.arrays import ArrayDataset, Arrays
+from cssegcore.data.image_list import ImageList
 from cssegcore.method.compatibility import AssembledRecipe
 from cssegcore.method.pseudo_labels import LabelRequest
 from cssegcore.models import checkpoint
 from cssegcore.runtime.device import choose_device
 from cssegcore.runtime.resume import ResumeFile
 from cssegcore.saliency.maps import write_maps
-from cssegcore.scenario.scenario import StepList, Void
 from cssegcore.training.hooks import Hooks, Row
 from cssegcore.training.setup import StageInputs, TrainingParams, build_trainer
 
@@ -81,7 +81,7 @@ def train_step(
         _check_memory(assembled, known)
         parts["memory"] = memory
     grown = _grown(known, classes)
-    dataset = ArrayDataset.of([name for step in grown for name in step], parts)
+    dataset = ArrayDataset.of(grown.names, parts)
     lists = {part: _list(dataset, grown, part, void) for part in parts}
     if not lists["train"].images or epochs < 1:
         raise InputError("there is nothing to train on: give an image, and an epoch.")
@@ -113,26 +113,26 @@ def _check_memory(assembled: AssembledRecipe, known: checkpoint.Model | None) ->
         )
 
 
-def _grown(known: checkpoint.Model | None, classes: Sequence[str]) -> list[list[str]]:
-    """Returns the classes of all steps, this one included, background first."""
+def _grown(known: checkpoint.Model | None, classes: Sequence[str]) -> ClassTable:
+    """Returns the classes of all steps, this one included; raw labels are outputs."""
     if isinstance(classes, str) or not classes:
         raise InputError("`classes` must list the names of the classes that the step adds.")
-    grown = [*known.classes, [*classes]] if known else [["background", *classes]]
-    names = [name for step in grown for name in step]
+    steps = [*known.classes.names_by_step, classes] if known else [["background", *classes]]
+    names = [name for step in steps for name in step]
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(f"`classes` names {twice[0]!r}, which is there already: rename it.")
-    return grown
+    places = iter(range(len(names)))
+    return ClassTable.of(steps, [[next(places) for _ in step] for step in steps])
 
 
-def _list(dataset: ArrayDataset, grown: list[list[str]], part: str, void: Void) -> StepList:
+def _list(dataset: ArrayDataset, classes: ClassTable, part: str, void: Void) -> ImageList:
     """Lists a part's images; all that is annotated in an array may be read."""
-    places, index = iter(range(len(dataset.classes))), len(grown) - 1
-    return StepList(
+    index = len(classes.sizes) - 1
+    return ImageList(
         step=f"step{index}",
         index=index,
-        classes=grown,
-        raw=[[next(places) for _ in step] for step in grown],
-        visible=list(range(BACKGROUND + 1, len(dataset.classes))),
+        classes=classes,
+        visible=list(classes.foreground),
         images=[[name, ""] for name in dataset.photographs if name.startswith(f"{part}/")],
         void=void,
     )
@@ -146,7 +146,7 @@ def _crops(images: Arrays) -> dict[str, Any]:
 def _stage_inputs(
     assembled: AssembledRecipe,
     dataset: ArrayDataset,
-    lists: Mapping[str, StepList],
+    lists: Mapping[str, ImageList],
     previous: Path | None,
     folder: Path,
 ) -> StageInputs:
