@@ -20,6 +20,13 @@ from tests.helpers.tiny_dataset import HOME, make_scenes
 pytestmark = pytest.mark.slow
 
 TEXT = (HOME / "CONTRIBUTING.md").read_text()
+SLOTS = {
+    "tests/method/losses/test_every_loss.py": "focused_ce",
+    "tests/models/backbones/test_every_backbone.py": "plain",
+    "tests/data/augmentation/test_slot.py": "decides and grayscale",
+    "tests/data/augmentation/test_grayscale.py": "colours",
+}
+"""Tests that find a new part by themselves, and those of them that are of it."""
 COPIED = ("cssegcore", "stages", "conf", "tests/helpers", "tests/data/augmentation")
 OVERRIDES = (
     "method=focused",
@@ -92,6 +99,7 @@ def run(tree, cwd, *command):
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def arrange(scenes, root):
@@ -115,7 +123,12 @@ def tree(tmp_path_factory):
     tree = tmp_path_factory.mktemp("tree")
     for name in COPIED:
         shutil.copytree(HOME / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", "pyproject.toml", "tests/__init__.py", "tests/data/__init__.py"):
+    for test in SLOTS:
+        for place in (test, *(f"{p}/__init__.py" for p in Path(test).parents)):
+            if (HOME / place).exists() and not (tree / place).exists():
+                (tree / place).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(HOME / place, tree / place)
+    for name in ("dvc.yaml", "pyproject.toml"):
         shutil.copy(HOME / name, tree / name)
     for block in blocks():
         add(tree, block)
@@ -180,12 +193,16 @@ def test_metric(work):
     assert 0 <= metrics["median_iou"]["all"] <= 100
 
 
-def test_augmentation(work, tree):
+def test_augmentation(work):
     assert "cssegcore.data.augmentation.grayscale" in code(work, "method")
-    own = "tests/data/augmentation/test_grayscale.py"
-    slot = "tests/data/augmentation/test_slot.py"
+
+
+def test_the_tests_of_whole_slots_find_what_was_added(tree):
     options = ["-q", "-p", "no:cacheprovider", "-c", str(tree / "pyproject.toml")]
-    run(tree, tree, "-m", "pytest", *options, own, slot, "-k", "decides and grayscale or colours")
+    chosen = " or ".join(f"({name})" for name in SLOTS.values())
+    found = run(tree, tree, "-m", "pytest", *options, *SLOTS, "-k", chosen, "-rA")
+    for test, name in SLOTS.items():
+        assert re.search(f"PASSED {test}.*{name.split()[-1]}", found), found
 
 
 def test_optimizer(work):
