@@ -21,14 +21,15 @@ pytestmark = pytest.mark.slow
 
 TEXT = (HOME / "CONTRIBUTING.md").read_text()
 SLOTS = {
-    "tests/method/losses/test_every_loss.py": "focused_ce",
-    "tests/models/backbones/test_every_backbone.py": "plain",
+    "tests/method/losses/test_every_loss.py": "(halves or void or finite) and focused_ce",
+    "tests/models/backbones/test_every_backbone.py": "part_is_a_value and plain",
     "tests/data/augmentation/test_slot.py": "decides and grayscale",
     "tests/data/augmentation/test_grayscale.py": "colours",
 }
 """Tests that find a new part by themselves, and those of them that are of it."""
 COPIED = ("cssegcore", "stages", "conf", "tests/helpers", "tests/data/augmentation")
 OVERRIDES = (
+    "evaluation.shared=allow",  # the tiny photographs are drawn without noise
     "method=focused",
     "model/backbone=plain",
     "model.backbone.width=8",
