@@ -4,10 +4,10 @@ VENV := .venv
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help env data demo repro ui params format check test requirements
+.PHONY: help env data demo repro ui params format check test test-fast requirements
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 env: $(READY)  ## create .venv from requirements.txt (CUDA torch on Linux; the CPU needs no other)
 
@@ -42,7 +42,7 @@ params: $(READY)  ## compose the default params.yaml from conf/
 
 requirements: $(READY)  ## pin the newest versions that fit pyproject.toml
 	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate \
-	    --group dev pyproject.toml -o requirements.txt --upgrade
+	    --extra pipeline --group dev pyproject.toml -o requirements.txt --upgrade
 
 format: $(READY)  ## lay out the code
 	ruff check -q --fix . ; ruff format -q .
@@ -57,3 +57,7 @@ check: $(READY)  ## linter, layout, types, import rules
 # and files in the order that tests/conftest.py gives them
 test: check  ## check, and all tests
 	OMP_NUM_THREADS=1 pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test-fast: $(READY)  ## the tests that drive no DVC and train nothing for long: under two minutes
+	OMP_NUM_THREADS=1 pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+	    -m "not dvc and not slow"

@@ -1,1 +1,41 @@
-"""Continual (class-incremental) semantic segmentation, one recipe a method."""
+"""Continual (class-incremental) semantic segmentation, one recipe a method.
+
+The door for notebooks: `load` a model, `predict`, `train_step` from arrays, `compute_confusion` and
+`compute_metrics`; see docs/library.md. Each is imported when it is first asked for, so that
+`import cssegcore` and the imports of its wings stay cheap.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cssegcore.api import (
+        LoadedModel,
+        Prediction,
+        compute_confusion,
+        compute_metrics,
+        load,
+        predict,
+        train_step,
+    )
+
+__all__ = [
+    "LoadedModel",
+    "Prediction",
+    "compute_confusion",
+    "compute_metrics",
+    "load",
+    "predict",
+    "train_step",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Imports what the door offers, when it is first asked for (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("cssegcore.api"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

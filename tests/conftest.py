@@ -7,9 +7,15 @@ import pytest
 
 from tests.helpers import tiny_dataset as scenes
 
+SLOW = {"walked", "walked_ssul_m", "walked_made", "database"}
+"""Fixtures that run a whole pipeline, or MLflow: the tests that use one are slow."""
+
 
 def pytest_collection_modifyitems(items):
     """Puts files that drive DVC first: they take longest, and would end on one core."""
+    for item in items:
+        if not SLOW.isdisjoint(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: item.get_closest_marker("dvc") is None)
 
 

@@ -178,8 +178,17 @@ def classify(logits: Float[Tensor, "b c h w"], unknown: Unknown) -> Int[Tensor, 
         logits: Scores of [unknown,] background, classes.
         unknown: How scores are read if there is an unknown class; None if there is none.
     """
-    if unknown is None:
-        return logits.argmax(1)
+    return (logits if unknown is None else class_scores(logits, unknown)).argmax(1)
+
+
+def class_scores(
+    logits: Float[Tensor, "b c h w"], unknown: Unknown
+) -> Float[Tensor, "b classes h w"]:
+    """Turns logits into scores of the classes: softmax, or as the unknown class is read.
+
+    The unknown class's score is added to the background's, and so may exceed 1 of sigmoids.
+    """
     scores = logits.sigmoid() if unknown == "sigmoid" else logits.softmax(1)
-    background = scores[:, :1] + scores[:, 1:2]
-    return torch.cat([background, scores[:, 2:]], 1).argmax(1)
+    if unknown is None:
+        return scores
+    return torch.cat([scores[:, :1] + scores[:, 1:2], scores[:, 2:]], 1)

@@ -7,7 +7,7 @@ layout: to fix a sentence costs no training.
 
 import ast
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
@@ -52,16 +52,28 @@ def closure(modules: Iterable[str]) -> dict[str, str]:
 
 @cache
 def imports(module: str, file: Path) -> tuple[str, ...]:
-    """Lists what a module imports, anywhere in its file; names that are no module lead nowhere."""
+    """Lists what a module imports, anywhere in its file; names that are no module lead nowhere.
+
+    Imports for type checkers alone, `if TYPE_CHECKING:`, are never run.
+    """
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
     names: list[str] = []
-    for node in ast.walk(_tree(file)):
+    for node in _run(_tree(file)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             whole = resolve_name("." * node.level + (node.module or ""), package)
             names += [whole, *(f"{whole}.{alias.name}" for alias in node.names)]
     return tuple(names)
+
+
+def _run(node: ast.AST) -> Iterator[ast.AST]:
+    """Yields what is in a tree and may run."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        unread = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+        for part in child.orelse if unread else [child]:
+            yield from _run(part)
 
 
 @cache

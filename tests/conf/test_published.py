@@ -30,6 +30,8 @@ from stages.common.params import Params
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_training import METHODS
 
+pytestmark = pytest.mark.slow
+
 CONF = scenes.HOME / "conf"
 FILES = sorted(
     str(path.relative_to(CONF / "published").with_suffix(""))

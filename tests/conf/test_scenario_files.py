@@ -17,6 +17,8 @@ from cssegcore.scenario.splits import training_images
 from stages.common.params import Params
 from tests.helpers import tiny_dataset as scenes
 
+pytestmark = pytest.mark.slow
+
 CONF = scenes.HOME / "conf"
 
 

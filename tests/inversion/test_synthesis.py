@@ -19,6 +19,8 @@ from tests.helpers.tiny_training import CPU, QUICK, Lists, plan
 from tests.inversion.networks import varied
 from tests.inversion.samples import VOID, picture
 
+pytestmark = pytest.mark.slow
+
 TERMS = ["target", "features", "total_variation_l1", "total_variation_l2", "image_l2"]
 TERMS += ["competition"]
 

@@ -30,6 +30,8 @@ from tests.helpers.tiny_training import (
     state,
 )
 
+pytestmark = pytest.mark.slow
+
 LEARNERS = ("ft", "mib", "plop", "sdr_plop", "ssul_m", "deepinversion")
 """Recipes that train until they have learned, one of each kind; the others only run."""
 EPOCHS = {"step0": 60, "step1": 25, "step2": 25}

@@ -13,6 +13,8 @@ from cssegcore.core.errors import InputError
 from cssegcore.core.palette import save_labels
 from cssegcore.report.write import write_report
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ["background", "disc", "star", "ring & co"]
 LEARNED = [0, 0, 1, 2]
 PROTOCOL = {"method": "mib", "scenario": "shapes/1-1", "setting": "overlapped", "seed": "1"}

@@ -44,6 +44,8 @@ from tests.helpers.process_pair import (
 )
 from tests.helpers.tiny_training import AUGMENTATIONS, CPU, Lists, run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):

@@ -41,6 +41,7 @@ def told(tmp_path_factory):
     return json.loads((folder / "told.json").read_text())
 
 
+@pytest.mark.slow
 class TestKilled:
     MOMENTS = (*kills.MOMENTS, *(f"random {i}" for i in range(kills.RANDOM)))
 
@@ -76,6 +77,7 @@ def results(project):
     return [(step / name).read_bytes() for name in ("model.safetensors", "epochs.csv")]
 
 
+@pytest.mark.slow
 class TestStage:
     def test_a_damaged_state_is_refused_by_name(self, kept):
         kept.run("train@step0")

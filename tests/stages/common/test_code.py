@@ -120,6 +120,7 @@ def ours(modules):
     return {m for m in modules if m.startswith(roots) and not m.startswith(UNHEARD)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("walk", ["walked", "walked_ssul_m", "walked_made"])
 def test_every_stage_runs_only_code_that_its_table_names(request, walk):
     folder, imported = request.getfixturevalue(walk)

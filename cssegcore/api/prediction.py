@@ -1,0 +1,88 @@
+"""A model from its file, and what it says of arrays."""
+
+import dataclasses
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+
+from cssegcore.data.arrays import Arrays, check_photograph
+from cssegcore.data.crop_and_resize import normalise
+from cssegcore.models import checkpoint
+from cssegcore.models.segmenter import Segmenter, class_scores
+from cssegcore.runtime.device import choose_device
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+    """A step's model, ready to predict.
+
+    Attributes:
+        step: Name of the step that trained it.
+        classes: Name of each label that it tells apart, background first.
+        segmenter: The network, in evaluation mode on `device`.
+        device: Where it runs.
+    """
+
+    step: str
+    classes: tuple[str, ...]
+    segmenter: Segmenter
+    device: torch.device
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What a model says of one photograph.
+
+    Attributes:
+        labels: The class of each pixel, a place in `LoadedModel.classes`.
+        confidences: Its score, 0 to 1: of a softmax, or of a sigmoid if the model has an unknown
+            class that was trained so. With an unknown class, whose score counts as background, that
+            of background may exceed 1.
+    """
+
+    labels: UInt8[np.ndarray, "h w"]
+    confidences: Float32[np.ndarray, "h w"]
+
+
+def load(path: str | Path, device: str | torch.device | None = None) -> LoadedModel:
+    """Loads a model that a step wrote.
+
+    Args:
+        path: Its file, such as `work/step2/model.safetensors`.
+        device: Where it is to run; None: `CSSEGCORE_DEVICE`, else the GPU if there is one.
+
+    Raises:
+        InputError: The file is missing, damaged, or no model of this library.
+    """
+    chosen = choose_device() if device is None else torch.device(device)
+    loaded = checkpoint.load(Path(path), chosen)
+    return LoadedModel(loaded.model.step, loaded.model.classes.names, loaded.segmenter, chosen)
+
+
+def predict(model: LoadedModel, images: Arrays) -> list[Prediction]:
+    """Labels photographs of any size, one at a time.
+
+    Args:
+        model: The model.
+        images: RGB photographs, uint8: an array (n, h, w, 3) or a list of arrays (h, w, 3).
+
+    Raises:
+        InputError: An array is no photograph.
+    """
+    for at, image in enumerate(images):
+        check_photograph(image, f"image {at}")
+    return [_score(model, image) for image in images]
+
+
+@torch.inference_mode()
+def _score(model: LoadedModel, image: UInt8[np.ndarray, "h w 3"]) -> Prediction:
+    segmenter, pixels = model.segmenter, torch.from_numpy(image.copy())[None].to(model.device)
+    logits = segmenter(normalise(pixels, segmenter.normalization)).logits
+    labels = segmenter.classify(logits)
+    scores = class_scores(logits, segmenter.unknown).gather(1, labels[:, None])
+    return Prediction(labels[0].byte().cpu().numpy(), scores[0, 0].cpu().numpy())

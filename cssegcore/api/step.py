@@ -1,0 +1,167 @@
+"""Trains one step from arrays: what the pipeline's stages do, without their files."""
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cssegcore.api.recipe import MODEL, OPTIMIZER, check, whole_recipe
+from cssegcore.core.class_table import ClassTable, Void
+from cssegcore.core.errors import InputError
+from cssegcore.data.arrays import ArrayDataset, Arrays
+from cssegcore.data.image_list import ImageList
+from cssegcore.method.compatibility import AssembledRecipe
+from cssegcore.method.pseudo_labels import LabelRequest
+from cssegcore.models import checkpoint
+from cssegcore.runtime.device import choose_device
+from cssegcore.runtime.resume import ResumeFile
+from cssegcore.saliency.maps import write_maps
+from cssegcore.training.hooks import Hooks, Row
+from cssegcore.training.setup import StageInputs, TrainingParams, build_trainer
+
+
+def train_step(
+    images: Arrays,
+    labels: Arrays,
+    classes: Sequence[str],
+    *,
+    recipe: Mapping[str, Any],
+    out: str | Path,
+    previous: str | Path | None = None,
+    model: Mapping[str, Any] | None = None,
+    optimizer: Mapping[str, Any] | None = None,
+    augmentation: Mapping[str, Any] | None = None,
+    memory: tuple[Arrays, Arrays] | None = None,
+    epochs: int = 8,
+    lr: float = 0.02,
+    seed: int = 1,
+    void: Void = "ignore",
+    device: str | torch.device | None = None,
+    tell: Callable[[Row], None] | None = None,
+) -> list[Row]:
+    """Trains one step and writes its model; the sections are those of `params.yaml`.
+
+    Args:
+        images: RGB photographs of the step, uint8: an array (n, h, w, 3) or a list of (h, w, 3).
+        labels: What is annotated in this step, uint8, (h, w) each: 0 background, which in later
+            steps covers all that the step does not annotate; classes in learning order; 255 void.
+        classes: Names of the classes that the step adds, background left out. The first is label 1
+            in the base step, later one more than the last class of `previous`.
+        recipe: The section `method`, such as a file of `conf/method/`; what it leaves out is as
+            there. Only its `base` acts where there is no `previous`.
+        out: The model file to write (safetensors).
+        previous: The model file of the step before; None for the base step.
+        model: The section `model`; None: that of `previous`, or the small one.
+        optimizer: The section `optimizer`; None: SGD, batches of 8.
+        augmentation: The section `augmentation`; None: random crops at the size of the smallest
+            photograph, and flips.
+        memory: Images of earlier steps and their labels, for a recipe with `replay: exemplars`.
+        epochs: Passes over the images.
+        lr: Learning rate at the first iteration.
+        seed: Of fresh weights, order and crops: the same seed gives the same model.
+        void: Whether pixels labelled 255 do not train, or count as `background`.
+        device: Where it runs; None: `CSSEGCORE_DEVICE`, else the GPU if there is one.
+        tell: Called with each epoch's row as soon as it is there.
+
+    Returns:
+        One row an epoch: `epoch`, `lr`, `loss` and each term of the loss.
+
+    Raises:
+        InputError: An array, a section or the model of `previous` does not fit.
+        FloatingPointError: The loss or a weight is not finite.
+    """
+    section = whole_recipe(recipe)
+    assembled = check(section)
+    chosen = choose_device() if device is None else torch.device(device)
+    known = checkpoint.load(Path(previous), torch.device("cpu")).model if previous else None
+    parts = {"train": (images, labels)}
+    if memory is not None:
+        _check_memory(assembled, known)
+        parts["memory"] = memory
+    grown = _grown(known, classes)
+    dataset = ArrayDataset.of(grown.names, parts)
+    lists = {part: _list(dataset, grown, part, void) for part in parts}
+    if not lists["train"].images or epochs < 1:
+        raise InputError("there is nothing to train on: give an image, and an epoch.")
+    params = TrainingParams(
+        method=section,
+        model=model or (known.network if known else MODEL),
+        optimizer=optimizer or OPTIMIZER,
+        augmentation=augmentation or _crops(images),
+        epochs=epochs,
+        lr=lr,
+        seed=seed,
+    )
+    before = Path(previous) if previous else None
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = _stage_inputs(assembled, dataset, lists, before, Path(folder))
+        trainer = build_trainer(params, dataset, lists["train"], before, chosen, inputs)
+        trained = trainer.train(
+            ResumeFile(Path(folder) / "resume.pt"), Hooks(tell or (lambda _: None), _silent)
+        )
+    checkpoint.save(Path(out), trainer.segmenter, trainer.model, trained.statistics)
+    return trained.rows
+
+
+def _check_memory(assembled: AssembledRecipe, known: checkpoint.Model | None) -> None:
+    if known is None or not assembled.increment.replay.selects_exemplars:
+        raise InputError(
+            "`memory` holds images of earlier steps, and this training replays none: name a"
+            " `previous` model and set `method.replay` to exemplars, or leave `memory` out."
+        )
+
+
+def _grown(known: checkpoint.Model | None, classes: Sequence[str]) -> ClassTable:
+    """Returns the classes of all steps, this one included; raw labels are outputs."""
+    if isinstance(classes, str) or not classes:
+        raise InputError("`classes` must list the names of the classes that the step adds.")
+    steps = [*known.classes.names_by_step, classes] if known else [["background", *classes]]
+    names = [name for step in steps for name in step]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"`classes` names {twice[0]!r}, which is there already: rename it.")
+    places = iter(range(len(names)))
+    return ClassTable.of(steps, [[next(places) for _ in step] for step in steps])
+
+
+def _list(dataset: ArrayDataset, classes: ClassTable, part: str, void: Void) -> ImageList:
+    """Lists a part's images; all that is annotated in an array may be read."""
+    index = len(classes.sizes) - 1
+    return ImageList(
+        step=f"step{index}",
+        index=index,
+        classes=classes,
+        visible=list(classes.foreground),
+        images=[[name, ""] for name in dataset.photographs if name.startswith(f"{part}/")],
+        void=void,
+    )
+
+
+def _crops(images: Arrays) -> dict[str, Any]:
+    size = min(side for image in images for side in image.shape[:2])
+    return {"part": "random_resized_crop", "size": size, "area": [0.4, 1.0], "aspect": [0.9, 1.1]}
+
+
+def _stage_inputs(
+    assembled: AssembledRecipe,
+    dataset: ArrayDataset,
+    lists: Mapping[str, ImageList],
+    previous: Path | None,
+    folder: Path,
+) -> StageInputs:
+    """Has the parts leave in `folder` what their stages leave for a training."""
+    saliency, pseudo_labels, memory = (folder / n for n in ("saliency", "pseudo", "memory"))
+    unknown = assembled.base.unknown
+    if unknown.by_saliency:
+        write_maps(saliency, dataset, list(dataset.photographs), unknown.maps, _silent)
+    if previous is None:
+        return StageInputs(saliency=saliency)
+    if "memory" in lists:
+        lists["memory"].write(memory / "list.json")
+    assembled.pseudo_labels.write(pseudo_labels, LabelRequest(dataset, lists, previous, _silent))
+    return StageInputs(pseudo_labels, memory, saliency)
+
+
+def _silent(items: Iterable[Any], _: int) -> Iterable[Any]:
+    return items
