@@ -300,8 +300,8 @@ def _old_weights_move_before_they_are_fused(assembled: AssembledRecipe) -> Itera
     if assembled.increment.freeze.freezes_extractor:
         yield (
             f"`method.after: {part}` mixes old weights with what a step makes of them, and"
-            f" `method.freeze: {assembled.recipe.freeze['part']}` holds them: set `method.freeze` to"
-            " old_heads or none, or `method.after` to none."
+            f" `method.freeze: {assembled.recipe.freeze['part']}` holds them: set `method.freeze`"
+            " to old_heads or none, or `method.after` to none."
         )
 
 
