@@ -20,7 +20,7 @@ def check_lgkd(arrays: Arrays) -> Checked:
         small, labels = _variable(given["small"]), _labels(given["labels"])
         loss = term(_inputs(small, given["small_old"], labels, int(given["num_old"])))
         got = {
-            "labels_small": nearest_labels(labels, tuple(small.shape[-2:])),
+            "labels_small": nearest_labels(labels, (small.shape[2], small.shape[3])),
             "loss": loss.detach(),
             "grad_small": torch.autograd.grad(loss, small)[0],
         }
