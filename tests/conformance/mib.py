@@ -171,7 +171,7 @@ def check_mib_method_totals(arrays: Arrays) -> Checked:
             old, labels, body, old_body = (
                 torch.from_numpy(given[k]) for k in ("logits_old", "labels", "body_new", "body_old")
             )
-            batch = make_inputs(logits, labels, old, body=body, old_body=old_body)
+            batch = make_inputs(logits, labels, old, last_stage=body, old_body=old_body)
             assert losses[preset].keys() == places.keys()
             terms = torch.zeros(5)
             for name, loss in losses[preset].items():
