@@ -63,6 +63,9 @@ class Objective:
     accumulators: Mapping[str, Accumulator]
     penalized: Mapping[str, PenaltyInputs]
     bfloat16: bool
+    _lowres_sizes: dict[torch.Size, tuple[int, int]] = dataclasses.field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def backward(self, pieces: Sequence[Batch]) -> Terms:
         """Adds the gradients of all losses of a batch, one micro-batch after the other.
@@ -101,9 +104,12 @@ class Objective:
         reads = any(loss.reads_lowres for loss in self.method.losses.values())
         if not reads or self.old is None or world().size == len(pieces) == 1:
             return None
-        with self._autocast(pieces[0].images.device):
-            height, width = infer(self.old, pieces[0].images[:1]).logits_lowres.shape[-2:]
-        return height, width
+        image = pieces[0].images[:1]
+        if image.shape not in self._lowres_sizes:
+            with self._autocast(image.device):
+                height, width = infer(self.old, image).logits_lowres.shape[-2:]
+            self._lowres_sizes[image.shape] = height, width
+        return self._lowres_sizes[image.shape]
 
     def _losses(self, batch: Batch, scales: Scales) -> Terms:
         """Runs the networks on a micro-batch and computes its losses."""

@@ -331,6 +331,17 @@ def test_every_recipe_makes_sense(method):
     check_recipe(assembled(method, {}))
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_are_fused_in_every_recipe_that_trains_old_ones(method):
+    fused = assembled(method, {"after": FUSION})
+    moved = not (fused.increment.from_scratch or fused.increment.freeze.freezes_extractor)
+    assert not (moved and method in {"joint", "ssul", "ssul_m"})
+    if moved:
+        check_recipe(fused)
+    else:
+        assert refusal(method, {"after": FUSION}).startswith("`method.after: weight_fusion` mixes")
+
+
 @pytest.mark.parametrize(
     ("method", "changed"),
     [
@@ -351,7 +362,7 @@ def test_other_combinations_are_left_alone(method, changed):
     check_recipe(assembled(method, changed))
 
 
-@pytest.mark.parametrize("slot", ["replay", "pseudo_labels", "classifier_init", "freeze"])
+@pytest.mark.parametrize("slot", ["replay", "pseudo_labels", "classifier_init", "freeze", "after"])
 def test_the_base_step_has_nothing_to_look_back_on(slot):
     with pytest.raises(InputError) as refused:
         assembled("ssul_m", {f"base.{slot}": method_section("ssul_m")[slot]})
