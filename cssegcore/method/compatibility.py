@@ -49,6 +49,7 @@ def check_without_new_classes(assembled: AssembledRecipe) -> None:
     parts = {
         "method.classifier_init": recipe.classifier_init,
         "method.freeze": recipe.freeze,
+        "method.after": recipe.after,
         "method.pseudo_labels": recipe.pseudo_labels,
         "method.replay": recipe.replay,
         "method.base.unknown_class": recipe.base.unknown_class,
@@ -207,9 +208,9 @@ def _pseudo_labels_fit(assembled: AssembledRecipe) -> Iterator[str]:
 def _fresh_weights_are_not_taken_for_old(assembled: AssembledRecipe) -> Iterator[str]:
     if not assembled.increment.from_scratch:
         return
-    if assembled.increment.freeze.freezes_extractor:
+    if assembled.increment.freeze.freezes_old:
         yield (
-            f"`method.freeze: {assembled.recipe.freeze['part']}` would hold fresh features, which"
+            f"`method.freeze: {assembled.recipe.freeze['part']}` would hold fresh weights, which"
             " `method.start: scratch` gives: set `method.start: previous`."
         )
     init = assembled.increment.classifier_init
@@ -286,6 +287,24 @@ def _replay_brings_something(assembled: AssembledRecipe) -> Iterator[str]:
         )
 
 
+def _old_weights_move_before_they_are_fused(assembled: AssembledRecipe) -> Iterator[str]:
+    if not assembled.increment.after.needs_old:
+        return
+    part = assembled.recipe.after["part"]
+    if assembled.increment.from_scratch:
+        yield (
+            f"`method.after: {part}` mixes the weights with the previous model's, which"
+            " `method.start: scratch` leaves out: set `method.start: previous` or `method.after` to"
+            " none."
+        )
+    if assembled.increment.freeze.freezes_extractor:
+        yield (
+            f"`method.after: {part}` mixes old weights with what a step makes of them, and"
+            f" `method.freeze: {assembled.recipe.freeze['part']}` holds them: set `method.freeze`"
+            " to old_heads or none, or `method.after` to none."
+        )
+
+
 Rule = Callable[[AssembledRecipe], Iterator[str]]
 
 RULES: tuple[Rule, ...] = (
@@ -297,6 +316,7 @@ RULES: tuple[Rule, ...] = (
     _frozen_features_are_not_moved,
     _pseudo_labels_fit,
     _fresh_weights_are_not_taken_for_old,
+    _old_weights_move_before_they_are_fused,
     _annotated_classes_are_learned,
     _features_are_gathered_alike,
     _replay_brings_something,

@@ -8,6 +8,7 @@ from cssegcore.core.config import parse
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part, part_module
 from cssegcore.core.types import Scores
+from cssegcore.method.after import After
 from cssegcore.method.classifier_init import ClassifierInit
 from cssegcore.method.freeze import Freeze
 from cssegcore.method.losses import Loss, Penalty, Term
@@ -23,6 +24,7 @@ SLOTS = {
     "unknown_class": "cssegcore.method.unknown_class",
     "classifier_init": "cssegcore.method.classifier_init",
     "freeze": "cssegcore.method.freeze",
+    "after": "cssegcore.method.after",
     "pseudo_labels": "cssegcore.method.pseudo_labels",
     "replay": "cssegcore.method.replay",
 }
@@ -31,7 +33,7 @@ SLOTS = {
 PartRecipe = dict[str, object]
 NOTHING: PartRecipe = {"part": "none"}
 
-LATER = ("classifier_init", "freeze", "replay")
+LATER = ("classifier_init", "freeze", "after", "replay")
 """Slots that act on what the step before left; the base step has none."""
 
 AUXILIARY = "auxiliary"
@@ -74,6 +76,7 @@ class Recipe:
         statistics: What is gathered for the step after; by default what the base step gathers.
         classifier_init: How a new head starts.
         freeze: Which weights stand still.
+        after: What becomes of the trained weights before they are saved and tested.
         pseudo_labels: What the previous model adds to the labels.
         replay: What is seen of earlier steps.
     """
@@ -86,6 +89,7 @@ class Recipe:
     statistics: dict[str, PartRecipe]
     classifier_init: PartRecipe
     freeze: PartRecipe
+    after: PartRecipe
     pseudo_labels: PartRecipe
     replay: PartRecipe
 
@@ -98,7 +102,7 @@ class Recipe:
         """
         base = values.get("base")
         if isinstance(base, Mapping):
-            for slot in ("replay", "pseudo_labels", "classifier_init", "freeze"):
+            for slot in ("replay", "pseudo_labels", "classifier_init", "freeze", "after"):
                 if slot in base:
                     raise InputError(
                         f"`method.base.{slot}`: the base step has no step before it, so it has"
@@ -120,6 +124,7 @@ class Method:
         unknown: The rule for the unknown class.
         classifier_init: How the new head starts.
         freeze: Which weights stand still.
+        after: What becomes of the trained weights.
         replay: How earlier steps are seen again.
         replayed: Terms over batches of replayed samples, if those are batches of their own.
         from_scratch: Whether the step leaves the previous model aside.
@@ -132,6 +137,7 @@ class Method:
     unknown: Unknown
     classifier_init: ClassifierInit
     freeze: Freeze
+    after: After
     replay: Replay
     replayed: Mapping[str, Loss]
     from_scratch: bool
@@ -213,6 +219,7 @@ def _assembled(
             f"{where}.classifier_init",
         ),
         freeze=build_part(SLOTS["freeze"], Freeze, slots["freeze"], f"{where}.freeze"),
+        after=build_part(SLOTS["after"], After, slots["after"], f"{where}.after"),
         replay=replay,
         replayed={
             name: build_part(SLOTS["losses"], Loss, recipe, f"{where}.replay")
@@ -263,6 +270,7 @@ def recipe_modules(recipe: Recipe) -> list[str]:
             "method.base.unknown_class": ("unknown_class", recipe.base.unknown_class),
             "method.classifier_init": ("classifier_init", recipe.classifier_init),
             "method.freeze": ("freeze", recipe.freeze),
+            "method.after": ("after", recipe.after),
             "method.replay": ("replay", recipe.replay),
         }
     )

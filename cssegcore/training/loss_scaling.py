@@ -1,5 +1,6 @@
 """Scales of a loss whose batch is cut into micro-batches, so that their sum is the whole batch."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -7,11 +8,35 @@ from jaxtyping import Int
 from torch import Tensor
 
 from cssegcore.core.errors import InputError
+from cssegcore.method._class_features import nearest_labels
 from cssegcore.method.losses import Loss
 from cssegcore.runtime.distributed import all_reduce_sum, world
 
 Scales = Mapping[str, float | Tensor]
 """The factor of each loss in one micro-batch, by the loss's name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PieceLabels:
+    """The labels of a micro-batch.
+
+    Attributes:
+        labels: Labels to train on, pseudo-labels included.
+        annotated: Labels as annotated.
+        lowres: Height and width of `Outputs.logits_lowres`; only read for losses of that size.
+    """
+
+    labels: Int[Tensor, "_ h w"]
+    annotated: Int[Tensor, "_ h w"]
+    lowres: tuple[int, int] | None = None
+
+    def of(self, loss: Loss) -> Int[Tensor, "_ hs ws"]:
+        """Returns the labels that a loss is a mean over."""
+        labels = self.annotated if loss.reads_annotated else self.labels
+        if not loss.reads_lowres:
+            return labels
+        assert self.lowres is not None, "the objective measures maps for losses that read them"
+        return nearest_labels(labels, self.lowres)
 
 
 def check_pieces(step: str, images: int, pieces: int) -> None:
@@ -29,7 +54,7 @@ def check_pieces(step: str, images: int, pieces: int) -> None:
         )
 
 
-def loss_scales(losses: Mapping[str, Loss], pieces: Sequence[Int[Tensor, "_ h w"]]) -> list[Scales]:
+def loss_scales(losses: Mapping[str, Loss], pieces: Sequence[PieceLabels]) -> list[Scales]:
     """Returns the scale of each loss in each micro-batch.
 
     Each loss is a mean. Its scale in a micro-batch is the micro-batch's share of what the mean over
@@ -45,7 +70,10 @@ def loss_scales(losses: Mapping[str, Loss], pieces: Sequence[Int[Tensor, "_ h w"
     if size == 1 and len(pieces) == 1:
         return [dict.fromkeys(losses, 1.0)]
     counts = torch.stack(
-        [torch.stack([loss.normalizer(labels) for loss in losses.values()]) for labels in pieces]
+        [
+            torch.stack([loss.normalizer(piece.of(loss)) for loss in losses.values()])
+            for piece in pieces
+        ]
     )
     shares = size * counts / all_reduce_sum(counts.sum(0)).clamp(min=1)
     return [dict(zip(losses, row, strict=True)) for row in shares.float()]

@@ -23,8 +23,9 @@ from cssegcore.models.inference import infer
 from cssegcore.models.outputs import Outputs
 from cssegcore.models.segmenter import Segmenter
 from cssegcore.runtime.device import to_device
+from cssegcore.runtime.distributed import world
 from cssegcore.training.batchnorm import frozen_running_stats
-from cssegcore.training.loss_scaling import Scales, loss_scales
+from cssegcore.training.loss_scaling import PieceLabels, Scales, loss_scales
 
 Terms = dict[str, Tensor]
 """Weighted terms by name, scalars."""
@@ -62,6 +63,9 @@ class Objective:
     accumulators: Mapping[str, Accumulator]
     penalized: Mapping[str, PenaltyInputs]
     bfloat16: bool
+    _lowres_sizes: dict[torch.Size, tuple[int, int]] = dataclasses.field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def backward(self, pieces: Sequence[Batch]) -> Terms:
         """Adds the gradients of all losses of a batch, one micro-batch after the other.
@@ -72,8 +76,14 @@ class Objective:
         Returns:
             The losses of the batch, weighted and detached; of several processes, their mean is.
         """
-        scales = loss_scales(self.method.losses, [piece.labels for piece in pieces])
-        replayed = [piece.replayed.labels for piece in pieces if piece.replayed is not None]
+        lowres = self._lowres(pieces)
+        own = [PieceLabels(piece.labels, piece.annotated, lowres) for piece in pieces]
+        scales = loss_scales(self.method.losses, own)
+        replayed = [
+            PieceLabels(more.labels, more.labels)
+            for piece in pieces
+            if (more := piece.replayed) is not None
+        ]
         if replayed:
             other = loss_scales(self.method.replayed, replayed)
             scales = [{**own, **more} for own, more in zip(scales, other, strict=True)]
@@ -85,6 +95,21 @@ class Objective:
         penalties = self.method.penalties.items()
         terms = {name: p.weight * p(self.penalized[name]) for name, p in penalties}
         return _backward(terms) if terms else {}
+
+    def _lowres(self, pieces: Sequence[Batch]) -> tuple[int, int] | None:
+        """Measures the small maps of a batch in pieces, if a loss is a mean over such maps.
+
+        The old model's are as large as the network's, and looking at one image changes nothing.
+        """
+        reads = any(loss.reads_lowres for loss in self.method.losses.values())
+        if not reads or self.old is None or world().size == len(pieces) == 1:
+            return None
+        image = pieces[0].images[:1]
+        if image.shape not in self._lowres_sizes:
+            with self._autocast(image.device):
+                height, width = infer(self.old, image).logits_lowres.shape[-2:]
+            self._lowres_sizes[image.shape] = height, width
+        return self._lowres_sizes[image.shape]
 
     def _losses(self, batch: Batch, scales: Scales) -> Terms:
         """Runs the networks on a micro-batch and computes its losses."""

@@ -107,6 +107,7 @@ def build_trainer(
         segmenter=segmenter,
         model=model,
         old=networks.old,
+        old_weights=networks.old_weights,
         previous_statistics=networks.statistics,
         update_factors=update_factors,
         data=StepData(
@@ -152,6 +153,7 @@ def _seeded(seed: int, step: int) -> Iterator[None]:
 class _Networks:
     segmenter: Segmenter
     old: Segmenter | None
+    old_weights: dict[str, torch.Tensor]
     statistics: checkpoint.Statistics
     num_old: int
 
@@ -160,7 +162,7 @@ def _networks(
     model: checkpoint.Model, method: Method, previous: Path | None, device: torch.device
 ) -> _Networks:
     if previous is None or method.from_scratch:
-        return _Networks(model.segmenter(), None, {}, 1)
+        return _Networks(model.segmenter(), None, {}, {}, 1)
     loaded = checkpoint.load(previous, device)
     segmenter, known = loaded.segmenter, loaded.model
     parts = {
@@ -174,7 +176,10 @@ def _networks(
             f"the model {previous} does not fit {model.step}, which starts from it: it has"
             f" {'; '.join(differing)}. Run `dvc repro` so that the steps fit each other."
         )
-    num_old, old = segmenter.outputs, None
+    num_old, old, old_weights = segmenter.outputs, None, {}
+    if method.after.needs_old:  # the initialisation below may change an old head in place
+        # on the host, where it costs no memory of the device while the step is trained
+        old_weights = {n: tensor.cpu().clone() for n, tensor in segmenter.state_dict().items()}
     if any(term.needs_old for term in method.terms.values()):
         # penalties compare its weights with those in training, so they must be the file's
         old = copy.deepcopy(segmenter) if method.penalties else fuse_batchnorm(segmenter)
@@ -182,7 +187,7 @@ def _networks(
     if added := len(model.classes.new):  # none in a step of new domains
         segmenter.grow(added)
     method.classifier_init(segmenter.groups)
-    return _Networks(segmenter, old, loaded.statistics, num_old)
+    return _Networks(segmenter, old, old_weights, loaded.statistics, num_old)
 
 
 def _images(

@@ -93,11 +93,15 @@ class Trainer:
        the processes, shows them to the statistics, adds the gradients of the penalties, clips, and
        updates the weights;
     2. saves its state and calls the hook with the epoch's row.
+    At the end the method's rule `after` acts on the weights. The state of a killed training holds
+    them as trained, so that the rule never acts twice.
 
     Attributes:
         segmenter: The network with the step's head, trained in place, on `device`.
         model: The description of the network for its file.
         old: The previous step's model in evaluation mode, or none.
+        old_weights: The tensors of the previous step's model as saved, on the host, if the rule
+            `after` reads them.
         previous_statistics: The statistics that the previous step saved, by name.
         update_factors: Factors of learning rate and weight decay by the weight's name; 1 for
             weights that are not named.
@@ -113,6 +117,7 @@ class Trainer:
     segmenter: Segmenter
     model: Model
     old: Segmenter | None
+    old_weights: Mapping[str, Tensor]
     previous_statistics: Statistics
     update_factors: Mapping[str, UpdateFactors]
     data: StepData
@@ -153,7 +158,17 @@ class Trainer:
                     state = {**running.state, "model": self.segmenter.state_dict()}
                     resume.save({**state, "rows": rows})
                 hooks.epoch(rows[-1])
-        return Trained(rows, running.statistics, max(all_gather(peak_memory(self.device))))
+        statistics = running.statistics  # collected along training: of the weights as trained
+        self.finish()
+        return Trained(rows, statistics, max(all_gather(peak_memory(self.device))))
+
+    def finish(self) -> None:
+        """Applies the rule `after` to the trained weights in place, alike in every process."""
+        num_new = self.segmenter.outputs - self.data.num_old
+        num_old = self.segmenter.classes - num_new
+        old = {name: tensor.to(self.device) for name, tensor in self.old_weights.items()}
+        new = self.segmenter.state_dict()
+        self.segmenter.load_state_dict(self.method.after(old, new, num_old, num_new))
 
     def begin(self) -> TrainingState:
         """Returns the fresh state of optimizer and statistics, and the objective."""

@@ -59,6 +59,8 @@ class Settings:
     pod: tuple[float, float] | None = None
     init: str = "none"
     freeze: str = "none"
+    after: dict[str, Any] = dataclasses.field(default_factory=lambda: {"part": "none"})
+    guided: tuple[float, float] | None = None
     pseudo_labels: dict[str, Any] = dataclasses.field(default_factory=lambda: {"part": "none"})
     unknown: str = "none"
     memory: int = 0
@@ -126,6 +128,10 @@ LONG = {"epochs": (60, 60)}
 SDR_MIB = changed(SDR, init="background")
 SLOW = {"lr": (0.001, 0.0001)}
 PLOP_ADE = changed(PLOP, pod=(0.001, 0.00001), **LONG)
+EWF = {"freeze": "old_heads", "after": {"part": "weight_fusion"}}
+EWF_MIB = changed(MIB, **EWF)
+LGKD = changed(PLOP, terms=PLOP.terms | {"label_guided_kd": 1}, guided=(1, 1))
+LGKD_ADE = changed(LGKD, pod=(0.001, 0.00001), lr=(0.02, 0.002), **LONG)
 SSUL_ADE = changed(
     SSUL,
     epochs=(100, 100),
@@ -162,6 +168,31 @@ TABLE = {
         f"voc/{name}/{method}": changed(SSUL, memory=memory)
         for name in ("19-1", "15-5", "15-1", "10-10", "10-1", "5-3", "5-1", "2-2", "2-1")
         for method, memory in {"ssul": 0, "ssul_m": 100}.items()
+    },
+    **{
+        f"voc/{name}/{method}": settings
+        for name in ("19-1", "15-5", "15-1", "10-1", "5-3")
+        for method, settings in {"ewf_mib": EWF_MIB, "ewf_plop": changed(PLOP, **EWF)}.items()
+    },
+    "ade/100-50/ewf_mib": changed(EWF_MIB, batch=48, **LONG),
+    **{
+        f"ade/{name}/ewf_mib": changed(
+            EWF_MIB, terms={"unbiased_ce": 1, "unbiased_kd": 100}, **LONG
+        )
+        for name in ("100-10", "100-5")
+    },
+    **{
+        f"voc/{name}/lgkd": changed(LGKD, guided=factors)
+        for name, factors in {"15-1": (1, 0), "15-5": (5, 1), "19-1": (5, 0.5)}.items()
+    },
+    "voc/10-1/lgkd": LGKD,
+    **{
+        f"ade/{name}/lgkd": changed(LGKD_ADE, guided=factors, batch=batch)
+        for name, factors, batch in (
+            ("100-50", (1, 20), 12),
+            ("50-50", (2, 10), 12),
+            ("100-10", (1, 1), 16),
+        )
     },
     "ade/100-10/lwf": changed(LWF, **LONG),
     "ade/100-10/mib": changed(MIB, **LONG),
@@ -235,7 +266,7 @@ def settings_of(params: Params, whole: AssembledRecipe) -> Settings:
     assert len({(step.epochs, step.lr) for step in later}) == 1
     optimizer = build_optimizer(params.optimizer)
     method = whole.increment
-    pod = method.losses.get("local_pod")
+    pod, guided = method.losses.get("local_pod"), method.losses.get("label_guided_kd")
     return Settings(
         terms={name: term.weight for name, term in method.terms.items()},
         epochs=(first.epochs, later[0].epochs),
@@ -248,6 +279,8 @@ def settings_of(params: Params, whole: AssembledRecipe) -> Settings:
         pod=(pod.factor, pod.last_factor) if pod else None,  # type: ignore[attr-defined]
         init=whole.recipe.classifier_init["part"],  # type: ignore[arg-type]
         freeze=whole.recipe.freeze["part"],  # type: ignore[arg-type]
+        after=whole.recipe.after,
+        guided=(guided.old, guided.new) if guided else None,  # type: ignore[attr-defined]
         pseudo_labels=whole.recipe.pseudo_labels,
         unknown=whole.recipe.base.unknown_class["part"],  # type: ignore[arg-type]
         memory=method.replay.size,

@@ -19,6 +19,7 @@ from cssegcore.method.losses._base import Term
 from cssegcore.method.method import SLOTS
 from cssegcore.method.statistics import Statistic, StatisticContext
 from cssegcore.models.outputs import Features, Outputs
+from cssegcore.training.loss_scaling import PieceLabels
 from tests.helpers.sync_detector import Watch
 
 OLD, ALL, IMAGES, SIZE = 3, 6, 3, 8
@@ -201,7 +202,9 @@ class LossTester:
         """Tells whether the term over two pieces, by its `normalizer`, is that of the batch."""
         assert isinstance(self.term, Loss)
         pieces = [Case(self.term, torch.float64, images=s) for s in (slice(1), slice(1, IMAGES))]
-        counts = [self.term.normalizer(piece.labels) for piece in pieces]
+        lowres = (SIZE // 2, SIZE // 2)
+        seen = [PieceLabels(p.labels, p.batch.annotated, lowres).of(self.term) for p in pieces]
+        counts = [self.term.normalizer(labels) for labels in seen]
         values = torch.stack([piece.value() for piece in pieces])
         shares = torch.stack(counts) / torch.stack(counts).sum()
         whole = Case(self.term, torch.float64).value()

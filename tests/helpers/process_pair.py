@@ -48,6 +48,8 @@ CASES: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "labelled": ("ft", {"losses": {"ce": {"part": "ce", "average": "labelled"}}}),
     "mib": ("mib", {}),
     "plop": ("plop", {"losses": {"local_pod": {"part": "local_pod", "scales": [1, 2]}}}),
+    "lgkd": ("lgkd", {"losses": {"local_pod": {"part": "local_pod", "scales": [1, 2]}}}),
+    "ewf": ("ewf_mib", {}),
     "ewc": ("ewc", {"losses": {"ewc": {"part": "ewc", "weight": 5}}}),
     "ssul_m": ("ssul_m", {"replay": {"size": 3}}),
     "sdr": ("sdr", {"losses": {"sparsification": {"part": "sparsification", "weight": 0}}}),

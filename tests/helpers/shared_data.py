@@ -10,6 +10,9 @@ SHARED = Path(
     os.environ.get("CSSEGCORE_SHARED", Path(__file__).resolve().parents[2] / "../shared")
 ).resolve()
 
+VECTORS = (SHARED / "conformance", SHARED / "conformance-sota")
+"""The folders of conformance files; no name is in both."""
+
 
 def data(name: str) -> Path:
     """Returns the path of a shared file or folder; skips the test where it is not there."""
@@ -21,8 +24,9 @@ def data(name: str) -> Path:
 
 def conformance(name: str) -> dict[str, np.ndarray]:
     """Returns the arrays of the conformance file `name`; skips the test where there is none."""
-    path = SHARED / "conformance" / f"{name}.npz"
-    if not path.is_file():
-        pytest.skip(f"{path.name} is not in {path.parent}; point CSSEGCORE_SHARED to its folder")
-    with np.load(path, allow_pickle=False) as arrays:
+    found = [path for folder in VECTORS if (path := folder / f"{name}.npz").is_file()]
+    if not found:
+        places = " or ".join(map(str, VECTORS))
+        pytest.skip(f"{name}.npz is not in {places}; point CSSEGCORE_SHARED to the folder of both")
+    with np.load(found[0], allow_pickle=False) as arrays:
         return dict(arrays)

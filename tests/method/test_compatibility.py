@@ -13,6 +13,7 @@ from tests.helpers.tiny_training import METHODS, method_section
 
 BCE, CE = {"bce": {"part": "bce"}}, {"ce": {"part": "ce"}}
 FISHER = {"fisher": {"part": "fisher"}}
+FUSION = {"part": "weight_fusion"}
 MADE = {"part": "deepinversion"}
 
 
@@ -41,11 +42,33 @@ def refusal(method, changed):
 
 
 REFUSED = {
+    "_old_weights_move_before_they_are_fused": [
+        (
+            "ft",
+            {"start": "scratch", "after": FUSION},
+            "`method.after: weight_fusion` mixes the weights with the previous model's, which"
+            " `method.start: scratch` leaves out: set `method.start: previous` or `method.after` to"
+            " none.",
+        ),
+        (
+            "ssul",
+            {"after": FUSION},
+            "`method.after: weight_fusion` mixes old weights with what a step makes of them, and"
+            " `method.freeze: all_but_newest` holds them: set `method.freeze` to old_heads or none,"
+            " or `method.after` to none.",
+        ),
+    ],
     "_fresh_weights_are_not_taken_for_old": [
+        (
+            "ft",
+            {"start": "scratch", "freeze": {"part": "old_heads"}},
+            "`method.freeze: old_heads` would hold fresh weights, which `method.start: scratch`"
+            " gives: set `method.start: previous`.",
+        ),
         (
             "ssul",
             {"start": "scratch"},
-            "`method.freeze: all_but_newest` would hold fresh features, which `method.start:"
+            "`method.freeze: all_but_newest` would hold fresh weights, which `method.start:"
             " scratch` gives: set `method.start: previous`.",
         ),
         (
@@ -160,8 +183,8 @@ REFUSED = {
             "ssul",
             {"base.unknown_class": {"part": "none"}},
             "`method.classifier_init: unknown` works on the unknown class, and"
-            " `method.base.unknown_class` is none: set `method.base.unknown_class` to `salient` (or"
-            " `everything`), or `method.classifier_init` to none.",
+            " `method.base.unknown_class` is none: set it to `salient` (or `everything`), or"
+            " `method.classifier_init` to none.",
         ),
         (
             "ft",
@@ -308,6 +331,17 @@ def test_every_recipe_makes_sense(method):
     check_recipe(assembled(method, {}))
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_are_fused_in_every_recipe_that_trains_old_ones(method):
+    fused = assembled(method, {"after": FUSION})
+    moved = not (fused.increment.from_scratch or fused.increment.freeze.freezes_extractor)
+    assert not (moved and method in {"joint", "ssul", "ssul_m"})
+    if moved:
+        check_recipe(fused)
+    else:
+        assert refusal(method, {"after": FUSION}).startswith("`method.after: weight_fusion` mixes")
+
+
 @pytest.mark.parametrize(
     ("method", "changed"),
     [
@@ -328,7 +362,7 @@ def test_other_combinations_are_left_alone(method, changed):
     check_recipe(assembled(method, changed))
 
 
-@pytest.mark.parametrize("slot", ["replay", "pseudo_labels", "classifier_init", "freeze"])
+@pytest.mark.parametrize("slot", ["replay", "pseudo_labels", "classifier_init", "freeze", "after"])
 def test_the_base_step_has_nothing_to_look_back_on(slot):
     with pytest.raises(InputError) as refused:
         assembled("ssul_m", {f"base.{slot}": method_section("ssul_m")[slot]})

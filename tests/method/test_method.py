@@ -3,6 +3,8 @@ import copy
 import pytest
 
 from cssegcore.core.errors import InputError
+from cssegcore.method.after.none import AsTrained
+from cssegcore.method.after.weight_fusion import WeightFusion
 from cssegcore.method.classifier_init.background import Background
 from cssegcore.method.classifier_init.none import AsBuilt
 from cssegcore.method.classifier_init.unknown import FromUnknown
@@ -47,9 +49,14 @@ class TestRecipe:
         assert method.classifier_init == Background()
         assert method.unknown == NoUnknown()
         assert method.freeze == NothingFrozen()
+        assert method.after == AsTrained()
         assert method.replay == NothingReplayed()
         assert (method.penalties, method.statistics) == ({}, {})
         assert not method.from_scratch
+
+    def test_what_acts_after_training_acts_in_increments_alone(self):
+        assert Method.of(named("ewf_plop")).after == WeightFusion()
+        assert Method.of_base(named("ewf_plop").base).after == AsTrained()
 
     def test_terms_over_weights_are_kept_apart(self):
         method = Method.of(named("ewc"))
@@ -122,39 +129,46 @@ class TestRecipe:
 
     def test_modules_are_those_of_the_parts_used(self):
         assert sorted(recipe_modules(recipe())) == [
+            "cssegcore.method.after.none",
             "cssegcore.method.classifier_init.background",
             "cssegcore.method.freeze.none",
-            "cssegcore.models.heads.linear",
             "cssegcore.method.losses.unbiased_ce",
             "cssegcore.method.losses.unbiased_kd",
             "cssegcore.method.replay.none",
             "cssegcore.method.unknown_class.none",
+            "cssegcore.models.heads.linear",
         ]
         assert sorted(base_modules(recipe().base)) == [
+            "cssegcore.method.after.none",
             "cssegcore.method.classifier_init.none",
             "cssegcore.method.freeze.none",
-            "cssegcore.models.heads.linear",
             "cssegcore.method.losses.ce",
             "cssegcore.method.replay.none",
             "cssegcore.method.unknown_class.none",
+            "cssegcore.models.heads.linear",
         ]
         assert sorted(recipe_modules(named("ssul_m"))) == [
+            "cssegcore.method.after.none",
             "cssegcore.method.classifier_init.unknown",
             "cssegcore.method.freeze.all_but_newest",
-            "cssegcore.models.heads.conv",
             "cssegcore.method.losses.bce",
             "cssegcore.method.replay.exemplars",
             "cssegcore.method.unknown_class.salient",
+            "cssegcore.models.heads.conv",
         ]
+        fusion = "cssegcore.method.after.weight_fusion"
+        assert fusion in recipe_modules(named("ewf_mib"))
+        assert fusion not in base_modules(named("ewf_mib").base)
         assert sorted(recipe_modules(named("deepinversion"))) == [
+            "cssegcore.method.after.none",
             "cssegcore.method.classifier_init.background",
             "cssegcore.method.freeze.none",
-            "cssegcore.models.heads.linear",
             "cssegcore.method.losses.teacher_mse",
             "cssegcore.method.losses.unbiased_ce",
             "cssegcore.method.losses.unbiased_kd",
             "cssegcore.method.replay.deepinversion",
             "cssegcore.method.unknown_class.none",
+            "cssegcore.models.heads.linear",
         ]
         assert "cssegcore.method.statistics.walk" in recipe_modules(named("rw"))
         assert "cssegcore.method.statistics.walk" in base_modules(named("rw").base)
@@ -193,7 +207,7 @@ class TestRefusals:
             ),
             (
                 {"losses": {"a": {"part": "_base"}}},
-                r"there is no part '_base' in cssegcore\.losses",
+                r"there is no part '_base' in cssegcore\.method\.losses",
             ),
             (
                 {"losses": {"a": {"part": "ce", "wieght": 2}}},
@@ -253,7 +267,9 @@ class TestRefusals:
         with pytest.raises(InputError, match=message):
             Method.of_base(made.base)
 
-    @pytest.mark.parametrize("slot", ["replay", "pseudo_labels", "classifier_init", "freeze"])
+    @pytest.mark.parametrize(
+        "slot", ["replay", "pseudo_labels", "classifier_init", "freeze", "after"]
+    )
     def test_what_the_base_step_has_nothing_for(self, slot):
         with pytest.raises(
             InputError, match=rf"^`method\.base\.{slot}`: .*no step before.*`method\.{slot}`"

@@ -144,7 +144,7 @@ class TestTwoProcesses:
 
 
 class TestAccumulation:
-    @pytest.mark.parametrize("case", ["labelled", "mib", "ssul_m", "made"])
+    @pytest.mark.parametrize("case", ["labelled", "mib", "lgkd", "ssul_m", "made"])
     def test_pieces_make_the_batch_where_norms_stand_still(self, alone, tmp_path, case):
         folder, lists, _ = alone
         told = []

@@ -230,6 +230,7 @@ def test_a_step_trains_the_same_outputs_on_other_cities(tree, tmp_path, losses):
         ("method=mib", "`method.losses.unbiased_ce` sets new classes apart"),
         ("method=ssul", "is 'all_but_newest'|is 'unknown'"),
         ("method/replay=deepinversion", "`method.replay` is 'deepinversion'"),
+        ("method.after.part=weight_fusion", "`method.after` is 'weight_fusion'.*set it to none"),
     ],
 )
 def test_recipes_that_need_new_classes_are_refused(override, said):

@@ -63,7 +63,12 @@ def test_a_misspelt_key_is_named_and_the_right_one_proposed(project, key, words)
             "'unknwn' in cssegcore.method.classifier_init.*Known: ",
         ),
         ("method.pseudo_labels.part", "x", "'x' in cssegcore.method.pseudo_labels. Known: "),
-        ("method.freeze.part", "x", "'x' in cssegcore.method.freeze. Known: all_but_newest, none."),
+        (
+            "method.freeze.part",
+            "x",
+            "'x' in cssegcore.method.freeze. Known: all_but_newest, none, old_",
+        ),
+        ("method.after.part", "x", "'x' in cssegcore.method.after. Known: none, weight_fusion."),
         ("method.base.head.part", "x", "'x' in cssegcore.models.heads. Known: conv, linear."),
         (
             "method.base.unknown_class.part",
@@ -160,6 +165,16 @@ def test_an_unknown_part_is_named_and_the_known_ones_listed(project, key, value,
         ("method.start", "scratch", "`method.losses.unbiased_kd` compares with the previous model"),
         ("method.losses.bce", {"part": "bce"}, "`method.losses`: 'unbiased_ce' reads logits as"),
         ("method.freeze.part", "all_but_newest", "`method.freeze: all_but_newest` works on the un"),
+        (
+            "method.after",
+            {"part": "weight_fusion", "threshold": 1},
+            "`method.after`: `threshold` must lie in [0, 1), got 1",
+        ),
+        (
+            "method.base.after",
+            {"part": "weight_fusion"},
+            "`method.base.after`: the base step has no",
+        ),
         ("method.base.replay", {"part": "exemplars"}, "`method.base.replay`: the base step has no"),
         (
             "method.replay",

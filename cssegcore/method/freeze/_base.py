@@ -12,11 +12,13 @@ class Freeze(abc.ABC):
     """Acts once before training, on a network that has its new head.
 
     Attributes:
+        freezes_old: Whether it holds weights that the previous step trained.
         freezes_extractor: Whether the features stand still, so that terms on features change
             nothing.
         needs_unknown: Whether it expects the head groups [unknown, background, classes...].
     """
 
+    freezes_old: ClassVar[bool] = False
     freezes_extractor: ClassVar[bool] = False
     needs_unknown: ClassVar[bool] = False
 

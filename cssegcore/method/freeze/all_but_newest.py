@@ -30,6 +30,7 @@ class AllButNewest(Freeze):
 
     background_lr: float = 1e-4
 
+    freezes_old: ClassVar[bool] = True
     freezes_extractor: ClassVar[bool] = True
     needs_unknown: ClassVar[bool] = True
 

@@ -97,6 +97,8 @@ class Term:
     acts_on_features: whether it moves features and no classifier.
     needs_pseudo_labels: whether it is another, simpler term where there are none.
     needs_new_classes: whether it makes no sense in a step that adds no class.
+    reads_annotated: whether a loss is a mean over the annotated labels, not over those with
+        pseudo-labels.
     """
 
     weight: float = dataclasses.field(default=1.0, kw_only=True)
@@ -110,6 +112,7 @@ class Term:
     acts_on_features: ClassVar[bool] = False
     needs_pseudo_labels: ClassVar[bool] = False
     needs_new_classes: ClassVar[bool] = False
+    reads_annotated: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         non_negative(weight=self.weight)
@@ -122,11 +125,20 @@ class Loss(Term, abc.ABC):
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         """Computes the unweighted term."""
 
+    @property
+    def reads_lowres(self) -> bool:
+        """Whether the term is a mean over `Outputs.logits_lowres`, by labels of that size."""
+        return False
+
     def normalizer(self, labels: Int[Tensor, "b h w"]) -> Float[Tensor, ""]:
         """Returns what the term's mean divides by, which a batch in pieces is put together by.
 
         By default all pixels, which is as good as any count of images. The mean over pieces only
         stands for a term over the batch as a whole, such as a distance of class means.
+
+        Args:
+            labels: The labels that the term reads (`reads_annotated`), at the size of its logits
+                (`reads_lowres`).
         """
         return torch.full((), labels.numel(), dtype=torch.float64, device=labels.device)
 

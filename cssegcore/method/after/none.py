@@ -1,0 +1,16 @@
+"""Training has the last word."""
+
+import dataclasses
+from typing import final
+
+from cssegcore.method.after._base import After, Tensors
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class AsTrained(After):
+    """Keeps the weights as training left them."""
+
+    def __call__(self, old: Tensors, new: Tensors, num_old: int, num_new: int) -> Tensors:
+        del old, num_old, num_new
+        return new
