@@ -37,8 +37,8 @@ def on_gpu(job: Trainer) -> Iterator[Trainer]:
             weight.grad = torch.zeros_like(weight) if weight.requires_grad else None
 
     replaced = {
-        "cssegcore.data.collate.send": send,
-        "cssegcore.data.crop_and_resize.send": send,
+        "cssegcore.data.collate.to_device": send,
+        "cssegcore.data.crop_and_resize.to_device": send,
         "cssegcore.training.objective.to_device": send,
         "cssegcore.data.collate._block": block,
         "cssegcore.models.inference._ordinary": ordinary,
