@@ -65,7 +65,7 @@ class ArrayDataset(Dataset):
     def photograph(self, name: str) -> Pixels:
         return self.photographs[name]
 
-    def size(self, name: str) -> tuple[int, int]:
+    def image_size(self, name: str) -> tuple[int, int]:
         height, width = self.labels[name].shape
         return height, width
 

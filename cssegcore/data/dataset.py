@@ -75,7 +75,7 @@ class Dataset:
         path = self.photograph_path(name)
         return images.photograph(images.read(path, "photograph"), path)
 
-    def size(self, name: str) -> tuple[int, int]:
+    def image_size(self, name: str) -> tuple[int, int]:
         """Reads a photograph's height and width from its header: decoding takes a hundred times.
 
         Raises:

@@ -59,7 +59,7 @@ class Maps:
             raise InputError(f"{self.out} lists no saliency map of {name!r}: {REMAKE}.")
         if self.source == "published":
             return read_published(self.dataset, name)
-        return _read(self.out / f"{name}.png", self.dataset.size(name), REMAKE)
+        return _read(self.out / f"{name}.png", self.dataset.image_size(name), REMAKE)
 
 
 def read_published(dataset: Dataset, name: str) -> Bool[np.ndarray, "h w"]:
@@ -68,7 +68,7 @@ def read_published(dataset: Dataset, name: str) -> Bool[np.ndarray, "h w"]:
     Raises:
         InputError: The map is missing, unreadable or of another size.
     """
-    return _read(dataset.layout.saliency(dataset.root, name), dataset.size(name), COMPUTE)
+    return _read(dataset.layout.saliency(dataset.root, name), dataset.image_size(name), COMPUTE)
 
 
 def _read(path: Path, shape: tuple[int, int], way_out: str) -> Bool[np.ndarray, "h w"]:

@@ -71,9 +71,11 @@ def _run(node: ast.AST) -> Iterator[ast.AST]:
     """Yields what is in a tree and may run."""
     yield node
     for child in ast.iter_child_nodes(node):
-        unread = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
-        for part in child.orelse if unread else [child]:
-            yield from _run(part)
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            for statement in child.orelse:
+                yield from _run(statement)
+        else:
+            yield from _run(child)
 
 
 @cache
