@@ -18,6 +18,8 @@ from cssegcore.data.index import read_index
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_dataset import run_module
 
+pytestmark = pytest.mark.slow
+
 BOMB = "\n".join(
     [
         "a0: &a0 [0, 0, 0, 0, 0, 0, 0, 0, 0]",
