@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from tests.helpers.tiny_dataset import HOME
 
 BLOCKED = ("dvc", "mlflow", "hydra", "omegaconf", "typer", "yaml", "stages")
@@ -24,6 +26,7 @@ def example():
     return code
 
 
+@pytest.mark.slow
 def test_the_example_learns_without_the_tools_of_the_pipeline(tmp_path):
     (tmp_path / "example.py").write_text(example())
     done = subprocess.run(

@@ -9,6 +9,8 @@ from bench._traffic import Traffic
 from cssegcore.method.pseudo_labels.entropy import histogram, released_thresholds
 from tests.helpers import tiny_dataset as scenes
 
+pytestmark = pytest.mark.slow
+
 MODULES = sorted(
     f"bench.{path.stem}"
     for path in (scenes.HOME / "bench").glob("*.py")

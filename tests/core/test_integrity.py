@@ -21,6 +21,8 @@ from cssegcore.runtime.resume import ResumeFile
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_training import CPU, LINEAR, MODEL, new_segmenter
 
+pytestmark = pytest.mark.slow
+
 KNOWN = Model(
     "step1", MODEL, LINEAR, None, ClassTable.of([["background", "red"], ["grün"]], [[0, 2], [1]])
 )

@@ -18,6 +18,8 @@ from cssegcore.data.index import read_index
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_dataset import run_module
 
+pytestmark = pytest.mark.slow
+
 BOMB = "\n".join(
     [
         "a0: &a0 [0, 0, 0, 0, 0, 0, 0, 0, 0]",
@@ -178,10 +180,13 @@ def test_a_tilde_in_the_root_is_refused_with_the_path(project, monkeypatch):
     assert f"which a shell would expand and DVC does not: write {project.root}." in line
 
 
+BISENET = {"part": "bisenet", "backbone": {"part": "resnet", "depth": 18, "weights": "none"}}
+
+
 class TestTooFewImages:
     @pytest.mark.parametrize("accumulate", [1, 2])
     def test_a_batch_is_refused_by_check(self, project, accumulate):
-        project.set("model", {"part": "bisenet", "backbone": "resnet18", "weights": "none"})
+        project.set("model", BISENET)
         project.set("optimizer.accumulate", accumulate)
         project.set("optimizer.batch_size", 2 * accumulate - 1)
         line = project.run("check").refusal()
@@ -196,7 +201,7 @@ class TestTooFewImages:
         others = [n for n in lists.read_text().split() if n not in blue]
         scenes.write_lines(lists, [*others, blue[0]])
         assert project.run("check", "index", "split").status == 0
-        project.set("model", {"part": "bisenet", "backbone": "resnet18", "weights": "none"})
+        project.set("model", BISENET)
         line = project.run("check", "index", "split").refusal()
         assert "`steps.step1` trains on 1 images, and `model`" in line
         scenes.write_lines(lists, [*others, *blue])
