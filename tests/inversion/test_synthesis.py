@@ -278,7 +278,7 @@ class TestSynthesize:
         (numbers,) = manifest["steps"]
         assert numbers["labelled"] == 1
         tall = picture(out / "sheets" / "step0.png").shape[0]
-        lines = 2 * (2 * (contact_sheet.SIDE + contact_sheet.MARGIN) + contact_sheet.TITLE)
+        lines = 2 * (2 * (contact_sheet.TILE_SIDE + contact_sheet.MARGIN) + contact_sheet.TITLE)
         assert tall == contact_sheet.MARGIN + lines
 
         shares = {

@@ -9,7 +9,7 @@ from torch import Tensor
 from cssegcore.core.errors import InputError
 from cssegcore.method.losses._base import Penalty, PenaltyInputs, Tensors
 
-EPS = 1e-8
+_EPS = 1e-8
 
 
 @torch.no_grad()
@@ -21,7 +21,7 @@ def normalised(importance: Tensors) -> dict[str, Tensor]:
     scaled = {}
     for name, values in importance.items():
         low, high = values.aminmax()
-        scaled[name] = (values - low).div_(high - low + EPS)
+        scaled[name] = (values - low).div_(high - low + _EPS)
     return scaled
 
 
