@@ -34,7 +34,7 @@ to 1."""
 
 
 def shrink(photograph: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "hs ws 3"]:
-    """Shrinks a photograph by area averaging so that no side exceeds `LONGEST_SIDE`; never enlarges it."""
+    """Shrinks by area averaging so that no side exceeds `LONGEST_SIDE`; never enlarges."""
     height, width, _ = photograph.shape
     scale = min(1.0, LONGEST_SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))

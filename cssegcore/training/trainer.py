@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.types import UpdateFactors
+from cssegcore.core.types import Progress, UpdateFactors
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batch import Batch
 from cssegcore.data.batches import Replayed, iterations, smallest_batch, training_batches
@@ -37,7 +37,7 @@ from cssegcore.runtime.distributed import (
 from cssegcore.runtime.resume import ResumeFile
 from cssegcore.training.batchnorm import synchronized
 from cssegcore.training.compile import compile_extractors
-from cssegcore.training.hooks import Hooks, Progress, Row
+from cssegcore.training.hooks import EpochRow, Hooks
 from cssegcore.training.loss_scaling import check_pieces
 from cssegcore.training.objective import Objective, Terms, penalty_inputs, start_statistics
 from cssegcore.training.optimizer import Optimizer, group_weights
@@ -79,7 +79,7 @@ class Trained:
         peak_memory: See `device.peak_memory`; the largest of all processes.
     """
 
-    rows: list[Row]
+    rows: list[EpochRow]
     statistics: Statistics
     peak_memory: float
 
@@ -195,7 +195,7 @@ class Trainer:
         groups = group_weights(weights, self.update_factors, self.optimizer.backbone_lr)
         return TrainingState(self.optimizer.start(groups), objective)
 
-    def restore(self, running: TrainingState, resume: ResumeFile) -> list[Row]:
+    def restore(self, running: TrainingState, resume: ResumeFile) -> list[EpochRow]:
         """Loads the state of a killed training, if there is one, and returns its rows.
 
         Raises:
@@ -213,7 +213,7 @@ class Trainer:
         running.restore(state)
         return state["rows"]
 
-    def epoch(self, running: TrainingState, epoch: int, progress: Progress) -> Row:
+    def epoch(self, running: TrainingState, epoch: int, progress: Progress) -> EpochRow:
         """Trains one epoch, counted from 0.
 
         Raises:

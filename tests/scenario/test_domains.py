@@ -201,7 +201,7 @@ def test_a_step_trains_the_same_outputs_on_other_cities(tree, tmp_path, losses):
     assert all(row[name] >= 0 for row in rows for name in losses)
     checkpoint.save(tmp_path / "m1", job.segmenter, job.model, {})
 
-    loaded = checkpoint.load(tmp_path / "m1", CPU)
+    loaded = checkpoint.load_model(tmp_path / "m1", CPU)
     assert loaded.model.classes.names_by_step == (tuple(table), ())
     assert state(loaded.segmenter) == state(job.segmenter)
     test = ImageList.read(tmp_path / "step1" / "test.json")

@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cssegcore.core.errors import InputError
-from cssegcore.method.losses._base import Penalty, PenaltyInputs, Tensors
+from cssegcore.core.tensors import Tensors
+from cssegcore.method.losses._base import Penalty, PenaltyInputs
 
 _EPS = 1e-8
 

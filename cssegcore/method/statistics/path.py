@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cssegcore.method.statistics._base import Accumulator, Statistic, StatisticContext, Tensors
+from cssegcore.core.tensors import Tensors
+from cssegcore.method.statistics._base import Accumulator, Statistic, StatisticContext
 from cssegcore.method.statistics._weights import carried, copies, gradients, named, restore
 
 _EPS = 1e-20

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cssegcore.core.ranges import at_least
-from cssegcore.method.statistics._base import Accumulator, Statistic, StatisticContext, Tensors
+from cssegcore.core.tensors import Tensors
+from cssegcore.method.statistics._base import Accumulator, Statistic, StatisticContext
 from cssegcore.method.statistics._weights import carried, copies, gradients, named, restore
 from cssegcore.method.statistics.fisher import FRESH, update_fisher
 
