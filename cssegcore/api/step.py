@@ -12,7 +12,7 @@ from cssegcore.core.class_table import ClassTable, Void
 from cssegcore.core.errors import InputError
 from cssegcore.data.arrays import ArrayDataset, Arrays
 from cssegcore.data.image_list import ImageList
-from cssegcore.method.compatibility import AssembledRecipe
+from cssegcore.method.assembled import AssembledRecipe
 from cssegcore.method.pseudo_labels import LabelRequest
 from cssegcore.models import checkpoint
 from cssegcore.runtime.device import choose_device

@@ -16,7 +16,8 @@ from cssegcore.data.image_list import ImageList
 from cssegcore.data.image_store import ImageStore
 from cssegcore.data.index import Entry, build_index, read_index, write_index
 from cssegcore.evaluation import evaluate
-from cssegcore.method.compatibility import AssembledRecipe, check_without_new_classes
+from cssegcore.method.assembled import AssembledRecipe
+from cssegcore.method.compatibility import check_without_new_classes
 from cssegcore.method.method import SLOTS, Method, Recipe
 from cssegcore.method.pseudo_labels import PseudoLabels
 from cssegcore.metrics.continual import step_metrics
