@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5, help="views of each photograph")
     given = parser.parse_args()
     setup, device = Setup.of(given.step), choose_device()
-    segmenter = checkpoint.load(setup.model, device).segmenter
+    segmenter = checkpoint.load_model(setup.model, device).segmenter
     if segmenter.unknown is not None:
         raise SystemExit(
             f"error: {setup.model} has an unknown class, which PLOP's rule would take for the"

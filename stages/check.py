@@ -15,7 +15,7 @@ from stages.common.params import Params, read_params
 
 if TYPE_CHECKING:
     from cssegcore.data.dataset import Dataset
-    from cssegcore.method.compatibility import AssembledRecipe
+    from cssegcore.method.assembled import AssembledRecipe
     from cssegcore.models._base import Architecture
     from cssegcore.training.optimizer import Optimizer
 
@@ -58,7 +58,8 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     from cssegcore.core.registry import build_part, part_module
     from cssegcore.data.augmentation import Augmentation, augmentation_modules
     from cssegcore.data.dataset import LAYOUTS
-    from cssegcore.method.compatibility import AssembledRecipe, check_recipe
+    from cssegcore.method.assembled import AssembledRecipe
+    from cssegcore.method.compatibility import check_recipe
     from cssegcore.method.method import SLOTS, Method, Recipe, base_modules, recipe_modules
     from cssegcore.method.pseudo_labels import PseudoLabels
     from cssegcore.models._base import Architecture

@@ -46,14 +46,14 @@ def main(
     how = params.evaluation
     parts = build_metrics(how.metrics, "evaluation.metrics")
     image_list, dataset, device = ImageList.read(images), _dataset(params), choose_device()
-    segmenter = checkpoint.load(model, device).segmenter
+    segmenter = checkpoint.load_model(model, device).segmenter
     tests = ImageStore(dataset, image_list)
     shown = panels_shown(previous) or examples.choose_examples(tests, how.examples)
     rows = len(image_list.classes.names)
     meters = Meters(parts, segmenter.classes, how.future, device)
     size, progress, keep = how.batch_size, bar("images", f"test {step}"), set(shown)
     with process_group(device) as world:
-        matrix, kept = evaluate.confusion(
+        matrix, kept = evaluate.count_confusion(
             segmenter, tests, rows, size, device, progress, keep, meters
         )
     if not world.is_main:

@@ -31,7 +31,7 @@ def main(
     paths = _find(photographs)
     check_room(out, [path.stem for path in paths])
     device = choose_device()
-    loaded = checkpoint.load(model, device)
+    loaded = checkpoint.load_model(model, device)
     names = loaded.model.classes.names
     done = label_photographs(
         loaded.segmenter, paths, out, opacity, device, bar("photographs"), loaded.digest

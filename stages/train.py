@@ -38,7 +38,7 @@ def main(
     from cssegcore.models import checkpoint
     from cssegcore.runtime.device import choose_device
     from cssegcore.runtime.distributed import process_group
-    from cssegcore.training.hooks import Hooks, Row
+    from cssegcore.training.hooks import EpochRow, Hooks
     from cssegcore.training.setup import StageInputs, build_trainer
     from stages.common.reporting import log_epoch, open_run
 
@@ -57,7 +57,7 @@ def main(
     with process_group(device) as world, open_run(params, code.parent) as tracked:
         nested = tracked.step(step)
 
-        def follow(row: Row) -> None:
+        def follow(row: EpochRow) -> None:
             log_epoch(nested, row)
             if not interactive() and row["epoch"] % every == 0:
                 say(f"{step} epoch {row['epoch']:.0f}: loss {row['loss']:.4f}")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from cssegcore.data.arrays import Arrays, check_photograph
+from cssegcore.data.arrays import Arrays, check_rgb_array
 from cssegcore.data.crop_and_resize import normalise
 from cssegcore.models import checkpoint
 from cssegcore.models.segmenter import Segmenter, class_scores
@@ -60,7 +60,7 @@ def load(path: str | Path, device: str | torch.device | None = None) -> LoadedMo
         InputError: The file is missing, damaged, or no model of this library.
     """
     chosen = choose_device() if device is None else torch.device(device)
-    loaded = checkpoint.load(Path(path), chosen)
+    loaded = checkpoint.load_model(Path(path), chosen)
     return LoadedModel(loaded.model.step, loaded.model.classes.names, loaded.segmenter, chosen)
 
 
@@ -75,7 +75,7 @@ def predict(model: LoadedModel, images: Arrays) -> list[Prediction]:
         InputError: An array is no photograph.
     """
     for at, image in enumerate(images):
-        check_photograph(image, f"image {at}")
+        check_rgb_array(image, f"image {at}")
     return [_score(model, image) for image in images]
 
 

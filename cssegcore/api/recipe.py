@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
-from cssegcore.method.compatibility import AssembledRecipe, check_recipe
+from cssegcore.method.assembled import AssembledRecipe
+from cssegcore.method.compatibility import check_recipe
 from cssegcore.method.method import SLOTS, Method, Recipe
 from cssegcore.method.pseudo_labels import PseudoLabels
 

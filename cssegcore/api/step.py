@@ -12,13 +12,13 @@ from cssegcore.core.class_table import ClassTable, Void
 from cssegcore.core.errors import InputError
 from cssegcore.data.arrays import ArrayDataset, Arrays
 from cssegcore.data.image_list import ImageList
-from cssegcore.method.compatibility import AssembledRecipe
+from cssegcore.method.assembled import AssembledRecipe
 from cssegcore.method.pseudo_labels import LabelRequest
 from cssegcore.models import checkpoint
 from cssegcore.runtime.device import choose_device
 from cssegcore.runtime.resume import ResumeFile
 from cssegcore.saliency.maps import write_maps
-from cssegcore.training.hooks import Hooks, Row
+from cssegcore.training.hooks import EpochRow, Hooks
 from cssegcore.training.setup import StageInputs, TrainingParams, build_trainer
 
 
@@ -39,8 +39,8 @@ def train_step(
     seed: int = 1,
     void: Void = "ignore",
     device: str | torch.device | None = None,
-    tell: Callable[[Row], None] | None = None,
-) -> list[Row]:
+    tell: Callable[[EpochRow], None] | None = None,
+) -> list[EpochRow]:
     """Trains one step and writes its model; the sections are those of `params.yaml`.
 
     Args:
@@ -75,7 +75,7 @@ def train_step(
     section = whole_recipe(recipe)
     assembled = check(section)
     chosen = choose_device() if device is None else torch.device(device)
-    known = checkpoint.load(Path(previous), torch.device("cpu")).model if previous else None
+    known = checkpoint.load_model(Path(previous), torch.device("cpu")).model if previous else None
     parts = {"train": (images, labels)}
     if memory is not None:
         _check_memory(assembled, known)

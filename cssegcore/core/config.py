@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, Union
 
 from cssegcore.core.errors import InputError
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 LONGEST = 200
 """Characters of a value that a message shows."""
@@ -57,7 +57,7 @@ def flatten(values: Mapping[str, object], between: str = ".") -> dict[str, objec
     return flat
 
 
-def parse(cls: type[T], values: object, where: str) -> T:
+def parse(cls: type[_T], values: object, where: str) -> _T:
     """Builds the dataclass `cls` from a mapping.
 
     Args:
@@ -85,7 +85,7 @@ def parse(cls: type[T], values: object, where: str) -> T:
     return _made(cls, given, where)
 
 
-def _made(cls: type[T], given: Mapping[str, Any], where: str) -> T:
+def _made(cls: type[_T], given: Mapping[str, Any], where: str) -> _T:
     try:
         return cls(**given)
     except InputError:  # of a part in it, with that part's own key

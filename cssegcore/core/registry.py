@@ -14,7 +14,7 @@ from typing import TypeVar
 from cssegcore.core.config import cut, did_you_mean, parse, shown
 from cssegcore.core.errors import InputError
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def part_names(package: str) -> list[str]:
@@ -43,7 +43,7 @@ def part_module(package: str, recipe: object, where: str) -> str:
     return f"{package}.{name}"
 
 
-def build_part(package: str, base: type[T], recipe: object, where: str) -> T:
+def build_part(package: str, base: type[_T], recipe: object, where: str) -> _T:
     """Builds the part that `recipe` names from the recipe's other keys.
 
     Args:

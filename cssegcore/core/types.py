@@ -16,6 +16,9 @@ IGNORE: Final = 255
 Background = Literal["annotated", "void", "none"]
 """What a dataset's label 0 is: background that somebody drew, what nobody drew, or a class."""
 
+ClassSetting = Literal["overlapped", "disjoint", "sequential", "partitioned"]
+"""How the images of steps that add classes overlap, and what their labels show."""
+
 Scores = Literal["softmax", "sigmoid"]
 """How logits become scores: shares of one whole, or one yes-or-no for each output."""
 

@@ -54,7 +54,7 @@ class ArrayDataset(Dataset):
                     " label map an image."
                 )
             for at, (image, label) in enumerate(zip(images, maps, strict=True)):
-                check_photograph(image, f"{part} image {at}")
+                check_rgb_array(image, f"{part} image {at}")
                 _check_label(label, image.shape[:2], classes, f"{part} label map {at}")
                 photographs[f"{part}/{at}"], labels[f"{part}/{at}"] = image, label
         return cls("arrays", Path(), Folder(), tuple(classes), photographs, labels)
@@ -73,7 +73,7 @@ class ArrayDataset(Dataset):
         return self.labels[name]
 
 
-def check_photograph(image: NDArray[Any], what: str) -> None:
+def check_rgb_array(image: NDArray[Any], what: str) -> None:
     """Makes sure that an array is a photograph; `what` names it in errors.
 
     Raises:

@@ -21,13 +21,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cssegcore.core.errors import InputError
 
-PHOTOGRAPHS: Final = ("JPEG", "PNG")
+PHOTOGRAPH_FORMATS: Final = ("JPEG", "PNG")
 """Formats of a dataset's photographs. All others stay closed: Pillow starts programs for some."""
 
 LABELS: Final = ("PNG",)
 """The format of whatever holds a number for each pixel."""
 
-COLOURS: Final = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+_COLOUR_MODES: Final = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 """Pillow's modes of 8 bits a sample, or fewer, of which it knows the colours."""
 
 ORIENTATION: Final = 0x0112
@@ -58,7 +58,7 @@ def read(path: Path, what: str) -> bytes:
 
 
 def photograph(
-    content: bytes, path: Path, formats: tuple[str, ...] = PHOTOGRAPHS, *, turn: bool = False
+    content: bytes, path: Path, formats: tuple[str, ...] = PHOTOGRAPH_FORMATS, *, turn: bool = False
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Decodes a photograph to RGB.
 
@@ -84,7 +84,7 @@ def photograph(
 
 
 def check_photograph(
-    content: bytes, path: Path, formats: tuple[str, ...] = PHOTOGRAPHS, *, turn: bool = False
+    content: bytes, path: Path, formats: tuple[str, ...] = PHOTOGRAPH_FORMATS, *, turn: bool = False
 ) -> tuple[int, int]:
     """Reads a photograph through and returns its height and width, as it is stored.
 
@@ -143,7 +143,7 @@ def size(path: Path, what: str) -> tuple[int, int]:
     """
     try:
         _check_regular(path, what)
-        with path.open("rb") as file, Image.open(file, formats=PHOTOGRAPHS) as image:
+        with path.open("rb") as file, Image.open(file, formats=PHOTOGRAPH_FORMATS) as image:
             return image.height, image.width
     except InputError:
         raise
@@ -191,7 +191,7 @@ def check_colours(image: Image.Image, content: bytes, path: Path) -> None:
     Raises:
         InputError: It is such a photograph.
     """
-    if depth(image, content) > 8 or image.mode not in COLOURS:
+    if depth(image, content) > 8 or image.mode not in _COLOUR_MODES:
         raise InputError(
             f"photograph {path} has mode {image.mode} and {depth(image, content)} bits a sample,"
             " and how bright these are to be is not said: convert it to 8 bits, grey or RGB."

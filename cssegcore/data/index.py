@@ -14,7 +14,7 @@ from cssegcore.core.errors import InputError
 from cssegcore.core.files import digest, write_table
 from cssegcore.core.types import IGNORE
 
-HEAD = ("name", "parts", "domain", "digest", "height", "width", "void")
+_HEAD = ("name", "parts", "domain", "digest", "height", "width", "void")
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def write_index(path: Path, entries: Sequence[Entry], classes: Sequence[str]) ->
         (e.name, "+".join(e.parts), e.domain, e.digest, e.height, e.width, e.void, *e.pixels)
         for e in entries
     )
-    write_table(path, (*HEAD, *classes), rows)
+    write_table(path, (*_HEAD, *classes), rows)
 
 
 def read_index(path: Path) -> tuple[list[Entry], tuple[str, ...]]:
@@ -131,9 +131,9 @@ def read_index(path: Path) -> tuple[list[Entry], tuple[str, ...]]:
     try:
         with path.open(encoding="utf-8", newline="") as lines:
             head, *rows = csv.reader(lines, strict=True)
-        if head[: len(HEAD)] != [*HEAD]:
+        if head[: len(_HEAD)] != [*_HEAD]:
             raise ValueError("its first line is another")
-        return [_entry(row, len(head)) for row in rows], tuple(head[len(HEAD) :])
+        return [_entry(row, len(head)) for row in rows], tuple(head[len(_HEAD) :])
     except (ValueError, csv.Error) as error:
         raise InputError(f"{path} is damaged ({error}): run `dvc repro -f index`.") from None
 
@@ -151,5 +151,5 @@ def _entry(row: list[str], columns: int) -> Entry:
         height=int(row[4]),
         width=int(row[5]),
         void=int(row[6]),
-        pixels=tuple(map(int, row[len(HEAD) :])),
+        pixels=tuple(map(int, row[len(_HEAD) :])),
     )

@@ -4,10 +4,10 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-def prefetch(items: Iterator[T]) -> Generator[T]:
+def prefetch(items: Iterator[_T]) -> Generator[_T]:
     """Yields the items in order, and has a thread make each one while its reader has the last.
 
     For readers that wait for a GPU, or that have given it work. On a CPU the thread and the reader

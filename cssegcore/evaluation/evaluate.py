@@ -16,7 +16,7 @@ from cssegcore.runtime.distributed import all_gather, all_reduce_sum, world
 
 
 @torch.inference_mode()
-def confusion(
+def count_confusion(
     segmenter: Segmenter,
     images: ImageStore,
     rows: int,

@@ -17,7 +17,7 @@ from cssegcore.data import images
 from cssegcore.data.crop_and_resize import normalise
 from cssegcore.models.segmenter import Segmenter
 
-FORMATS: Final = (*images.PHOTOGRAPHS, "BMP", "WEBP", "TIFF")
+FORMATS: Final = (*images.PHOTOGRAPH_FORMATS, "BMP", "WEBP", "TIFF")
 """Those that are opened."""
 
 

@@ -13,7 +13,7 @@ from cssegcore.core.types import IGNORE
 from cssegcore.inversion.store import GeneratedImage
 
 COLUMNS = 8
-SIDE = 96
+TILE_SIDE = 96
 """Pixels of an image on the sheet; smaller ones are enlarged."""
 MARGIN, TITLE = 4, 14
 
@@ -21,8 +21,8 @@ MARGIN, TITLE = 4, 14
 def save_contact_sheet(path: Path, rows: Mapping[str, Sequence[GeneratedImage]]) -> None:
     """Writes a PNG with three lines a class: images, label maps if there are any, labels."""
     lines = [line for title, images in rows.items() for line in _lines(title, images[:COLUMNS])]
-    width = MARGIN + COLUMNS * (SIDE + MARGIN)
-    height = sum(TITLE * bool(title) + SIDE + MARGIN for title, _ in lines) + MARGIN
+    width = MARGIN + COLUMNS * (TILE_SIDE + MARGIN)
+    height = sum(TITLE * bool(title) + TILE_SIDE + MARGIN for title, _ in lines) + MARGIN
     sheet = Image.new("RGB", (width, height), "white")
     pen, top = ImageDraw.Draw(sheet), MARGIN
     for title, tiles in lines:
@@ -30,8 +30,8 @@ def save_contact_sheet(path: Path, rows: Mapping[str, Sequence[GeneratedImage]])
             pen.text((MARGIN, top), title, fill="black")
             top += TITLE
         for at, tile in enumerate(tiles):
-            sheet.paste(tile, (MARGIN + at * (SIDE + MARGIN), top))
-        top += SIDE + MARGIN
+            sheet.paste(tile, (MARGIN + at * (TILE_SIDE + MARGIN), top))
+        top += TILE_SIDE + MARGIN
     with replacing(path) as temporary:
         sheet.save(temporary, format="PNG")
 
@@ -47,4 +47,4 @@ def _lines(title: str, images: Sequence[GeneratedImage]) -> list[tuple[str, list
 
 
 def _tile(image: UInt8[np.ndarray, "s s 3"]) -> Image.Image:
-    return Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+    return Image.fromarray(image).resize((TILE_SIDE, TILE_SIDE), Image.Resampling.NEAREST)

@@ -13,7 +13,7 @@ from jaxtyping import Int, UInt8
 
 from cssegcore.core.ranges import at_least
 from cssegcore.core.types import BACKGROUND, IGNORE
-from cssegcore.inversion.object_shapes import Mask, Shapes, procedural, scaled
+from cssegcore.inversion.object_shapes import ObjectMask, Shapes, procedural, scaled
 
 SECONDARY_CHANCE = 0.35
 """Probability of each of the two possible further objects beside the primary class."""
@@ -117,7 +117,7 @@ def margin(size: int) -> int:
 
 def _fitted(
     shapes: Shapes, size: int, share: tuple[float, float], rng: np.random.Generator
-) -> Mask:
+) -> ObjectMask:
     """Draws a mask that fits between the margins and covers a share of the map within bounds.
 
     The loop ends, because procedural blobs can always be scaled to fit.
@@ -138,7 +138,7 @@ def _fitted(
 def _place(
     label_map: UInt8[np.ndarray, "s s"],
     label: int,
-    mask: Mask,
+    mask: ObjectMask,
     rng: np.random.Generator,
 ) -> None:
     least = margin(len(label_map))

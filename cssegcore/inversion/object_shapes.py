@@ -17,12 +17,12 @@ from cssegcore.data.image_list import ImageList
 LEAST_OBJECT = 64
 """Pixels of the smallest object that is transplanted."""
 
-Mask = Bool[np.ndarray, "_ _"]
-Shapes = Callable[[int, np.random.Generator], Mask]
+ObjectMask = Bool[np.ndarray, "_ _"]
+Shapes = Callable[[int, np.random.Generator], ObjectMask]
 """Draws the mask of an object for label maps of a given side; it need not fit exactly."""
 
 
-def procedural(size: int, rng: np.random.Generator) -> Mask:
+def procedural(size: int, rng: np.random.Generator) -> ObjectMask:
     """Draws a blob of radius r0 (1 + 0.15 cos 3t + 0.1 cos 5t), stretched and then turned.
 
     r0 is 0.18 to 0.31 of `size`, the side of a label map in pixels, so that the area is 10 to 31 %
@@ -38,7 +38,7 @@ def procedural(size: int, rng: np.random.Generator) -> Mask:
     return cropped(np.hypot(u, v) <= radius * (1 + 0.15 * np.cos(3 * t) + 0.1 * np.cos(5 * t)))
 
 
-def transplanted(masks: Sequence[Mask]) -> Shapes:
+def transplanted(masks: Sequence[ObjectMask]) -> Shapes:
     """Returns shapes that draw one of the `masks`, scale it by 0.5 to 1.5 and may mirror it.
 
     Raises:
@@ -50,14 +50,14 @@ def transplanted(masks: Sequence[Mask]) -> Shapes:
         if not mask.any():
             raise ValueError(f"each of `masks` must hold an object, number {place} is empty")
 
-    def shape(size: int, rng: np.random.Generator) -> Mask:
+    def shape(size: int, rng: np.random.Generator) -> ObjectMask:
         mask = scaled(masks[int(rng.integers(len(masks)))], rng.uniform(0.5, 1.5))
         return mask[:, ::-1] if rng.random() < 0.5 else mask
 
     return shape
 
 
-def annotated_objects(dataset: Dataset, image_list: ImageList) -> list[Mask]:
+def annotated_objects(dataset: Dataset, image_list: ImageList) -> list[ObjectMask]:
     """Returns the masks of all objects of the new classes in the list's images.
 
     Raises:
@@ -75,7 +75,9 @@ def annotated_objects(dataset: Dataset, image_list: ImageList) -> list[Mask]:
     return masks
 
 
-def components(labels: UInt8[np.ndarray, "h w"], classes: Sequence[int], least: int) -> list[Mask]:
+def components(
+    labels: UInt8[np.ndarray, "h w"], classes: Sequence[int], least: int
+) -> list[ObjectMask]:
     """Finds the connected objects of `classes`, each cropped to its bounding box.
 
     Pixels of one class that touch, also at a corner, are one object. Objects come in the order of
@@ -87,7 +89,7 @@ def components(labels: UInt8[np.ndarray, "h w"], classes: Sequence[int], least: 
     return [cropped(wanted & (first == root)) for root in roots[counts >= least]]
 
 
-def scaled(mask: Mask, factor: float) -> Mask:
+def scaled(mask: ObjectMask, factor: float) -> ObjectMask:
     """Scales a mask by taking nearest pixels; an object thinner than the grid may vanish."""
     rows, columns = (
         ((np.arange(out) + 0.5) * n / out).astype(np.intp)
@@ -96,7 +98,7 @@ def scaled(mask: Mask, factor: float) -> Mask:
     return mask[rows[:, None], columns]
 
 
-def cropped(mask: Mask) -> Mask:
+def cropped(mask: ObjectMask) -> ObjectMask:
     """Crops a mask to the bounding box of its object."""
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
     return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

@@ -7,7 +7,7 @@ import torch
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.types import BACKGROUND
-from cssegcore.models.checkpoint import load
+from cssegcore.models.checkpoint import load_model
 from cssegcore.models.segmenter import Segmenter
 
 
@@ -34,7 +34,7 @@ def load_teacher(path: Path, device: torch.device) -> Teacher:
     Raises:
         InputError: The file is missing or damaged.
     """
-    loaded = load(path, device)
+    loaded = load_model(path, device)
     loaded.segmenter.to(memory_format=torch.channels_last)
     classes = loaded.model.classes
     new = [output for output in classes.new if output != BACKGROUND]
@@ -55,7 +55,7 @@ def load_second(path: str, role: str, teacher: Teacher, device: torch.device) ->
     """
     if not path:
         return None
-    loaded = load(Path(path).expanduser(), device)
+    loaded = load_model(Path(path).expanduser(), device)
     names = list(loaded.model.classes.names)
     if names != teacher.classes or loaded.model.unknown:
         raise InputError(

@@ -1,31 +1,10 @@
 """Recipes whose parts do not go together, refused before anything is trained."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from cssegcore.core.errors import InputError
-from cssegcore.method.method import Method, Recipe
-from cssegcore.method.pseudo_labels import PseudoLabels
-
-
-@dataclass(frozen=True)
-class AssembledRecipe:
-    """A recipe with all its parts built."""
-
-    recipe: Recipe
-    base: Method
-    increment: Method
-    pseudo_labels: PseudoLabels
-
-    @property
-    def labels_nothing(self) -> bool:
-        """Whether there are no pseudo-labels."""
-        return self.pseudo_labels.scores is None
-
-    def phases(self) -> Iterator[tuple[str, Method]]:
-        """Yields the base step and the increments with the key of their section."""
-        yield "method.base", self.base
-        yield "method", self.increment
+from cssegcore.method._replay_compatibility import replay_brings_something, teachers_are_there
+from cssegcore.method.assembled import AssembledRecipe
 
 
 def check_recipe(assembled: AssembledRecipe) -> None:
@@ -234,17 +213,6 @@ def _annotated_classes_are_learned(assembled: AssembledRecipe) -> Iterator[str]:
             )
 
 
-def _teachers_are_there(assembled: AssembledRecipe) -> Iterator[str]:
-    for where, method in assembled.phases():
-        for name, term in method.losses.items():
-            if term.needs_teachers:
-                yield (
-                    f"`{where}.losses.{name}` asks models about the images that they made, and a"
-                    " step's own photographs have no such model: drop the term; `method.replay:"
-                    " deepinversion` brings it along."
-                )
-
-
 def _features_are_gathered_alike(assembled: AssembledRecipe) -> Iterator[str]:
     for where, method in assembled.phases():
         parts = {**method.statistics, **method.losses}
@@ -256,35 +224,6 @@ def _features_are_gathered_alike(assembled: AssembledRecipe) -> Iterator[str]:
                     f"`{where}`: {first!r} gathers features as {ways[first]}, {name!r} as {way}:"
                     " numbers of neither; set `gather` of all alike."
                 )
-
-
-def _replay_brings_something(assembled: AssembledRecipe) -> Iterator[str]:
-    replay = assembled.increment.replay
-    if not (replay.selects_exemplars or replay.generates):
-        return
-    part = assembled.recipe.replay["part"]
-    if assembled.recipe.images == "seen":
-        yield (
-            f"`method.replay: {part}` brings back what `method.images: seen` trains on already: set"
-            " `method.replay` to none."
-        )
-    if replay.generates and assembled.increment.unknown.present:
-        yield (
-            f"`method.replay: {part}` draws classes out of a model, and `method.base.unknown_class:"
-            f" {assembled.recipe.base.unknown_class['part']}` is none that a layout can show: set"
-            " `method.base.unknown_class` to none, or `method.replay` to exemplars."
-        )
-    if replay.generates and assembled.increment.freeze.freezes_extractor:
-        yield (
-            f"`method.replay: {part}` rehearses old classes, which `method.freeze:"
-            f" {assembled.recipe.freeze['part']}` holds anyway: set one of the two to none."
-        )
-    scores, model = replay.scores, assembled.increment.scores
-    if scores and model and scores != model:
-        yield (
-            f"`method.replay: {part}` reads the previous model's logits as {scores}, but its losses"
-            f" made them {model}: set `method.replay` to none, or take losses of that kind."
-        )
 
 
 def _old_weights_move_before_they_are_fused(assembled: AssembledRecipe) -> Iterator[str]:
@@ -305,9 +244,9 @@ def _old_weights_move_before_they_are_fused(assembled: AssembledRecipe) -> Itera
         )
 
 
-Rule = Callable[[AssembledRecipe], Iterator[str]]
+_Rule = Callable[[AssembledRecipe], Iterator[str]]
 
-RULES: tuple[Rule, ...] = (
+RULES: tuple[_Rule, ...] = (
     _terms_compare_with_a_previous_model,
     _terms_read_scores_alike,
     _something_is_learned,
@@ -319,7 +258,7 @@ RULES: tuple[Rule, ...] = (
     _old_weights_move_before_they_are_fused,
     _annotated_classes_are_learned,
     _features_are_gathered_alike,
-    _replay_brings_something,
-    _teachers_are_there,
+    replay_brings_something,
+    teachers_are_there,
 )
 """Each yields what it refuses, one line each."""

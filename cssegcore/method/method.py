@@ -39,7 +39,7 @@ LATER = ("classifier_init", "freeze", "after", "replay")
 AUXILIARY = "auxiliary"
 """The column of a curve for what auxiliary classifiers are taught."""
 
-COLUMNS = ("epoch", "lr", "loss", AUXILIARY)
+_COLUMNS = ("epoch", "lr", "loss", AUXILIARY)
 """What the curve of a training says beside its terms."""
 
 
@@ -192,7 +192,7 @@ def _assembled(
     from_scratch: bool,
 ) -> Method:
     replay = build_part(SLOTS["replay"], Replay, slots["replay"], f"{where}.replay")
-    terms = _terms(losses, f"{where}.losses", (*COLUMNS, *replay.terms))
+    terms = _terms(losses, f"{where}.losses", (*_COLUMNS, *replay.terms))
     gathered = {
         name: build_part(SLOTS["statistics"], Statistic, recipe, f"{where}.statistics.{name}")
         for name, recipe in statistics.items()

@@ -15,7 +15,7 @@ Future = Literal["background", "ignore"]
 pixel does not count.
 """
 
-EPSILON = 1e-6
+_EPSILON = 1e-6
 """Added to denominators, in pixels, as the published programs do."""
 
 
@@ -39,13 +39,13 @@ def ratio_of_overlap(
     predicted: Integer[np.ndarray, " c"],
 ) -> Float64[np.ndarray, " c"]:
     """Returns intersection over union from pixels per class, NaN for a class without truth."""
-    return np.where(truth > 0, hits / (truth + predicted - hits + EPSILON), np.nan)
+    return np.where(truth > 0, hits / (truth + predicted - hits + _EPSILON), np.nan)
 
 
 def class_accuracy(matrix: Int64[np.ndarray, "c c"]) -> Float64[np.ndarray, " c"]:
     """Returns TP / truth per class, NaN for a class without truth."""
     truth = matrix.sum(axis=1)
-    return np.where(truth > 0, np.diagonal(matrix) / (truth + EPSILON), np.nan)
+    return np.where(truth > 0, np.diagonal(matrix) / (truth + _EPSILON), np.nan)
 
 
 def overall_accuracy(matrix: Int64[np.ndarray, "c c"]) -> float:

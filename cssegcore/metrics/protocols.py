@@ -27,7 +27,7 @@ from cssegcore.metrics.confusion import Future, fold_future, iou, mean_defined
 from cssegcore.metrics.continual import FUTURE_RULES, Points, points
 from cssegcore.metrics.record import Evaluated
 
-Row = dict[str, Points | list[Points]]
+TableRow = dict[str, Points | list[Points]]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def protocols(background: Background) -> dict[str, Protocol]:
     }
 
 
-def table_row(records: Sequence[Evaluated], protocol: Protocol) -> Row:
+def table_row(records: Sequence[Evaluated], protocol: Protocol) -> TableRow:
     """Returns a run's row of the paper's table, in points after the last step.
 
     `base` is the papers' "old", as 1-15 in 15-1, `added` their "new", 16-20; `average` is None

@@ -88,7 +88,7 @@ def save(path: Path, segmenter: Segmenter, model: Model, statistics: Statistics)
         temporary.write_bytes(serialize(tensors, {KEY: text}))
 
 
-def load(path: Path, device: torch.device) -> Loaded:
+def load_model(path: Path, device: torch.device) -> Loaded:
     """Reads a model.
 
     A file is held against the digest in it: the format has no checksum, and a bit that flips in a

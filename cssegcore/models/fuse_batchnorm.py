@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 Network = TypeVar("Network", bound=nn.Module)
-SIDE = 64
+_SIDE = 64
 """Of the photograph that shows which normalisation follows which convolution, in pixels."""
 
 
@@ -49,7 +49,7 @@ def _pairs(network: nn.Module) -> dict[str, str]:
     kinds = nn.Conv2d, nn.BatchNorm2d
     hooks = [watch(n, m) for n, m in network.named_modules() if isinstance(m, kinds)]
     with torch.no_grad():
-        network(torch.zeros(1, 3, SIDE, SIDE, device=next(network.parameters()).device))
+        network(torch.zeros(1, 3, _SIDE, _SIDE, device=next(network.parameters()).device))
     for hook in hooks:
         hook.remove()
     return pairs

@@ -10,7 +10,7 @@ from torch import Tensor
 from cssegcore.models.outputs import Outputs
 from cssegcore.models.segmenter import Segmenter
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def infer(network: Segmenter, images: Float[Tensor, "b 3 h w"]) -> Outputs:
@@ -25,7 +25,7 @@ def infer(network: Segmenter, images: Float[Tensor, "b 3 h w"]) -> Outputs:
     return _ordinary(outputs)
 
 
-def _ordinary(value: T) -> T:
+def _ordinary(value: _T) -> _T:
     if isinstance(value, Tensor):
         with torch.cuda.device_of(value):  # it hands over on the current device only
             return torch.from_dlpack(value)

@@ -17,7 +17,7 @@ from cssegcore.models.fuse_batchnorm import fuse_batchnorm
 from cssegcore.models.heads import Head, HeadKind
 from cssegcore.models.outputs import Outputs
 
-Unknown = Scores | None
+UnknownScores = Scores | None
 """Whether output 0 is the unknown class, and how its score is read when it joins background's."""
 
 
@@ -34,7 +34,7 @@ class Segmenter(nn.Module):
         extractor: FeatureExtractor,
         kind: HeadKind,
         outputs: Sequence[int],
-        unknown: Unknown = None,
+        unknown: UnknownScores = None,
     ) -> None:
         """Builds a head for each step.
 
@@ -47,7 +47,7 @@ class Segmenter(nn.Module):
         """
         super().__init__()
         self.extractor = extractor
-        self.unknown: Unknown = unknown
+        self.unknown: UnknownScores = unknown
         self._kind = kind
         self._held: list[nn.Module] = []
         self._still: list[
@@ -169,7 +169,7 @@ def _enlarged(small: Tensor, size: Sequence[int]) -> Float[Tensor, "b c h w"]:
     return F.interpolate(small, tuple(size), mode="bilinear")
 
 
-def classify(logits: Float[Tensor, "b c h w"], unknown: Unknown) -> Int[Tensor, "b h w"]:
+def classify(logits: Float[Tensor, "b c h w"], unknown: UnknownScores) -> Int[Tensor, "b h w"]:
     """Turns logits into classes; the unknown class's score is added to the background's.
 
     As in SSUL (Cha et al., NeurIPS 2021): the sum may exceed 1, and no threshold is applied.
@@ -182,7 +182,7 @@ def classify(logits: Float[Tensor, "b c h w"], unknown: Unknown) -> Int[Tensor, 
 
 
 def class_scores(
-    logits: Float[Tensor, "b c h w"], unknown: Unknown
+    logits: Float[Tensor, "b c h w"], unknown: UnknownScores
 ) -> Float[Tensor, "b classes h w"]:
     """Turns logits into scores of the classes: softmax, or as the unknown class is read.
 

@@ -22,7 +22,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 from torch.nn import Parameter
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 BUCKET = 2**23
 """Numbers that are sent at once: 32 MiB of gradients."""
@@ -135,7 +135,7 @@ def broadcast(tensors: Iterable[Tensor]) -> None:
             tensor.copy_(sent)
 
 
-def all_gather(value: T) -> list[T]:
+def all_gather(value: _T) -> list[_T]:
     """Returns every process's value, by rank; for small things."""
     values: list[Any] = [value] * world().size
     if len(values) > 1:

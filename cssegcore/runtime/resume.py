@@ -17,7 +17,7 @@ import torch
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import UNREADABLE, replacing
 
-HEAD: Final = b"cssegcore resume file, SHA-256 "
+_HEAD: Final = b"cssegcore resume file, SHA-256 "
 """What a file begins with; the digest of its content follows, in hex digits, and a line end."""
 
 
@@ -73,4 +73,4 @@ class ResumeFile:
 
 
 def _head(content: bytes | memoryview) -> bytes:
-    return HEAD + hashlib.sha256(content).hexdigest().encode() + b"\n"
+    return _HEAD + hashlib.sha256(content).hexdigest().encode() + b"\n"

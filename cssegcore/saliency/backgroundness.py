@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float32, Float64, Num, UInt8
 
-MARGIN: Final = 0.1
+_MARGIN: Final = 0.1
 """Width of a margin, as a share of the photograph's height or width."""
 
 REGULARISER: Final = 50.0
@@ -27,7 +27,7 @@ def border_contrast(photographs: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.nda
     root of their squares.
     """
     planes = np.ascontiguousarray(photographs.transpose(3, 0, 1, 2), np.float32)
-    height, width = (max(1, round(MARGIN * n)) for n in photographs.shape[1:3])
+    height, width = (max(1, round(_MARGIN * n)) for n in photographs.shape[1:3])
     distances = [
         _distance(planes, photographs[margin])
         for margin in (

@@ -20,7 +20,7 @@ from PIL import Image, ImageFilter
 from cssegcore.saliency.backgroundness import border_contrast, peak_one
 from cssegcore.saliency.barrier import barrier_distance
 
-SIDE: Final = 200
+LONGEST_SIDE: Final = 200
 """Longer side, in pixels, of the shrunk photographs."""
 
 SMOOTHING: Final = 1 / 64
@@ -34,9 +34,9 @@ to 1."""
 
 
 def shrink(photograph: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "hs ws 3"]:
-    """Shrinks a photograph by area averaging so that no side exceeds `SIDE`; never enlarges it."""
+    """Shrinks by area averaging so that no side exceeds `LONGEST_SIDE`; never enlarges."""
     height, width, _ = photograph.shape
-    scale = min(1.0, SIDE / max(height, width))
+    scale = min(1.0, LONGEST_SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return np.asarray(Image.fromarray(photograph).resize(size, Image.Resampling.BOX))
 

@@ -17,7 +17,7 @@ from cssegcore.core.files import digest, replacing, write_json
 from cssegcore.data.dataset import Dataset
 from cssegcore.saliency import Origin
 from cssegcore.saliency.detector import saliency_maps, salient, shrink
-from cssegcore.saliency.reading import Source, read_published
+from cssegcore.saliency.reading import MapSource, read_published
 
 CHUNK: Final = 256
 """Number of photographs decoded ahead; photographs of one size are computed together."""
@@ -75,7 +75,7 @@ def write_maps(
     return manifest
 
 
-def _choose(dataset: Dataset, names: Sequence[str]) -> Source:
+def _choose(dataset: Dataset, names: Sequence[str]) -> MapSource:
     """Chooses by folder, not by file, so that a map missing in a folder is reported as an error."""
     folders = {dataset.layout.saliency(dataset.root, name).parent for name in names}
     return "published" if any(folder.is_dir() for folder in folders) else "computed"

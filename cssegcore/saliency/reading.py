@@ -16,7 +16,7 @@ from cssegcore.core.files import read_manifest
 from cssegcore.data import images
 from cssegcore.data.dataset import Dataset
 
-Source = Literal["published", "computed"]
+MapSource = Literal["published", "computed"]
 
 REMAKE: Final = "delete its folder and run `dvc repro`"
 COMPUTE: Final = "fix it, or set `maps: computed` in `method.base.unknown_class`"
@@ -36,7 +36,7 @@ class Maps:
 
     out: Path
     dataset: Dataset
-    source: Source
+    source: MapSource
     images: frozenset[str]
 
     @classmethod

@@ -14,9 +14,9 @@ from typing import Literal
 from cssegcore.core.class_table import ClassTable
 from cssegcore.core.config import did_you_mean
 from cssegcore.core.errors import InputError
-from cssegcore.core.types import BACKGROUND
+from cssegcore.core.types import BACKGROUND, ClassSetting
 
-Setting = Literal["overlapped", "disjoint", "sequential", "partitioned", "domain", "domain_apart"]
+Setting = Literal[ClassSetting, "domain", "domain_apart"]
 LeftOut = Literal["background", "void"]
 DOMAIN_SETTINGS = ("domain", "domain_apart")
 """Steps bring images of other domains, such as cities, and all classes are learned in the first."""

@@ -1,14 +1,12 @@
 """Callbacks of a training, and the row that each epoch gives."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-from cssegcore.data.batches import Batch
+from cssegcore.core.types import Progress
 
-Row = dict[str, float]
+EpochRow = dict[str, float]
 """One epoch: `epoch` (from 1), `lr` at its end, `loss` and each term, as means over iterations."""
-
-Progress = Callable[[Iterable[Batch], int], Iterable[Batch]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,5 +18,5 @@ class Hooks:
         progress: Wraps the iterable of batches of an epoch (second argument: their number).
     """
 
-    epoch: Callable[[Row], None]
+    epoch: Callable[[EpochRow], None]
     progress: Progress

@@ -163,7 +163,7 @@ def _networks(
 ) -> _Networks:
     if previous is None or method.from_scratch:
         return _Networks(model.segmenter(), None, {}, {}, 1)
-    loaded = checkpoint.load(previous, device)
+    loaded = checkpoint.load_model(previous, device)
     segmenter, known = loaded.segmenter, loaded.model
     parts = {
         "classes": (known.classes.as_file()["classes"], model.classes.old.as_file()["classes"]),
@@ -236,5 +236,7 @@ def _teachers(
     """Loads the models that images were inverted from, if a loss needs their logits."""
     if not made or not any(term.needs_teachers for term in method.replayed.values()):
         return []
-    loaded = [fuse_batchnorm(checkpoint.load(path, device).segmenter) for path in made.teachers]
+    loaded = [
+        fuse_batchnorm(checkpoint.load_model(path, device).segmenter) for path in made.teachers
+    ]
     return [m.to(memory_format=torch.channels_last) for m in loaded]

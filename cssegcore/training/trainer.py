@@ -7,7 +7,6 @@ and the epoch alone. A training that goes on after a kill therefore sees the sam
 import contextlib
 import dataclasses
 import functools
-import math
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.types import UpdateFactors
+from cssegcore.core.types import Progress, UpdateFactors
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batch import Batch
 from cssegcore.data.batches import Replayed, iterations, smallest_batch, training_batches
@@ -37,7 +36,8 @@ from cssegcore.runtime.distributed import (
 from cssegcore.runtime.resume import ResumeFile
 from cssegcore.training.batchnorm import synchronized
 from cssegcore.training.compile import compile_extractors
-from cssegcore.training.hooks import Hooks, Progress, Row
+from cssegcore.training.finite import check_finite
+from cssegcore.training.hooks import EpochRow, Hooks
 from cssegcore.training.loss_scaling import check_pieces
 from cssegcore.training.objective import Objective, Terms, penalty_inputs, start_statistics
 from cssegcore.training.optimizer import Optimizer, group_weights
@@ -79,7 +79,7 @@ class Trained:
         peak_memory: See `device.peak_memory`; the largest of all processes.
     """
 
-    rows: list[Row]
+    rows: list[EpochRow]
     statistics: Statistics
     peak_memory: float
 
@@ -195,7 +195,7 @@ class Trainer:
         groups = group_weights(weights, self.update_factors, self.optimizer.backbone_lr)
         return TrainingState(self.optimizer.start(groups), objective)
 
-    def restore(self, running: TrainingState, resume: ResumeFile) -> list[Row]:
+    def restore(self, running: TrainingState, resume: ResumeFile) -> list[EpochRow]:
         """Loads the state of a killed training, if there is one, and returns its rows.
 
         Raises:
@@ -213,7 +213,7 @@ class Trainer:
         running.restore(state)
         return state["rows"]
 
-    def epoch(self, running: TrainingState, epoch: int, progress: Progress) -> Row:
+    def epoch(self, running: TrainingState, epoch: int, progress: Progress) -> EpochRow:
         """Trains one epoch, counted from 0.
 
         Raises:
@@ -235,7 +235,7 @@ class Trainer:
                     sums[name] = sums.get(name, torch.zeros_like(value)) + value
         size = world().size
         means = {name: float(all_reduce_sum(value)) / size / count for name, value in sums.items()}
-        self._check_finite(epoch, means)
+        check_finite(self.data.step, epoch, means, self.segmenter.state_dict())
         return {"epoch": epoch + 1.0, "lr": lr((epoch + 1) * count - 1, 1.0), **means}
 
     def gradients(self, objective: Objective, batch: Batch) -> Terms:
@@ -263,13 +263,3 @@ class Trainer:
 
     def _lr(self, count: int, iteration: int, factor: float) -> float:
         return self.optimizer.lr(factor * self.data.lr, iteration, self.data.epochs * count)
-
-    def _check_finite(self, epoch: int, means: Mapping[str, float]) -> None:
-        # the last update is in no loss yet
-        weights = torch.stack([w.isfinite().all() for w in self.segmenter.state_dict().values()])
-        if not (all(map(math.isfinite, means.values())) and weights.all()):
-            step = self.data.step
-            raise FloatingPointError(
-                f"{step}, epoch {epoch + 1}: the loss or a weight is not finite ({means})."
-                f" Lower `steps.{step}.lr` or set `optimizer.clip`."
-            )

@@ -112,7 +112,9 @@ def test_pseudo_labels_are_what_trains(base, tmp_path):
         base,
         ("sheep",),
     )
-    weights = [checkpoint.load(path, CPU).segmenter.state_dict() for path in (plain, labelled)]
+    weights = [
+        checkpoint.load_model(path, CPU).segmenter.state_dict() for path in (plain, labelled)
+    ]
     assert any(not torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 

@@ -18,7 +18,8 @@ from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.index import build_index
 from cssegcore.inversion.settings import InversionWeights
-from cssegcore.method.compatibility import AssembledRecipe, check_recipe
+from cssegcore.method.assembled import AssembledRecipe
+from cssegcore.method.compatibility import check_recipe
 from cssegcore.method.method import SLOTS, Method, Recipe
 from cssegcore.method.pseudo_labels import PseudoLabels
 from cssegcore.method.replay.deepinversion import DeepInversion

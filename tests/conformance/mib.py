@@ -12,7 +12,7 @@ import yaml
 from torch import Tensor
 
 from cssegcore.core.registry import build_part
-from cssegcore.method.classifier_init.background import Background
+from cssegcore.method.classifier_init.background import FromBackground
 from cssegcore.method.losses import Loss
 from cssegcore.method.losses.bce import binary_cross_entropy, yes_or_no
 from cssegcore.method.losses.bce_kd import binary_distillation
@@ -151,7 +151,7 @@ def check_mib_classifier_init(arrays: Arrays) -> Checked:
         features = torch.from_numpy(given["features"])
         heads = [_head(given[f"w{j}"], given[f"b{j}"]) for j in range(len(given["n_per_step"]))]
         got = {"logits_old_model": _logits(heads[:-1], features)}
-        Background()(heads)
+        FromBackground()(heads)
         got["logits_after_init"] = _logits(heads, features)
         for j, head in enumerate(heads):
             assert head.classifier.bias is not None

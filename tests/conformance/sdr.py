@@ -12,7 +12,7 @@ from cssegcore.method.losses.prototype_matching import old_classes, prototype_ma
 from cssegcore.method.losses.repulsion import repulsion
 from cssegcore.method.losses.sparsification import sparsification
 from cssegcore.method.statistics import StatisticContext
-from cssegcore.method.statistics.prototypes import Prototypes, Setting
+from cssegcore.method.statistics.prototypes import ClassSetting, Prototypes
 from cssegcore.models.outputs import Features, Outputs
 from tests.conformance.vectors import Arrays, Checked, cases, compare
 from tests.helpers.tiny_training import method_section
@@ -119,7 +119,7 @@ def check_sdr_sparsification(arrays: Arrays) -> Checked:
     return Checked(int(arrays["n_cases"]), worst)
 
 
-def _setting(given: Arrays) -> Setting:
+def _setting(given: Arrays) -> ClassSetting:
     """The flags decide in this order: overlapped, sequential, else disjoint."""
     if given["overlapped"]:
         return "overlapped"

@@ -55,7 +55,7 @@ def test_no_flipped_bit_of_a_model_passes(tmp_path):
     for content in flipped(path.read_bytes(), 300):
         path.write_bytes(content)
         with pytest.raises(InputError) as refused:
-            checkpoint.load(path, CPU)
+            checkpoint.load_model(path, CPU)
         line = str(refused.value)
         assert str(path) in line
         assert "\n" not in line
@@ -71,7 +71,7 @@ def test_a_model_without_a_digest_is_refused_with_the_way_out(tmp_path):
     del about["digest"]
     save_file(load_file(path), path, {KEY: json.dumps(about)})
     with pytest.raises(InputError, match=r"has no digest of its content: .* Run `dvc repro`"):
-        checkpoint.load(path, CPU)
+        checkpoint.load_model(path, CPU)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_description_of_another_shape_is_one_line(tmp_path, about):
     path = tmp_path / "model.safetensors"
     save_file({"w": torch.zeros(2)}, path, {KEY: about})
     with pytest.raises(InputError) as refused:
-        checkpoint.load(path, CPU)
+        checkpoint.load_model(path, CPU)
     assert str(refused.value).count("\n") == 0
 
 
@@ -90,7 +90,7 @@ def test_a_digest_tells_what_differs(tmp_path):
 
     def saved(model=KNOWN, statistics=None):
         checkpoint.save(path, made, model, statistics or {})
-        return checkpoint.load(path, CPU).digest
+        return checkpoint.load_model(path, CPU).digest
 
     zeros = torch.zeros(4)
     alike = [{"s": {"a": v}} for v in (zeros, zeros.view(2, 2), zeros.int())]

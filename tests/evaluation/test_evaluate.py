@@ -86,7 +86,7 @@ def segmenter(seed=0, outputs=(3,), unknown=None):
 
 class TestConfusion:
     def count(self, network, images, size=3, keep=frozenset()):
-        return evaluate.confusion(network, images, 5, size, CPU, whole, set(keep))
+        return evaluate.count_confusion(network, images, 5, size, CPU, whole, set(keep))
 
     @pytest.mark.parametrize("unknown", [None, "sigmoid"])
     @pytest.mark.parametrize("outputs", [(3,), (3, 2)])
@@ -154,7 +154,7 @@ class TestConfusion:
                 seen.append((names, tuple(batch.labels.shape), total))
                 yield names, batch
 
-        evaluate.confusion(segmenter(), images, 5, 3, CPU, progress, set())
+        evaluate.count_confusion(segmenter(), images, 5, 3, CPU, progress, set())
         assert [name for names, *_ in seen for name in names] == images.names
         shapes = [(2, 20, 24), (1, 17, 24), (1, 20, 24), (3, 24, 20)]
         assert [shape for _, shape, _ in seen] == shapes

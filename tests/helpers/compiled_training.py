@@ -46,7 +46,7 @@ def trained(lists: Lists, folder: Path, method: str, kind: str) -> dict[str, Any
         rows += result.rows
         graphs.append(counters["stats"]["unique_graphs"])
     assert previous is not None
-    weights = checkpoint.load(previous, CPU).segmenter.state_dict()
+    weights = checkpoint.load_model(previous, CPU).segmenter.state_dict()
     return {
         "rows": rows,
         "weights": {name: value.tolist() for name, value in weights.items()},

@@ -100,7 +100,7 @@ def trained(job: Trainer, resume: Path, hooks: Hooks | None = None) -> dict[str,
 
 def evaluated(lists: Lists, folder: Path) -> dict[str, Any]:
     """Tests a model that says all kinds of things: the matrix, and what it says of each image."""
-    segmenter = checkpoint.load(folder / "mib.safetensors", CPU).segmenter
+    segmenter = checkpoint.load_model(folder / "mib.safetensors", CPU).segmenter
     images = ImageStore(lists.dataset, lists.of("step2", "test"))
     ((_, batch),) = evaluation_batches(images, 5, CPU, IMAGENET)
     classifier = segmenter.groups[0].classifier
@@ -110,7 +110,7 @@ def evaluated(lists: Lists, folder: Path) -> dict[str, Any]:
     parts = build_metrics({"sharp": {"part": "boundary_iou"}}, "evaluation.metrics")
     meters = Meters(parts, segmenter.classes, "background", CPU)
     keep = set(images.names)
-    matrix, kept = evaluate.confusion(segmenter, images, 5, 2, CPU, whole, keep, meters)
+    matrix, kept = evaluate.count_confusion(segmenter, images, 5, 2, CPU, whole, keep, meters)
     seen = matrix.shape[1]
     record = Evaluated("", 0, list("abcde"), [0] * 5, seen, len(images), matrix.tolist())
     return {"matrix": matrix, "kept": kept, "further": meters.compute(record)}

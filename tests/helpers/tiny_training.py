@@ -27,7 +27,7 @@ from cssegcore.runtime.resume import ResumeFile
 from cssegcore.saliency.maps import write_maps
 from cssegcore.scenario.scenario import Scenario
 from cssegcore.scenario.splits import write_splits
-from cssegcore.training.hooks import Hooks, Row
+from cssegcore.training.hooks import EpochRow, Hooks
 from cssegcore.training.setup import StageInputs, TrainingParams, build_trainer
 from cssegcore.training.trainer import Trained, Trainer
 from tests.helpers import tiny_dataset as scenes
@@ -190,7 +190,7 @@ def whole(items: Any, _: int) -> Any:
 class Follower:
     """Remembers the rows of a training."""
 
-    rows: list[Row] = dataclasses.field(default_factory=list)
+    rows: list[EpochRow] = dataclasses.field(default_factory=list)
 
     def hooks(self) -> Hooks:
         return Hooks(epoch=self.rows.append, progress=whole)

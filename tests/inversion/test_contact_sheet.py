@@ -19,7 +19,7 @@ def test_a_sheet_shows_each_class_with_its_name(tmp_path):
         with Image.open(tmp_path / "sheet.png") as image:
             sizes.append(image.size)
             assert len(np.unique(np.asarray(image.convert("RGB")))) > 2
-    tall, line = contact_sheet.SIDE + contact_sheet.MARGIN, contact_sheet.TITLE
+    tall, line = contact_sheet.TILE_SIDE + contact_sheet.MARGIN, contact_sheet.TITLE
     wide = contact_sheet.MARGIN + contact_sheet.COLUMNS * tall
     heights = [
         contact_sheet.MARGIN + n * tall + titles * line for n, titles in ((3, 1), (6, 2), (2, 1))

@@ -110,7 +110,7 @@ class TestSynthesize:
     def test_labels_are_what_the_model_sees_in_the_finished_image(self, lists, models, tmp_path):
         how = part(confidence=0.6, per_class=4)
         out, manifest, listed = self.made(lists, models, tmp_path, how=how)
-        segmenter = checkpoint.load(models["step0"], CPU).segmenter
+        segmenter = checkpoint.load_model(models["step0"], CPU).segmenter
         segmenter.to(memory_format=torch.channels_last)
         for name, told in listed.images:
             image, labels, sure, layout = (picture(out / k / f"{name}.png") for k in store.KINDS)
@@ -133,7 +133,7 @@ class TestSynthesize:
     def test_only_what_agrees_is_kept_and_more_is_made_of_what_lacks(self, lists, models, tmp_path):
         how = {"per_class": 3, "inversion": {"batch_size": 6}}
         out, _, listed = self.made(lists, models, tmp_path / "all", how=part(**how))
-        segmenter = checkpoint.load(models["step0"], CPU).segmenter
+        segmenter = checkpoint.load_model(models["step0"], CPU).segmenter
         scores = {}
         for name in listed.names:
             image, layout = (picture(out / k / f"{name}.png") for k in ("images", "layouts"))
@@ -218,7 +218,7 @@ class TestSynthesize:
     def test_statistics(self, lists, models, tmp_path, monkeypatch):
         monkeypatch.setenv("HOME", str(models["step0"].parent))
         torch.manual_seed(5)
-        other = checkpoint.load(models["step0"], CPU)
+        other = checkpoint.load_model(models["step0"], CPU)
         for weight in other.segmenter.parameters():
             weight.data += 0.3 * torch.randn_like(weight)
         path = models["step0"].parent / "other"
@@ -233,14 +233,14 @@ class TestSynthesize:
             for kind in ("images", "layouts")
         )
         for who, model in (("inverted", models["step0"]), ("independent", path)):
-            segmenter = checkpoint.load(model, CPU).segmenter
+            segmenter = checkpoint.load_model(model, CPU).segmenter
             classes, _ = quality.predict_mirrored(segmenter, images)
             target = layouts > 0
             share = (classes == layouts)[target].mean()
             assert numbers["agreement"][who]["target_pixels"] == pytest.approx(share, abs=0.01)
         # one batch: the images are all that was made, in another order
         photographs = normalise(torch.from_numpy(images), IMAGENET)
-        segmenter = checkpoint.load(models["step0"], CPU).segmenter
+        segmenter = checkpoint.load_model(models["step0"], CPU).segmenter
         away = quality.feature_distance(segmenter, photographs)
         assert numbers["distance"]["made"] == pytest.approx(away, rel=1e-3)
         assert numbers["distance"]["real"] > 0
@@ -278,7 +278,7 @@ class TestSynthesize:
         (numbers,) = manifest["steps"]
         assert numbers["labelled"] == 1
         tall = picture(out / "sheets" / "step0.png").shape[0]
-        lines = 2 * (2 * (contact_sheet.SIDE + contact_sheet.MARGIN) + contact_sheet.TITLE)
+        lines = 2 * (2 * (contact_sheet.TILE_SIDE + contact_sheet.MARGIN) + contact_sheet.TITLE)
         assert tall == contact_sheet.MARGIN + lines
 
         shares = {

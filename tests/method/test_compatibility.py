@@ -6,7 +6,8 @@ import pytest
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
 from cssegcore.method import compatibility as sense
-from cssegcore.method.compatibility import AssembledRecipe, check_recipe
+from cssegcore.method.assembled import AssembledRecipe
+from cssegcore.method.compatibility import check_recipe
 from cssegcore.method.method import SLOTS, Method, Recipe
 from cssegcore.method.pseudo_labels import PseudoLabels
 from tests.helpers.tiny_training import METHODS, method_section
@@ -255,7 +256,7 @@ REFUSED = {
             " instead.",
         ),
     ],
-    "_teachers_are_there": [
+    "teachers_are_there": [
         (
             "ft",
             {"losses.made": {"part": "teacher_kd"}},
@@ -268,7 +269,7 @@ REFUSED = {
             "`method.base.losses.made` asks models about the images that they made",
         ),
     ],
-    "_replay_brings_something": [
+    "replay_brings_something": [
         (
             "joint",
             {"replay": {"part": "exemplars"}},
@@ -315,7 +316,7 @@ def test_what_does_not_go_together_is_refused_with_the_way_out(rule, method, cha
 
 def test_images_of_what_is_frozen_are_refused():
     """Said after other faults: so far only recipes with an unknown class freeze the extractor."""
-    (_, frozen, _) = sense._replay_brings_something(assembled("ssul", {"replay": MADE}))
+    (_, frozen, _) = sense.replay_brings_something(assembled("ssul", {"replay": MADE}))
     assert frozen == (
         "`method.replay: deepinversion` rehearses old classes, which `method.freeze:"
         " all_but_newest` holds anyway: set one of the two to none."

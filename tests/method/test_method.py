@@ -5,11 +5,11 @@ import pytest
 from cssegcore.core.errors import InputError
 from cssegcore.method.after.none import AsTrained
 from cssegcore.method.after.weight_fusion import WeightFusion
-from cssegcore.method.classifier_init.background import Background
+from cssegcore.method.classifier_init.background import FromBackground
 from cssegcore.method.classifier_init.none import AsBuilt
 from cssegcore.method.classifier_init.unknown import FromUnknown
 from cssegcore.method.freeze.all_but_newest import AllButNewest
-from cssegcore.method.freeze.none import Nothing as NothingFrozen
+from cssegcore.method.freeze.none import FreezeNothing
 from cssegcore.method.losses.ce import CrossEntropy
 from cssegcore.method.losses.ewc import ElasticWeights
 from cssegcore.method.losses.teacher_kd import TeacherDistillation
@@ -19,7 +19,7 @@ from cssegcore.method.losses.unbiased_kd import UnbiasedDistillation
 from cssegcore.method.method import SLOTS, Method, Recipe, base_modules, recipe_modules
 from cssegcore.method.replay.deepinversion import DeepInversion
 from cssegcore.method.replay.exemplars import Exemplars
-from cssegcore.method.replay.none import Nothing as NothingReplayed
+from cssegcore.method.replay.none import ReplayNothing
 from cssegcore.method.statistics.fisher import Fisher
 from cssegcore.method.unknown_class.none import NoUnknown
 from cssegcore.method.unknown_class.salient import Salient
@@ -46,11 +46,11 @@ class TestRecipe:
             "unbiased_ce": UnbiasedCrossEntropy(),
             "unbiased_kd": UnbiasedDistillation(weight=10.0),
         }
-        assert method.classifier_init == Background()
+        assert method.classifier_init == FromBackground()
         assert method.unknown == NoUnknown()
-        assert method.freeze == NothingFrozen()
+        assert method.freeze == FreezeNothing()
         assert method.after == AsTrained()
-        assert method.replay == NothingReplayed()
+        assert method.replay == ReplayNothing()
         assert (method.penalties, method.statistics) == ({}, {})
         assert not method.from_scratch
 
@@ -76,8 +76,8 @@ class TestRecipe:
         assert method.freeze == AllButNewest()
         assert method.classifier_init == FromUnknown()
         assert method.replay == Exemplars()
-        assert base.freeze == NothingFrozen()
-        assert base.replay == NothingReplayed()
+        assert base.freeze == FreezeNothing()
+        assert base.replay == ReplayNothing()
 
     def test_terms_over_replayed_samples_are_kept_apart(self):
         method = Method.of(named("deepinversion"))

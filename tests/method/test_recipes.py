@@ -106,7 +106,7 @@ class TestEveryRecipe:
         assert epochs == 1 or learned[step].after < 0.99 * learned[step].before
 
     def test_outputs_are_the_classes_seen(self, learned, step):
-        loaded = checkpoint.load(learned[step].path, CPU)
+        loaded = checkpoint.load_model(learned[step].path, CPU)
         assert state(loaded.segmenter) == state(learned[step].job.segmenter)
         assert loaded.segmenter.classes == CLASSES[step]
         seen = ["background", *(name for s in STEPS if s <= step for name in STEPS[s])]
@@ -114,7 +114,7 @@ class TestEveryRecipe:
         assert loaded.model.step == step
 
     def test_what_was_gathered_goes_into_the_file(self, learned, step):
-        statistics = checkpoint.load(learned[step].path, CPU).statistics
+        statistics = checkpoint.load_model(learned[step].path, CPU).statistics
         assert set(statistics) == set(learned[step].job.method.statistics)
         for name, gathered in learned[step].trained.statistics.items():
             assert set(statistics[name]) == set(gathered)

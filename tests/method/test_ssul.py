@@ -379,7 +379,7 @@ class TestSigmoid:
         for head in segmenter.groups:
             head.classifier.weight.data *= 40
         checkpoint.save(path, segmenter, known, {})
-        return checkpoint.load(path, CPU).segmenter
+        return checkpoint.load_model(path, CPU).segmenter
 
     @staticmethod
     def task(lists, path):

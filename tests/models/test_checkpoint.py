@@ -38,7 +38,7 @@ def path(tmp_path, segmenter):
 
 class TestRoundTrip:
     def test_weights_statistics_and_description_come_back(self, path, segmenter):
-        loaded = checkpoint.load(path, CPU)
+        loaded = checkpoint.load_model(path, CPU)
         assert loaded.model == KNOWN
         assert state(loaded.segmenter) == state(segmenter)
         assert not loaded.segmenter.training
@@ -47,7 +47,7 @@ class TestRoundTrip:
 
     def test_what_was_gathered_comes_back(self, path, segmenter):
         checkpoint.save(path, segmenter, KNOWN, STATISTICS)
-        loaded = checkpoint.load(path, CPU)
+        loaded = checkpoint.load_model(path, CPU)
         assert state(loaded.segmenter) == state(segmenter)
         assert {k: set(v) for k, v in loaded.statistics.items()} == {
             k: set(v) for k, v in STATISTICS.items()
@@ -70,7 +70,7 @@ class TestRoundTrip:
         known = dataclasses.replace(KNOWN, unknown=unknown, head={"part": "conv"})
         made = known.segmenter()
         checkpoint.save(tmp_path / "m.safetensors", made, known, {})
-        loaded = checkpoint.load(tmp_path / "m.safetensors", CPU)
+        loaded = checkpoint.load_model(tmp_path / "m.safetensors", CPU)
         assert loaded.model == known
         assert state(loaded.segmenter) == state(made)
         assert loaded.segmenter.unknown == unknown
@@ -102,7 +102,7 @@ class TestRoundTrip:
 class TestRefusals:
     def refused(self, path):
         with pytest.raises(InputError) as error:
-            checkpoint.load(path, CPU)
+            checkpoint.load_model(path, CPU)
         assert str(path) in str(error.value)
         assert "\n" not in str(error.value)
         return str(error.value)

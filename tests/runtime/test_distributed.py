@@ -109,7 +109,7 @@ class TestTwoProcesses:
     def test_they_train_as_one_does(self, alone, pair, case):
         folder, _, told = alone
         assert_alike(pair[0][case], told[case])
-        start = checkpoint.load(folder / f"{case}.safetensors", CPU).segmenter.state_dict()
+        start = checkpoint.load_model(folder / f"{case}.safetensors", CPU).segmenter.state_dict()
         moved = [not torch.allclose(told[case]["state"][k], v, 1e-2) for k, v in start.items()]
         assert any(moved)  # or it would be easy
 

@@ -13,7 +13,7 @@ from cssegcore.data.layouts.voc import Voc
 from cssegcore.saliency import maps as maps_module
 from cssegcore.saliency.backgroundness import border_contrast
 from cssegcore.saliency.barrier import barrier_distance
-from cssegcore.saliency.detector import SIDE, otsu, saliency_maps, salient, shrink
+from cssegcore.saliency.detector import LONGEST_SIDE, otsu, saliency_maps, salient, shrink
 from cssegcore.saliency.maps import write_maps
 from cssegcore.saliency.reading import Maps
 
@@ -213,7 +213,7 @@ class TestDetector:
 
     def test_finds_it_in_a_large_photograph_too(self):
         photograph, disc = scene(h=300, w=533, centre=(170, 200), radius=70)
-        assert max(shrink(photograph).shape) == SIDE
+        assert max(shrink(photograph).shape) == LONGEST_SIDE
         found = find(photograph)
         assert found.shape == disc.shape
         assert iou(found, disc) > 0.9
@@ -253,7 +253,7 @@ class TestDetector:
             shrink(large), shrink(np.kron(photograph, np.ones((10, 10, 1), np.uint8)))
         )
         assert shrink(large).shape == (150, 200, 3)
-        stripes = np.zeros((40, 4 * SIDE, 3), np.uint8)
+        stripes = np.zeros((40, 4 * LONGEST_SIDE, 3), np.uint8)
         stripes[:, ::2] = 200
         assert (shrink(stripes) == 100).all()
         assert shrink(large).mean() == pytest.approx(photograph.mean(), abs=0.5)

@@ -16,7 +16,8 @@ from cssegcore.data.image_list import ImageList
 from cssegcore.data.image_store import ImageStore
 from cssegcore.data.index import Entry, build_index, read_index, write_index
 from cssegcore.evaluation import evaluate
-from cssegcore.method.compatibility import AssembledRecipe, check_without_new_classes
+from cssegcore.method.assembled import AssembledRecipe
+from cssegcore.method.compatibility import check_without_new_classes
 from cssegcore.method.method import SLOTS, Method, Recipe
 from cssegcore.method.pseudo_labels import PseudoLabels
 from cssegcore.metrics.continual import step_metrics
@@ -201,7 +202,7 @@ def test_a_step_trains_the_same_outputs_on_other_cities(tree, tmp_path, losses):
     assert all(row[name] >= 0 for row in rows for name in losses)
     checkpoint.save(tmp_path / "m1", job.segmenter, job.model, {})
 
-    loaded = checkpoint.load(tmp_path / "m1", CPU)
+    loaded = checkpoint.load_model(tmp_path / "m1", CPU)
     assert loaded.model.classes.names_by_step == (tuple(table), ())
     assert state(loaded.segmenter) == state(job.segmenter)
     test = ImageList.read(tmp_path / "step1" / "test.json")

@@ -102,7 +102,7 @@ class TestStatisticsAndPenalties:
         return dataclasses.replace(
             trainer,
             method=method,
-            old=checkpoint.load(base, CPU).segmenter.requires_grad_(False),
+            old=checkpoint.load_model(base, CPU).segmenter.requires_grad_(False),
             previous_statistics={"watched": {"n": torch.ones(1)}},
         )
 
@@ -198,7 +198,7 @@ class TestStatisticsAndPenalties:
         run(dataclasses.replace(trainer, method=method), tmp_path / "r")
         assert asked == [{"n": torch.ones(1)}]
         assert all(weights.importance == {"made": torch.full((1,), 2.0)} for weights in told)
-        old = checkpoint.load(base, CPU).segmenter
+        old = checkpoint.load_model(base, CPU).segmenter
         assert state(old).keys() >= told[0].old.keys()
         for name, weight in old.named_parameters():
             assert torch.equal(told[-1].old[name], weight)
@@ -278,7 +278,7 @@ class TestReplayedBatches:
     def test_weights_move_as_the_formulas_say(self, lists, base, made, tmp_path, labels):
         trainer = self.trainer(lists, base, made, labels)
         network = copy.deepcopy(trainer.segmenter).train()
-        old, sgd = checkpoint.load(base, CPU).segmenter, PlainSgd(network)
+        old, sgd = checkpoint.load_model(base, CPU).segmenter, PlainSgd(network)
         n, told = iterations(trainer.data.images, 2), []
         for i, batch in enumerate(batches(trainer, 2)):
             assert (len(batch.images), len(batch.replayed.images)) == (2, 3)
@@ -341,7 +341,7 @@ class TestReplayedBatches:
         trainer = dataclasses.replace(
             trainer, method=dataclasses.replace(trainer.method, replayed={"replayed": Asking()})
         )
-        teachers = [checkpoint.load(path, CPU).segmenter for path in (base, model)]
+        teachers = [checkpoint.load_model(path, CPU).segmenter for path in (base, model)]
         shown = list(batches(trainer, 1))
         run(trainer, tmp_path / "r")
         assert len(told) == len(shown)

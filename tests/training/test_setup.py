@@ -43,12 +43,12 @@ class TestFreshWeights:
 class TestPreviousModel:
     def test_penalties_compare_with_the_weights_of_the_file(self, lists, base, tmp_path):
         trainer = lists.prepare(plan("ewc"), "step1", base)
-        stored = checkpoint.load(base, CPU).segmenter
+        stored = checkpoint.load_model(base, CPU).segmenter
         assert state(trainer.old) == state(stored)
 
     def test_a_step_starts_from_the_model_before_and_a_new_head(self, lists, base):
         trainer = lists.prepare(plan("ft"), "step1", base)
-        old = checkpoint.load(base, CPU).segmenter
+        old = checkpoint.load_model(base, CPU).segmenter
         before, start = state(old), state(trainer.segmenter)
         assert {key: start[key] for key in before} == before
         assert set(start) - set(before) == {"heads.1.classifier.weight", "heads.1.classifier.bias"}
@@ -58,7 +58,7 @@ class TestPreviousModel:
     def test_mib_starts_its_head_from_the_background(self, lists, base):
         groups = lists.prepare(plan("mib"), "step1", base).segmenter.groups
         first, new = (head.classifier for head in groups)
-        old = checkpoint.load(base, CPU).segmenter
+        old = checkpoint.load_model(base, CPU).segmenter
         lowered = old.groups[0].classifier.bias[0] - math.log(2)
         assert torch.equal(new.weight[0], first.weight[0])
         assert torch.allclose(torch.stack([first.bias[0], new.bias[0]]), lowered)
@@ -72,7 +72,7 @@ class TestPreviousModel:
         other = train_base(lists, tmp_path / "other.safetensors", seed=9)
         trainers = [lists.prepare(plan("joint"), "step1", previous) for previous in (base, other)]
         assert state(trainers[0].segmenter) == state(trainers[1].segmenter)
-        old = checkpoint.load(base, CPU).segmenter
+        old = checkpoint.load_model(base, CPU).segmenter
         assert trainers[0].old is None
         assert trainers[0].data.num_old == 1
         assert trainers[0].segmenter.outputs == 4
@@ -218,7 +218,7 @@ class TestSynthesizedImages:
         assert (len(trainer.teachers), trainer.old) == (asked, None)
         assert trainer.data.replayed.sources.tolist() == [0, 0, 0]
         for teacher in trainer.teachers:
-            told, stored = torch.rand(2, 3, 16, 16), checkpoint.load(base, CPU).segmenter
+            told, stored = torch.rand(2, 3, 16, 16), checkpoint.load_model(base, CPU).segmenter
             assert torch.allclose(teacher(told).logits, stored(told).logits, atol=1e-5)
             assert not any(weight.requires_grad for weight in teacher.parameters())
             assert not teacher.training

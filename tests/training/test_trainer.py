@@ -109,7 +109,7 @@ class TestOldModel:
         before, start = state(trainer.old), state(trainer.segmenter)
         run(trainer, tmp_path / "r")
         assert state(trainer.old) == before
-        stored, seen = checkpoint.load(base, CPU).segmenter.eval(), torch.randn(2, 3, 16, 16)
+        stored, seen = checkpoint.load_model(base, CPU).segmenter.eval(), torch.randn(2, 3, 16, 16)
         assert torch.allclose(trainer.old(seen).logits, stored(seen).logits, atol=1e-5)
         assert not trainer.old.training
         assert all(p.grad is None for p in trainer.old.parameters())

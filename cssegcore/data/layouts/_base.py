@@ -11,7 +11,7 @@ from cssegcore.core.errors import InputError
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-PHOTOGRAPHS = (".jpg", ".jpeg", ".png")
+PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 class Layout(abc.ABC):
@@ -84,7 +84,7 @@ def read_names(path: Path) -> list[str]:
 def _name(line: str, path: Path) -> str:
     """Returns the name in a line, or that of a pair of paths."""
     photograph, _, label = line.partition(" ")
-    if not (photograph.endswith(PHOTOGRAPHS) and label.endswith(".png")):
+    if not (photograph.endswith(PHOTOGRAPH_SUFFIXES) and label.endswith(".png")):
         return line
     name, other = (PurePosixPath(given.strip()).stem for given in (photograph, label))
     if name != other:

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import final
 
-from cssegcore.data.layouts._base import SPLITS, PHOTOGRAPHS, Layout, Split, read_names
+from cssegcore.data.layouts._base import SPLITS, PHOTOGRAPH_SUFFIXES, Layout, Split, read_names
 from cssegcore.core.errors import InputError
 
-SUFFIXES = (*PHOTOGRAPHS, *(suffix.upper() for suffix in PHOTOGRAPHS))
+SUFFIXES = (*PHOTOGRAPH_SUFFIXES, *(suffix.upper() for suffix in PHOTOGRAPH_SUFFIXES))
 
 
 @final

@@ -18,7 +18,7 @@ from cssegcore.data.shapes.materials import (
 )
 from cssegcore.core.types import BACKGROUND
 
-KINDS: Final[tuple[tuple[str, outlines.Outline, patterns.Pattern], ...]] = (
+_KINDS: Final[tuple[tuple[str, outlines.Outline, patterns.Pattern], ...]] = (
     ("disc", outlines.disc, patterns.rings),
     ("triangle", outlines.triangle, patterns.stripes),
     ("square", outlines.square, patterns.checks),
@@ -30,7 +30,7 @@ KINDS: Final[tuple[tuple[str, outlines.Outline, patterns.Pattern], ...]] = (
 )
 """Name, outline and pattern of each object class."""
 
-CLASSES: Final[tuple[str, ...]] = ("background", *(name for name, _, _ in KINDS))
+CLASSES: Final[tuple[str, ...]] = ("background", *(name for name, _, _ in _KINDS))
 """Class names; the place in this tuple is the label value."""
 
 CLUTTER: Final = (outlines.ellipse, outlines.stick)
@@ -70,7 +70,7 @@ class Sprite:
 
 def make_object(rng: np.random.Generator, label: int, frame: Frame) -> Sprite:
     """An object of a class, its colours drawn at random: they say nothing about the class."""
-    _, outline, pattern = KINDS[label - 1]
+    _, outline, pattern = _KINDS[label - 1]
     surface = _painted(rng, pattern(frame.u, frame.v, rng))
     mask = outline(frame.u, frame.v)
     return Sprite(label, frame.window, mask, surface, height=0.12 * frame.radius)

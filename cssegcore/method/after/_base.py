@@ -1,13 +1,9 @@
 """What a rule for trained weights does."""
 
 import abc
-from collections.abc import Mapping
 from typing import ClassVar
 
-from torch import Tensor
-
-Tensors = Mapping[str, Tensor]
-"""Weights, running statistics and counters of a network by name, as `state_dict` gives them."""
+from cssegcore.core.tensors import Tensors
 
 
 class After(abc.ABC):

@@ -3,7 +3,8 @@
 import dataclasses
 from typing import final
 
-from cssegcore.method.after._base import After, Tensors
+from cssegcore.core.tensors import Tensors
+from cssegcore.method.after._base import After
 
 
 @final

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cssegcore.method.after._base import After, Tensors
+from cssegcore.core.tensors import Tensors
+from cssegcore.method.after._base import After
 
 RUNNING = ("running_mean", "running_var")
 """Last component of the names of running statistics."""

@@ -18,7 +18,7 @@ from cssegcore.models.heads import Head
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Background(ClassifierInit):
+class FromBackground(ClassifierInit):
     """Splits the background's probability evenly over it and the n new classes.
 
     New weights are the background's, new biases its bias less log(n + 1); its own bias is lowered

@@ -11,7 +11,7 @@ from cssegcore.models.segmenter import Segmenter
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Nothing(Freeze):
+class FreezeNothing(Freeze):
     """Freezes nothing."""
 
     def __call__(self, segmenter: Segmenter) -> Mapping[str, UpdateFactors]:

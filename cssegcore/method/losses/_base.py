@@ -10,14 +10,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cssegcore.core.ranges import non_negative
+from cssegcore.core.tensors import Tensors
 from cssegcore.core.types import IGNORE, Scores
 from cssegcore.models.outputs import Outputs
 
 Average = Literal["all", "labelled"]
 """What a sum over pixels is divided by: all pixels, as the released code of the field does, or
 only those that carry a label, as the papers write it."""
-
-Tensors = Mapping[str, Tensor]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,9 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cssegcore.core.errors import InputError
-from cssegcore.method.losses._base import Penalty, PenaltyInputs, Tensors
+from cssegcore.core.tensors import Tensors
+from cssegcore.method.losses._base import Penalty, PenaltyInputs
 
-EPS = 1e-8
+_EPS = 1e-8
 
 
 @torch.no_grad()
@@ -21,7 +22,7 @@ def normalised(importance: Tensors) -> dict[str, Tensor]:
     scaled = {}
     for name, values in importance.items():
         low, high = values.aminmax()
-        scaled[name] = (values - low).div_(high - low + EPS)
+        scaled[name] = (values - low).div_(high - low + _EPS)
     return scaled
 
 

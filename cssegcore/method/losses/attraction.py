@@ -19,11 +19,11 @@ from cssegcore.method._class_features import (
 )
 from cssegcore.method.losses._base import Loss, LossInputs
 
-Average = Literal["mean", "nested"]
+ClassWeighting = Literal["mean", "nested"]
 
 
-def class_weights(
-    present: Bool[Tensor, " c"], average: Average, dtype: torch.dtype
+def present_class_weights(
+    present: Bool[Tensor, " c"], average: ClassWeighting, dtype: torch.dtype
 ) -> Float[Tensor, " c"]:
     """Returns what each of the K classes present weighs.
 
@@ -40,7 +40,7 @@ def attraction(
     features: Float[Tensor, "b n h w"],
     labels: Int[Tensor, "b h w"],
     prototypes: Float[Tensor, "c n"],
-    average: Average = "mean",
+    average: ClassWeighting = "mean",
     gather: Gather = "intended",
 ) -> Float[Tensor, ""]:
     """Computes the mean squared distance of a class's pixels from its prototype, over the classes.
@@ -55,13 +55,13 @@ def attraction(
         features: Of the network in training.
         labels: As annotated, at the size of the features; 255 takes no part.
         prototypes: Of all c classes, this batch included; no gradient reaches them.
-        average: See `class_weights`.
+        average: See `present_class_weights`.
         gather: See `released_gather`; this loss's is `n p`.
     """
     if gather == "released":
         features = released_gather(features, labels, "n p")
     distances, counts = class_distances(features, labels, prototypes.detach())
-    return (class_weights(counts > 0, average, distances.dtype) * distances).sum()
+    return (present_class_weights(counts > 0, average, distances.dtype) * distances).sum()
 
 
 @final
@@ -71,11 +71,11 @@ class Attraction(Loss):
 
     Attributes:
         gather: See `released_gather`.
-        average: See `class_weights`.
+        average: See `present_class_weights`.
     """
 
     gather: Gather = "intended"
-    average: Average = "mean"
+    average: ClassWeighting = "mean"
 
     statistic: ClassVar[str] = "prototypes"
     acts_on_features: ClassVar[bool] = True

@@ -21,7 +21,7 @@ from cssegcore.method._class_features import (
 )
 from cssegcore.method.losses._base import Loss, LossInputs
 
-Average = Literal["classes", "pixels"]
+AveragedOver = Literal["classes", "pixels"]
 
 
 def old_classes(
@@ -45,7 +45,7 @@ def prototype_matching(
     features: Float[Tensor, "b n h w"],
     labels: Int[Tensor, "b h w"],
     prototypes: Float[Tensor, "c n"],
-    average: Average = "classes",
+    average: AveragedOver = "classes",
     gather: Gather = "intended",
 ) -> Float[Tensor, ""]:
     """Computes how far the old classes' features are from their prototypes.
@@ -87,7 +87,7 @@ class PrototypeMatching(Loss):
     """
 
     gather: Gather = "intended"
-    average: Average = "classes"
+    average: AveragedOver = "classes"
     setting: Literal["overlapped", "disjoint", "sequential", "partitioned"] = "overlapped"
 
     needs_old: ClassVar[bool] = True

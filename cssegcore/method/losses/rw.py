@@ -7,7 +7,7 @@ Intransigence, ECCV 2018, https://arxiv.org/abs/1801.10112.
 import dataclasses
 from typing import ClassVar, final
 
-from cssegcore.method.losses._base import Tensors
+from cssegcore.core.tensors import Tensors
 from cssegcore.method.losses._penalty import Pull
 
 

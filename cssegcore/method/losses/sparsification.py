@@ -16,7 +16,7 @@ from cssegcore.core.types import BACKGROUND, IGNORE
 from cssegcore.method._class_features import nearest_labels
 from cssegcore.method.losses._base import Loss, LossInputs
 
-EPSILON = 1e-15
+_EPSILON = 1e-15
 """What the released code adds to its denominators."""
 
 DEAD = 1e-6
@@ -39,10 +39,10 @@ def sparsification(
         features: Of the network in training, not negative.
         labels: As annotated, at the size of the features.
     """
-    scaled = at_least_float32(features) / (_class_maxima(features, labels)[:, None] + EPSILON)
+    scaled = at_least_float32(features) / (_class_maxima(features, labels)[:, None] + _EPSILON)
     total = scaled.sum(1)
     alive = total.abs() > DEAD
-    ratio = scaled.exp().sum(1) / (total + EPSILON)  # finite, so that `where` stops its gradient
+    ratio = scaled.exp().sum(1) / (total + _EPSILON)  # finite, so that `where` stops its gradient
     counts = (labels.max() > BACKGROUND) & (total.sum() > 0)
     return torch.where(alive & counts, ratio, 0).mean()
 

@@ -15,7 +15,7 @@ from cssegcore.core.types import BACKGROUND
 from cssegcore.data.batches import evaluation_batches
 from cssegcore.data.image_store import ImageStore
 from cssegcore.method.pseudo_labels._base import LabelRequest
-from cssegcore.models.checkpoint import load
+from cssegcore.models.checkpoint import load_model
 from cssegcore.runtime.device import choose_device
 
 
@@ -36,7 +36,7 @@ class Ruling:
     accepted: Bool[Tensor, "b h w"]
 
 
-Rule = Callable[[Float[Tensor, "b k h w"], Int[Tensor, "b h w"]], Ruling]
+PixelRule = Callable[[Float[Tensor, "b k h w"], Int[Tensor, "b h w"]], Ruling]
 """Maps the previous model's logits and the annotated labels (255 void) to a result."""
 
 
@@ -65,7 +65,7 @@ class Writer:
         self.known, self.total = classes.old.names, len(classes.names)
         self._out, self._task, self._batch_size = out, request, batch_size
         self._device = choose_device()
-        self._segmenter = load(request.model, self._device).segmenter
+        self._segmenter = load_model(request.model, self._device).segmenter
         self._images = {
             k: ImageStore(request.dataset, image_list) for k, image_list in request.lists.items()
         }
@@ -82,7 +82,7 @@ class Writer:
                 logits = self._segmenter(batch.images).logits
             yield names, logits, batch.labels
 
-    def write(self, rule: Rule, thresholds: Sequence[float | None]) -> None:
+    def write(self, rule: PixelRule, thresholds: Sequence[float | None]) -> None:
         """Writes the label images of all lists and the manifest.
 
         Args:

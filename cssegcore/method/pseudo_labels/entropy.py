@@ -19,14 +19,14 @@ from cssegcore.core.types import BACKGROUND, IGNORE, Scores
 from cssegcore.method.pseudo_labels._base import LabelRequest, PseudoLabels
 from cssegcore.method.pseudo_labels._writing import Ruling, Writer
 
-Rule = Literal["released", "median"]
+ThresholdRule = Literal["released", "median"]
 """How a class's threshold comes of the entropies of its pixels."""
 
-BINS: dict[Rule, int] = {"released": 100, "median": 1000}
+BINS: dict[ThresholdRule, int] = {"released": 100, "median": 1000}
 """Bins of [0, 1]. The paper leaves them open; a thousand make one as wide as the base threshold."""
 
 
-def entropy_unit(num_old: int, num_classes: int, rule: Rule) -> float:
+def entropy_unit(num_old: int, num_classes: int, rule: ThresholdRule) -> float:
     """Returns what entropies (natural log, summed over classes) are divided by.
 
     "median" is the paper's: log(num_old), the most it can be, so that 1 is knowing nothing.
@@ -154,7 +154,7 @@ class Entropy(PseudoLabels):
     """
 
     threshold: float = 0.001
-    rule: Rule = "released"
+    rule: ThresholdRule = "released"
     batch_size: int = 4
 
     scores: ClassVar[Scores | None] = "softmax"

@@ -145,11 +145,11 @@ class Exemplars(Replay):
         from cssegcore.data.batches import evaluation_batches
         from cssegcore.data.image_store import ImageStore
         from cssegcore.method._confident_labels import complete_labels
-        from cssegcore.models.checkpoint import load
+        from cssegcore.models.checkpoint import load_model
         from cssegcore.runtime.device import choose_device
 
         device = choose_device()
-        segmenter = load(request.model, device).segmenter
+        segmenter = load_model(request.model, device).segmenter
         background = 0 if segmenter.unknown is None else 1
         images = ImageStore(request.dataset, image_list)
         batches = evaluation_batches(images, self.batch_size, device, segmenter.normalization)

@@ -8,5 +8,5 @@ from cssegcore.method.replay._base import Replay
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Nothing(Replay):
+class ReplayNothing(Replay):
     """Keeps and makes nothing."""

@@ -8,9 +8,8 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn import Parameter
 
+from cssegcore.core.tensors import Tensors
 from cssegcore.models.outputs import Outputs
-
-Tensors = Mapping[str, Tensor]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,8 +7,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from cssegcore.core.errors import InputError
-
-Tensors = Mapping[str, Tensor]
+from cssegcore.core.tensors import Tensors
 
 
 def gradients(weights: Mapping[str, Parameter]) -> dict[str, Tensor]:

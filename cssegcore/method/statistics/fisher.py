@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from cssegcore.method.statistics._base import Accumulator, Statistic, StatisticContext, Tensors
+from cssegcore.core.tensors import Tensors
+from cssegcore.method.statistics._base import Accumulator, Statistic, StatisticContext
 from cssegcore.method.statistics._weights import carried, gradients, restore
 
 FRESH = 1.0

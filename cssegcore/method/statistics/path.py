@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cssegcore.method.statistics._base import Accumulator, Statistic, StatisticContext, Tensors
+from cssegcore.core.tensors import Tensors
+from cssegcore.method.statistics._base import Accumulator, Statistic, StatisticContext
 from cssegcore.method.statistics._weights import carried, copies, gradients, named, restore
 
-EPS = 1e-20
+_EPS = 1e-20
 
 
 def path_importance(
@@ -24,7 +25,7 @@ def path_importance(
 
     What raised the loss counts nothing.
     """
-    return (lowered / (moved.square() + EPS)).clamp_(min=0)
+    return (lowered / (moved.square() + _EPS)).clamp_(min=0)
 
 
 @final

@@ -5,23 +5,22 @@ Disentangled Latent Representations, CVPR 2021, https://arxiv.org/abs/2103.06342
 """
 
 import dataclasses
-from typing import Literal, final
+from typing import final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.types import BACKGROUND, IGNORE
+from cssegcore.core.tensors import Tensors
+from cssegcore.core.types import BACKGROUND, IGNORE, ClassSetting
 from cssegcore.method._class_features import Gather, class_sums, nearest_labels, released_gather
-from cssegcore.method.statistics._base import Accumulator, Statistic, StatisticContext, Tensors
+from cssegcore.method.statistics._base import Accumulator, Statistic, StatisticContext
 from cssegcore.models.outputs import Outputs
-
-Setting = Literal["overlapped", "disjoint", "sequential", "partitioned"]
 
 
 def without_background(
-    labels: Int[Tensor, "b h w"], setting: Setting, index: int, gather: Gather = "intended"
+    labels: Int[Tensor, "b h w"], setting: ClassSetting, index: int, gather: Gather = "intended"
 ) -> Int[Tensor, "b h w"]:
     """Ignores the background where it may hide other classes.
 
@@ -77,7 +76,7 @@ class Prototypes(Statistic):
     """
 
     gather: Gather = "intended"
-    setting: Setting = "overlapped"
+    setting: ClassSetting = "overlapped"
 
     def start(self, context: StatisticContext) -> Accumulator:
         return _Running(self, context)

@@ -12,11 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cssegcore.core.ranges import at_least
-from cssegcore.method.statistics._base import Accumulator, Statistic, StatisticContext, Tensors
+from cssegcore.core.tensors import Tensors
+from cssegcore.method.statistics._base import Accumulator, Statistic, StatisticContext
 from cssegcore.method.statistics._weights import carried, copies, gradients, named, restore
 from cssegcore.method.statistics.fisher import FRESH, update_fisher
 
-EPS = 1e-8
+_EPS = 1e-8
 
 
 def walk_gain(
@@ -25,7 +26,7 @@ def walk_gain(
     fisher: Float[Tensor, "*shape"],
 ) -> Float[Tensor, "*shape"]:
     """Computes the fall of the loss over the change of the outputs, at second order F moved²/2."""
-    return -gradient * moved / (0.5 * fisher * moved.square() + EPS)
+    return -gradient * moved / (0.5 * fisher * moved.square() + _EPS)
 
 
 @final

@@ -21,7 +21,7 @@ from cssegcore.models._base import Architecture, FeatureExtractor
 from cssegcore.models.backbones import Backbone
 from cssegcore.models.outputs import Features
 
-LEAK = 0.01
+_LEAK = 0.01
 RATES = {16: (6, 12, 18), 8: (12, 24, 32)}
 """Dilations of the decoder by output stride; 32 (not 36) as the MiB family published it."""
 WINDOW = 32
@@ -99,7 +99,7 @@ class _Decoder(nn.Module):
         self.pooled_norm = _activated(depth)
         self.pooled_project = nn.Conv2d(depth, depth, 1, bias=False)
         self.norm = _activated(depth)
-        gain = nn.init.calculate_gain("leaky_relu", LEAK)
+        gain = nn.init.calculate_gain("leaky_relu", _LEAK)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_normal_(module.weight, gain)
@@ -131,4 +131,4 @@ def _widened(pooled: Float[Tensor, "b d hp wp"], size: Sequence[int]) -> Tensor:
 
 
 def _activated(channels: int) -> nn.Sequential:
-    return nn.Sequential(nn.BatchNorm2d(channels), nn.LeakyReLU(LEAK))
+    return nn.Sequential(nn.BatchNorm2d(channels), nn.LeakyReLU(_LEAK))

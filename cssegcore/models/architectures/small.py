@@ -16,7 +16,7 @@ from cssegcore.models.outputs import Features
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Small(Architecture):
+class SmallDecoder(Architecture):
     """Backbone, output stride and depth.
 
     Attributes:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cssegcore.core.errors import InputError
 from cssegcore.core.normalization import IMAGENET, Normalization
 from cssegcore.core.registry import build_part, part_module
-from cssegcore.models.backbones._pretrained import COUNTER, WEIGHTS, Source, matched
+from cssegcore.models.backbones._pretrained import COUNTER, WEIGHTS, WeightSource, matched
 
 PACKAGE = "cssegcore.models.backbones"
 WHERE = "model.backbone"
@@ -96,8 +96,8 @@ class BackboneKind(abc.ABC):
         return f"give the path of a state dict of {self.title}, {download}`none`"
 
     @property
-    def source(self) -> Source:
-        return Source(self.weights, self.sha256)
+    def source(self) -> WeightSource:
+        return WeightSource(self.weights, self.sha256)
 
     @abc.abstractmethod
     def fresh(self, output_stride: int) -> Backbone:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-BLOCK = re.compile(r"_blocks\.(\d+)\.")
+_BLOCK = re.compile(r"_blocks\.(\d+)\.")
 ENDS = {
     "_conv_stem.": "conv_stem.",
     "_bn0.": "bn1.",
@@ -52,7 +52,7 @@ def of_efficientnet_pytorch(stored: Mapping[str, Tensor], keys: Iterable[str]) -
     expanded = {block: f"{block}conv_pwl.weight" in keys for block in blocks}
 
     def renamed(key: str) -> str:
-        match = BLOCK.search(key)
+        match = _BLOCK.search(key)
         if match is None:
             return _replaced(key, ENDS)
         if int(match[1]) >= len(blocks):

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-EPS = 1e-5
+_EPS = 1e-5
 """What the kernels add to the size of a scale."""
-BLOCK = re.compile(r"mod(\d)\.block(\d+)\.")
+_BLOCK = re.compile(r"mod(\d)\.block(\d+)\.")
 PARTS = {"mod1.": "", "convs.": "", "proj_conv.": "downsample.0.", "proj_bn.": "downsample.1."}
 
 
@@ -28,14 +28,14 @@ def of_inplace_abn(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     renamed = {_renamed(key): value for key, value in stored.items()}
     return {
-        key: value.abs() + EPS if key.endswith(".weight") and value.ndim == 1 else value
+        key: value.abs() + _EPS if key.endswith(".weight") and value.ndim == 1 else value
         for key, value in renamed.items()
     }
 
 
 def _renamed(key: str) -> str:
     """Turns `module.mod3.block2.convs.bn1.weight` into `module.layer2.1.bn1.weight`, and so on."""
-    key = BLOCK.sub(lambda found: f"layer{int(found[1]) - 1}.{int(found[2]) - 1}.", key)
+    key = _BLOCK.sub(lambda found: f"layer{int(found[1]) - 1}.{int(found[2]) - 1}.", key)
     for theirs, ours in PARTS.items():
         key = key.replace(theirs, ours)
     return key

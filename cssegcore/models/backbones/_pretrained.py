@@ -25,11 +25,11 @@ COUNTER = "num_batches_tracked"
 SHOWN = 3
 """How many keys an error names."""
 
-State = dict[str, Tensor]
+StateDict = dict[str, Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class WeightSource:
     """Where first weights are, as a recipe says it.
 
     Attributes:
@@ -67,14 +67,14 @@ class Source:
         """
         if not self.sha256 or self.weights == "none":
             return
-        found = digest(Path(self.weights))
+        found = file_digest(Path(self.weights))
         if not found.startswith(self.sha256):
             raise InputError(
                 f"`{SHA256}` is {self.sha256}, but the SHA-256 of {self.weights} is {found}: fetch"
                 f" the file again, or set `{SHA256}` to the latter if it is the file you mean."
             )
 
-    def read(self, fit: Callable[[State], State], network: str) -> State:
+    def read(self, fit: Callable[[StateDict], StateDict], network: str) -> StateDict:
         """Reads the file.
 
         Args:
@@ -93,7 +93,7 @@ class Source:
             ) from None
 
 
-def digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
     """Returns the SHA-256 of a file, in hexadecimal.
 
     Raises:
@@ -106,7 +106,7 @@ def digest(path: Path) -> str:
         raise InputError(f"`{WEIGHTS}`: {path} cannot be read ({error}).") from None
 
 
-def read_tensors(path: Path) -> State:
+def read_tensors(path: Path) -> StateDict:
     """Reads a state dict, also one that a training script wrapped into something else.
 
     Raises:
@@ -123,7 +123,7 @@ def read_tensors(path: Path) -> State:
     return _unwrapped(torch.load(path, map_location="cpu", weights_only=True))
 
 
-def _unwrapped(stored: object) -> State:
+def _unwrapped(stored: object) -> StateDict:
     if _is_state_dict(stored):
         return dict(stored)  # type: ignore[call-overload]
     if not isinstance(stored, Mapping):
@@ -148,7 +148,9 @@ def _is_state_dict(value: Any) -> bool:  # noqa: ANN401 - whatever a file holds
     )
 
 
-def matched(wanted: Mapping[str, torch.Size], stored: State, unused: tuple[str, ...]) -> State:
+def matched(
+    wanted: Mapping[str, torch.Size], stored: StateDict, unused: tuple[str, ...]
+) -> StateDict:
     """Returns the tensors of a network from a state dict in which its keys may have a prefix.
 
     Args:
@@ -177,7 +179,7 @@ def matched(wanted: Mapping[str, torch.Size], stored: State, unused: tuple[str, 
     return {key: value for key, value in found.items() if key in wanted}
 
 
-def _prefix(required: list[str], stored: State) -> str:
+def _prefix(required: list[str], stored: StateDict) -> str:
     """Returns what stands before every key of the network."""
     first = required[0]
     ends = [key.removesuffix(first) for key in stored if key.endswith(f".{first}")]

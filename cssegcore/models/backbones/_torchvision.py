@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import UNREADABLE
-from cssegcore.models.backbones._pretrained import WEIGHTS, digest, read_tensors
+from cssegcore.models.backbones._pretrained import WEIGHTS, file_digest, read_tensors
 
 
 def imagenet_weights(network: str) -> dict[str, Tensor]:
@@ -17,7 +17,7 @@ def imagenet_weights(network: str) -> dict[str, Tensor]:
         InputError: They cannot be fetched, or the cached file is damaged.
     """
     path = _cached(network)
-    found = digest(path)
+    found = file_digest(path)
     try:
         if found.startswith(_start(path)):
             return read_tensors(path)

@@ -20,7 +20,7 @@ RELEASED = {
     101: "release v1.0 of github.com/arthurdouillard/CVPR2021_PLOP",
 }
 """Where the in-place ABN weights are to be had, by depth."""
-LEAK = 0.01
+_LEAK = 0.01
 """Slope of the style mapillary's activations below 0."""
 
 
@@ -75,12 +75,12 @@ class ResNet(BackboneKind):
         stages = (network.layer1, network.layer2, network.layer3, network.layer4)
         if self.style == "mapillary":
             for module in [m for m in network.modules() if hasattr(m, "relu")]:
-                module.relu = nn.LeakyReLU(LEAK, inplace=True)
+                module.relu = nn.LeakyReLU(_LEAK, inplace=True)
             for stage in stages:
                 first, second = stage[0].conv2, stage[1].conv2
                 first.dilation, first.padding = second.dilation, second.padding
         strides = (4, 8, 8 if dilate[1] else 16, 8 if dilate[1] else 16 if dilate[2] else 32)
-        return _ResNet(network, strides, LEAK if self.style == "mapillary" else 0.0)
+        return _ResNet(network, strides, _LEAK if self.style == "mapillary" else 0.0)
 
     def download(self) -> dict[str, Tensor]:
         return imagenet_weights(f"resnet{self.depth}")

@@ -21,7 +21,7 @@ when channels_last photographs have fewer channels; seen with PyTorch 2.14 and 2
 
 @final
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Small(BackboneKind):
+class SmallBackbone(BackboneKind):
     """How wide and how deep.
 
     Attributes:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cssegcore.training.optimizer._base import Groups, Optimizer, Updater
 
-State = Mapping[int, Mapping[str, Tensor]]
+AdamState = Mapping[int, Mapping[str, Tensor]]
 
 
 @final
@@ -68,7 +68,7 @@ class AdamWUpdater(Updater):
         self._adamw.step()
 
     @property
-    def state(self) -> State:
+    def state(self) -> AdamState:
         """Iterations and running means by the weight's place; nothing before the first step."""
         return self._adamw.state_dict()["state"]
 

@@ -146,7 +146,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fusion")
     lists = Lists.write(folder)
     path = train_base(lists, folder / "step0.safetensors", method="ewf_mib")
-    base = checkpoint.load(path, CPU).segmenter.state_dict()
+    base = checkpoint.load_model(path, CPU).segmenter.state_dict()
     plain, fused = increment(lists, path, part="none"), increment(lists, path)
     run(plain, folder / "plain.resume")
     run(fused, folder / "fused.resume")

@@ -57,7 +57,7 @@ def test_auxiliary_heads_of_earlier_steps_are_frozen():
 def test_not_even_weight_decay_moves_them(tmp_path):
     lists = Lists.write(tmp_path)
     path = train_base(lists, tmp_path / "step0.safetensors", method="ft")
-    before = state(checkpoint.load(path, CPU).segmenter)
+    before = state(checkpoint.load_model(path, CPU).segmenter)
     how = plan("ft", optimizer={"weight_decay": 0.1})
     how.method["freeze"] = {"part": "old_heads"}
     job = lists.prepare(how, "step1", path)

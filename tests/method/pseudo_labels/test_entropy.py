@@ -222,7 +222,7 @@ def write(lists, model, out, rule, step_lists):
 
 def plain_labels(lists, listed, model, rule):
     """Yields annotation, score and prediction of each photograph, one at a time."""
-    segmenter = checkpoint.load(model, tiny.CPU).segmenter
+    segmenter = checkpoint.load_model(model, tiny.CPU).segmenter
     total = len(listed.classes.names)
     table = listed.label_table()
     for name in listed.names:

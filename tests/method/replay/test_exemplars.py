@@ -221,7 +221,7 @@ class TestAfterALaterStep:
     @staticmethod
     def sure(lists, path, threshold):
         """What a model finds in the photographs of step 1 beside the annotated class, in loops."""
-        segmenter = checkpoint.load(path, CPU).segmenter
+        segmenter = checkpoint.load_model(path, CPU).segmenter
         before = 1 if segmenter.unknown else 0
         shown = {}
         for names, batch in evaluation_batches(

@@ -299,7 +299,7 @@ class TestSegmenter:
         model = checkpoint.Model("step1", recipe, LINEAR, None, classes)
         checkpoint.save(tmp_path / "model.safetensors", segmenter, model, {})
         start.unlink()
-        loaded = checkpoint.load(tmp_path / "model.safetensors", CPU)
+        loaded = checkpoint.load_model(tmp_path / "model.safetensors", CPU)
         assert loaded.model == model
         assert state(loaded.segmenter) == state(segmenter)
         photographs = images(2, 33, 41)
@@ -350,12 +350,12 @@ class TestRefusals:
 
     @pytest.mark.parametrize("use", ["check", "extractor"])
     def test_a_backbone_without_stride_16(self, use, monkeypatch):
-        from cssegcore.models.backbones.small import Small
+        from cssegcore.models.backbones.small import SmallBackbone
 
         class Steep(Layers):
             strides, channels = (8, 32), (4, 4)
 
-        monkeypatch.setattr(Small, "fresh", lambda *_: Steep())
+        monkeypatch.setattr(SmallBackbone, "fresh", lambda *_: Steep())
         network = architecture(backbone={"part": "small"})
         with pytest.raises(
             InputError, match=r"bisenet reads .* stride 16 and 32, .* have 8, 32: c"

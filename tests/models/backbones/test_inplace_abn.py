@@ -224,7 +224,7 @@ class TestInPlaceAbn:
         )
         checkpoint.save(tmp_path / "model.safetensors", segmenter, model, {})
         start.unlink()
-        loaded = checkpoint.load(tmp_path / "model.safetensors", CPU)
+        loaded = checkpoint.load_model(tmp_path / "model.safetensors", CPU)
         photograph = images(1, 33, 33)
         assert torch.equal(loaded.segmenter(photograph).logits, segmenter(photograph).logits)
 

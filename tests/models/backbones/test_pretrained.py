@@ -155,7 +155,7 @@ class TestWhatAFileMayHold:
         model = checkpoint.Model("step0", recipe, LINEAR, None, classes)
         checkpoint.save(tmp_path / "model.safetensors", segmenter, model, {})
         start.unlink()
-        loaded = checkpoint.load(tmp_path / "model.safetensors", CPU)
+        loaded = checkpoint.load_model(tmp_path / "model.safetensors", CPU)
         image = torch.randn(1, 3, 33, 33)
         assert torch.equal(loaded.segmenter(image).logits, segmenter(image).logits)
         assert loaded.segmenter.extractor.backbone.input_norms()[0].momentum == 0.01
