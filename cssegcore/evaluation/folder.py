@@ -162,9 +162,11 @@ def _copy(source: Path, target: Path) -> None:
     """Copies a file, or all that is in a folder."""
     try:
         if source.is_dir():
-            shutil.copytree(source, target, dirs_exist_ok=True)
+            # without modes: files linked to DVC's cache are read-only
+            copy = shutil.copyfile  # `copy2` would put a file into a folder of its name
+            shutil.copytree(source, target, dirs_exist_ok=True, copy_function=copy)
         else:
-            shutil.copy(source, target)
+            shutil.copyfile(source, target)
     except shutil.Error as error:  # of copytree: what failed, file by file
         raise unwritable(target, OSError(error.args[0][0][2])) from None
     except OSError as error:

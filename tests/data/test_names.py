@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cssegcore.core.class_table import ClassTable
 from cssegcore.core.names import unfit
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.index import read_index
@@ -79,7 +80,7 @@ def test_a_file_of_such_a_name_in_a_folder_is_refused(tmp_path, name):
 class TestWhatStagesWroteAndSomebodyChanged:
     def test_a_list_of_a_step(self, tmp_path, name):
         path = tmp_path / "train.json"
-        ImageList("step0", 0, [["b", "c"]], [[0, 1]], [1], [["t0", ""], [name, ""]]).write(path)
+        ImageList("step0", 0, ClassTable.of([["b", "c"]], [[0, 1]]), [1], [["t0", ""], [name, ""]]).write(path)
         with pytest.raises(InputError, match=r"train\.json is damaged: run `dvc repro -f split`"):
             ImageList.read(path)
 

@@ -242,7 +242,11 @@ class TestAllButNewest:
             with torch.no_grad():
                 for name, weight in segmenter.named_parameters():
                     if weight.requires_grad:
-                        change = 0.1 * rates.get(name, 1) * (weight.grad + 0.01 * weight)
+                        change = (
+                            0.1
+                            * rates.get(name, UpdateFactors()).lr
+                            * (weight.grad + 0.01 * weight)
+                        )
                         weight -= change
                         steps[name] += change.abs().max().item()
             segmenter.eval()

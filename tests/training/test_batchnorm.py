@@ -46,7 +46,7 @@ class TestSynchronized:
     def two(self, monkeypatch):
         """Two processes that see the same batch."""
         monkeypatch.setattr(batchnorm, "world", lambda: World(0, 2))
-        monkeypatch.setattr(batchnorm, "total", lambda values: 2 * values)
+        monkeypatch.setattr(batchnorm, "all_reduce_sum", lambda values: 2 * values)
 
     def test_alone_nothing_is_replaced(self):
         made = network()

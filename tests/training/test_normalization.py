@@ -58,11 +58,11 @@ def test_in_tests_and_predictions(dataset_root, tmp_path, normalization):
     dataset, segmenter = grey_dataset(dataset_root), new_segmenter([3])
     seen = watched(segmenter, normalization)
     store = ImageStore(dataset, a_list(3))
-    evaluate.confusion(segmenter, store, 4, 3, CPU, whole, set())
+    evaluate.count_confusion(segmenter, store, 4, 3, CPU, whole, set())
     assert np.abs(seen[0].numpy() - photographs(store)).max() < 1e-3
     path = tmp_path / "photograph.png"
     Image.fromarray(photographs(store)[1].transpose(1, 2, 0)).save(path)
-    label_photographs(segmenter, [path], tmp_path, 0.5, CPU, whole)
+    label_photographs(segmenter, [path], tmp_path / "out", 0.5, CPU, whole)
     assert np.abs(seen[1][0].numpy() - photographs(store)[1]).max() < 1e-3
 
 

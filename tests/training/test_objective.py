@@ -53,7 +53,7 @@ class Pull(Penalty):
 class Watched(Statistic):
     """Keeps everything it is shown."""
 
-    def begin(self, scene):
+    def start(self, scene):
         return Watching(scene)
 
 

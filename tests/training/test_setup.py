@@ -93,7 +93,7 @@ class TestPreviousModel:
     @pytest.mark.parametrize(
         ("base_slot", "said"),
         [
-            ({"unknown": {"part": "everything"}}, "unknown None, not softmax"),
+            ({"unknown_class": {"part": "everything"}}, "unknown None, not softmax"),
             ({"head": {"part": "conv"}}, r"head \{'part': 'linear'\}, not \{'part': 'conv'\}"),
         ],
     )

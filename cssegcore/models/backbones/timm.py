@@ -160,10 +160,10 @@ def _network(name: str, numbers: dict[str, Any]) -> Any:  # noqa: ANN401 - timm'
         Exception: The network gives none, or knows none of the numbers.
     """
     with torch.device("meta"):
-        every = _timm().create_model(name, acts_on_features=True, **numbers).feature_info
+        every = _timm().create_model(name, features_only=True, **numbers).feature_info
     strides = zip(every.out_indices, every.reduction(), strict=True)
     places = tuple(place for place, stride in strides if stride >= FINEST)
-    return _timm().create_model(name, acts_on_features=True, out_indices=places, **numbers)
+    return _timm().create_model(name, features_only=True, out_indices=places, **numbers)
 
 
 def _tried(name: str, numbers: dict[str, Any]) -> Any:  # noqa: ANN401 - timm's

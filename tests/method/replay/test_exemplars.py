@@ -319,5 +319,5 @@ class TestPart:
     def test_keys(self):
         with pytest.raises(InputError, match=r"`x\.labels` must be one of shifted, released"):
             part(labels="fixed")
-        with pytest.raises(InputError, match=r"`x\.uses_unknown_class` is not a key"):
+        with pytest.raises(InputError, match=r"`x\.shifted` is not a key"):
             part(shifted=False)
