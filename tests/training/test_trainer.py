@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from cssegcore.core.normalization import IMAGENET
-from cssegcore.core.registry import build_part
 from cssegcore.core.types import UpdateFactors
-from cssegcore.data.augmentation import AUGMENTATIONS, Augmentation
+from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import iterations, training_batches
 from cssegcore.data.image_store import ImageStore
 from cssegcore.method.losses import Loss
@@ -180,7 +179,7 @@ class TestFollowing:
 
     def test_every_epoch_has_an_order_and_views_of_its_own(self, lists):
         images = ImageStore(lists.dataset, lists.of("step0"))
-        rule = build_part(AUGMENTATIONS, Augmentation, plan().augmentation, "augmentation")
+        rule = Augmentation.of(plan().augmentation)
 
         def epoch(number):
             rng = np.random.default_rng([1, 0, number])
