@@ -123,3 +123,9 @@ def test_code_and_names_are_counted(text, lines, names):
     tree = ast.parse(text)
     assert len(code_lines(text, tree)) == lines
     assert public_names(tree) == names
+
+
+def test_ruff_passes_over_no_folder_of_ours():
+    ruff = tomllib.loads((HOME / "pyproject.toml").read_text())["tool"]["ruff"]
+    ours = {part for path in SOURCES for part in Path(path).parts}
+    assert ours.isdisjoint([*ruff.get("exclude", []), *ruff["extend-exclude"]])

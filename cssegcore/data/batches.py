@@ -79,7 +79,9 @@ def training_batches(
             again = [(replayed.images, at) for at in image_list]
             seen = training_batch(again, augmentation, rng, device, normalization, world)
             if replayed.sources is not None:
-                seen = replace(seen, sources=replayed.sources[image_list[world.shard(len(image_list))]])
+                seen = replace(
+                    seen, sources=replayed.sources[image_list[world.shard(len(image_list))]]
+                )
             batch = replace(batch, replayed=seen)
         yield batch
 
@@ -92,7 +94,11 @@ def iterations(images: ImageStore, batch_size: int) -> int:
 def smallest_batch(images: ImageStore, batch_size: int, replayed: Replayed | None) -> int:
     """Returns the length of the shortest batch of an epoch, replayed batches included."""
     size = min(batch_size, len(images))
-    return min(size, replayed.replay_batch_size(size)) if replayed and replayed.separate_batches else size
+    return (
+        min(size, replayed.replay_batch_size(size))
+        if replayed and replayed.separate_batches
+        else size
+    )
 
 
 def evaluation_batches(
@@ -117,8 +123,6 @@ def evaluation_batches(
         batch = stacked_batch([images.sample(at) for at in places], device, normalization)
         yield [images.names[at] for at in places], batch
         start = stop
-
-
 
 
 def _endless(count: int, rng: np.random.Generator) -> Iterator[int]:

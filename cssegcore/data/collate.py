@@ -8,13 +8,13 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from cssegcore.core.normalization import Normalization
+from cssegcore.core.types import IGNORE
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batch import Batch, Sample
-from cssegcore.data.image_store import ImageStore
 from cssegcore.data.crop_and_resize import crop_and_resize, normalise
+from cssegcore.data.image_store import ImageStore
 from cssegcore.runtime.device import to_device
 from cssegcore.runtime.distributed import World
-from cssegcore.core.types import IGNORE
 
 Place = tuple[ImageStore, int]
 """An image: the store that holds it, and its place there."""
@@ -35,7 +35,10 @@ def training_batch(
     mine = world.shard(len(places))
     sizes = np.array([store.size(at) for store, at in places], np.int64)
     drawn = augmentation.draw(sizes, rng).of(mine)
-    samples, sizes = [store.sample(at) for store, at in places[mine]], to_device(sizes[mine], device)
+    samples, sizes = (
+        [store.sample(at) for store, at in places[mine]],
+        to_device(sizes[mine], device),
+    )
     padding = None
     if augmentation.pads:
         padding = to_device(np.array([sample.padding for sample in samples], np.int64), device)

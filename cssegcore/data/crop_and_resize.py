@@ -1,6 +1,6 @@
 """Random crops cut out of a batch and resized, and the network's input made of photographs."""
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ def normalise(
     return ((photographs.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
-@lru_cache(maxsize=None)
+@cache
 @torch.inference_mode(False)  # cached: a later caller may need a gradient through them
 def _statistics(
     device: torch.device, normalization: Normalization

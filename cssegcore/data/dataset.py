@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from cssegcore.core.config import parse
+from cssegcore.core.errors import InputError
+from cssegcore.core.files import digest
 from cssegcore.core.names import unfit, unprintable
+from cssegcore.core.registry import build_part
+from cssegcore.core.types import IGNORE, Background
 from cssegcore.data import images
 from cssegcore.data.layouts import Layout
 from cssegcore.data.layouts._base import Split, read_names
-from cssegcore.core.errors import InputError
-from cssegcore.core.files import digest
-from cssegcore.core.registry import build_part
-from cssegcore.core.config import parse
-from cssegcore.core.types import IGNORE, Background
 
 LAYOUTS = "cssegcore.data.layouts"
 

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cssegcore.core.class_table import ClassTable, Void, with_class_table
+from cssegcore.core.config import parse
 from cssegcore.core.errors import InputError
+from cssegcore.core.files import write_text
 from cssegcore.core.names import unfit
 from cssegcore.core.types import IGNORE
-from cssegcore.core.files import write_text
-from cssegcore.core.config import parse
 
 
 @dataclasses.dataclass(frozen=True)

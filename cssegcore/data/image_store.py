@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from cssegcore.core.types import BACKGROUND
 from cssegcore.data.batch import Sample
 from cssegcore.data.dataset import Dataset
 from cssegcore.data.image_list import ImageList
-from cssegcore.core.types import BACKGROUND
 
 Labels = NDArray[np.uint8]
 LabelRule = Callable[[str, Labels], tuple[Labels, Labels]]

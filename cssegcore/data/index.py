@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from cssegcore.core.names import unfit
-from cssegcore.data.dataset import Dataset
-from cssegcore.data.layouts._base import SPLITS
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import digest, write_table
+from cssegcore.core.names import unfit
 from cssegcore.core.types import IGNORE
+from cssegcore.data.dataset import Dataset
+from cssegcore.data.layouts._base import SPLITS
 
 _HEAD = ("name", "parts", "domain", "digest", "height", "width", "void")
 

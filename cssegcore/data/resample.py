@@ -12,7 +12,7 @@ def resample(
     labels: Integer[Tensor, "b h w m"],
     sizes: Int[Tensor, "b 2"],
     ys: Float[Tensor, "b rows #columns"],
-    xs: Float[Tensor, "b #rows columns"],
+    xs: Float[Tensor, " b #rows columns"],
     padding: Int[Tensor, " b"] | None,
 ) -> tuple[Float[Tensor, "b rows columns 3"], Int[Tensor, "m b rows columns"]]:
     """Reads each image at given places: photographs bilinearly, labels by the nearest pixel.

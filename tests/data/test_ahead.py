@@ -2,8 +2,8 @@ import threading
 
 import pytest
 
-from cssegcore.data.prefetch import prefetch
 from cssegcore.core.errors import InputError
+from cssegcore.data.prefetch import prefetch
 
 
 def test_one_is_made_while_its_reader_has_the_one_before():

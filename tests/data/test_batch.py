@@ -8,7 +8,9 @@ from cssegcore.data.batch import Batch, Sample
 def numbered(count, replayed=None, sources=None):
     """Images that are known by their values."""
     numbers = torch.arange(count)[:, None, None].expand(count, 2, 3)
-    return Batch(numbers[:, None].expand(-1, 3, -1, -1).float(), numbers, -numbers, replayed, sources)
+    return Batch(
+        numbers[:, None].expand(-1, 3, -1, -1).float(), numbers, -numbers, replayed, sources
+    )
 
 
 @pytest.mark.parametrize(("count", "pieces"), [(7, 3), (4, 4), (5, 1)])

@@ -6,12 +6,17 @@ from PIL import Image
 from cssegcore.core.normalization import IMAGENET, Normalization
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.augmentation.random_resized_crop import RandomResizedCrop
-from cssegcore.data.batches import Replayed, smallest_batch, iterations, evaluation_batches, training_batches
+from cssegcore.data.batches import (
+    Replayed,
+    evaluation_batches,
+    iterations,
+    smallest_batch,
+    training_batches,
+)
 from cssegcore.data.image_store import ImageStore
 from cssegcore.runtime.distributed import ALONE, World
 from tests.helpers.greys import a_list, bytes_of, which
 from tests.helpers.tiny_training import CPU
-
 
 WHOLE = Augmentation(RandomResizedCrop(size=24, area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0))
 AUGMENTATIONS = Augmentation(RandomResizedCrop(size=16, area=(0.3, 0.8), flip=0.5))
@@ -189,7 +194,11 @@ def test_whole_photographs_come_in_order_and_in_batches_of_one_size(greys):
 def test_processes_share_the_images_of_a_test(images):
     image_list = images(7)
     shares = [
-        [name for names, _ in evaluation_batches(image_list, 2, CPU, IMAGENET, World(rank, 3)) for name in names]
+        [
+            name
+            for names, _ in evaluation_batches(image_list, 2, CPU, IMAGENET, World(rank, 3))
+            for name in names
+        ]
         for rank in range(3)
     ]
     assert shares == [["t0", "t3", "t6"], ["t1", "t4"], ["t2", "t5"]]
@@ -227,7 +236,11 @@ def test_batches_are_normalised_as_the_network_asks(images):
     other = Normalization((0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
     image_list = images(4)
     one, two = (
-        next(training_batches(image_list, AUGMENTATIONS, 4, np.random.default_rng(1), CPU, normalization))
+        next(
+            training_batches(
+                image_list, AUGMENTATIONS, 4, np.random.default_rng(1), CPU, normalization
+            )
+        )
         for normalization in (IMAGENET, other)
     )
     pairs = [(one.images, two.images)]

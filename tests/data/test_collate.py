@@ -12,7 +12,6 @@ from cssegcore.data.image_store import ImageStore
 from tests.helpers.greys import a_list, bytes_of, which
 from tests.helpers.tiny_training import CPU, Lists
 
-
 AUGMENTATIONS = RandomResizedCrop(size=16, area=(0.3, 0.8), flip=0.5)
 
 
@@ -89,9 +88,7 @@ def test_all_maps_get_it_and_each_image_has_its_own(lists):
     fills = set()
     for batch in epoch(own, rule, 2, 4, others):
         assert len(batch.labels) == 2
-        for labels, annotated in zip(
-            batch.labels.numpy(), batch.annotated.numpy(), strict=True
-        ):
+        for labels, annotated in zip(batch.labels.numpy(), batch.annotated.numpy(), strict=True):
             outside = (labels == 5) | (labels == 7)
             assert len(np.unique(labels[outside])) == 1
             assert np.array_equal(annotated, np.where(outside, labels, labels // 2))

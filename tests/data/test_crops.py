@@ -6,13 +6,13 @@ from PIL import Image
 from PIL.Image import Resampling
 
 from cssegcore.core.class_table import ClassTable
-from cssegcore.evaluation import examples as examples
 from cssegcore.core.normalization import IMAGENET
 from cssegcore.data.batches import evaluation_batches
 from cssegcore.data.center_crop import CentralCrops, central_crop
 from cssegcore.data.dataset import open_dataset
-from cssegcore.data.image_store import ImageStore
 from cssegcore.data.image_list import ImageList
+from cssegcore.data.image_store import ImageStore
+from cssegcore.evaluation import examples as examples
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_training import CPU
 
@@ -72,7 +72,9 @@ class TestCrops:
                 dataset.label_path(name)
             )
         classes, raw = [["background", "red", "green"], ["blue"]], [[0, 1, 2], [3]]
-        image_list = ImageList("step1", 1, ClassTable.of(classes, raw), [3], [["t0", ""], ["t1", ""], ["t2", ""]])
+        image_list = ImageList(
+            "step1", 1, ClassTable.of(classes, raw), [3], [["t0", ""], ["t1", ""], ["t2", ""]]
+        )
         images = ImageStore(CentralCrops.of(dataset, 16), image_list)
         for name, photograph, labels in images.decoded():
             with Image.open(dataset.photograph_path(name)) as image:
@@ -84,7 +86,9 @@ class TestCrops:
         assert names == ["t0", "t1", "t2"]
         assert batch.images.shape == (3, 3, 16, 16)
         said = {name: np.zeros((16, 16), np.uint8) for name in names}
-        examples.write_examples(tmp_path / "examples", images, examples.choose_examples(images, 2), said)
+        examples.write_examples(
+            tmp_path / "examples", images, examples.choose_examples(images, 2), said
+        )
         with Image.open(next((tmp_path / "examples").glob("*.truth.png"))) as image:
             assert image.size == (16, 16)
 

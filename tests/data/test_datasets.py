@@ -9,9 +9,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from cssegcore.core.errors import InputError
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.index import build_index
-from cssegcore.core.errors import InputError
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.shared_data import SHARED
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from cssegcore.data.image_store import ImageStore
-from tests.helpers.greys import a_list
 from tests.helpers.tiny_training import Lists
 
 

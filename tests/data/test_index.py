@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cssegcore.core.errors import InputError
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.index import build_index, read_index, write_index
-from cssegcore.core.errors import InputError
 from tests.helpers import tiny_dataset as scenes
 
 CAMVID = ("background", "sky", "building", "pole")

@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
+from cssegcore.core.errors import InputError
 from cssegcore.data.index import Entry
 from cssegcore.scenario.splits import check_leaks
-from cssegcore.core.errors import InputError
 
 
 def entry(name, parts, digest=""):
@@ -48,7 +48,9 @@ def test_the_pipeline_refuses_them_before_training_or_says_so(project, how):
             file.write("t0\nt4\n")
     else:
         for folder, suffix in (("JPEGImages", "jpg"), ("SegmentationClass", "png")):
-            shutil.copy(project.root / folder / f"t0.{suffix}", project.root / folder / f"n.{suffix}")
+            shutil.copy(
+                project.root / folder / f"t0.{suffix}", project.root / folder / f"n.{suffix}"
+            )
         with (lists / "val.txt").open("a") as file:
             file.write("n\n")
     line = project.run("check", "index", "split").refusal()

@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
+from cssegcore.core.errors import InputError
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.index import build_index
-from cssegcore.core.errors import InputError
 
 
 def entries(root):
@@ -21,7 +21,9 @@ def test_a_linked_folder_is_refused_and_the_way_out_works(dataset_root, tmp_path
     moved = tmp_path / "elsewhere"
     shutil.move(dataset_root / folder, moved)
     (dataset_root / folder).symlink_to(moved)
-    with pytest.raises(InputError, match=f"{folder} is a link to a folder, behind which") as refused:
+    with pytest.raises(
+        InputError, match=f"{folder} is a link to a folder, behind which"
+    ) as refused:
         entries(dataset_root)
     command = str(refused.value).split("`")[1]
     assert command.startswith("rm ")

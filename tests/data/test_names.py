@@ -1,20 +1,19 @@
 """Names of images become names of files, so none may lead out of its folder."""
 
 import json
-import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cssegcore.core.class_table import ClassTable
+from cssegcore.core.errors import InputError
 from cssegcore.core.names import unfit
 from cssegcore.data.dataset import open_dataset
-from cssegcore.data.index import read_index
-from cssegcore.core.errors import InputError
 from cssegcore.data.image_list import ImageList
-from tests.helpers import tiny_dataset as scenes
+from cssegcore.data.index import read_index
 from tests.data.watch import writes
+from tests.helpers import tiny_dataset as scenes
 
 BAD = {
     "/etc/x": "begins at the file system's root",
@@ -62,8 +61,8 @@ def folder_dataset(root, names):
     for folder in ("images", "labels"):
         (root / folder).mkdir(parents=True)
     for name in names:
-        Image.new("RGB", (8, 8)).save(os.path.join(root, "images", f"{name}.jpg"))
-        Image.new("L", (8, 8)).save(os.path.join(root, "labels", f"{name}.png"))
+        Image.new("RGB", (8, 8)).save(root / "images" / f"{name}.jpg")
+        Image.new("L", (8, 8)).save(root / "labels" / f"{name}.png")
     settings = {"name": "x", "root": str(root), "layout": {"part": "folder"}, "classes": ["b", "c"]}
     return open_dataset(settings)
 
@@ -72,15 +71,16 @@ def folder_dataset(root, names):
 def test_a_file_of_such_a_name_in_a_folder_is_refused(tmp_path, name):
     dataset = folder_dataset(tmp_path / "x", ["p", "q", "r", name])
     with pytest.raises(InputError, match="control character or is no UTF-8"):
-        for part in ("train", "val", "test"):
-            dataset.names(part)
+        [dataset.names(part) for part in ("train", "val", "test")]
 
 
 @pytest.mark.parametrize("name", ["/abs/x", "../../y", "a\0b"])
 class TestWhatStagesWroteAndSomebodyChanged:
     def test_a_list_of_a_step(self, tmp_path, name):
         path = tmp_path / "train.json"
-        ImageList("step0", 0, ClassTable.of([["b", "c"]], [[0, 1]]), [1], [["t0", ""], [name, ""]]).write(path)
+        ImageList(
+            "step0", 0, ClassTable.of([["b", "c"]], [[0, 1]]), [1], [["t0", ""], [name, ""]]
+        ).write(path)
         with pytest.raises(InputError, match=r"train\.json is damaged: run `dvc repro -f split`"):
             ImageList.read(path)
 
@@ -88,7 +88,9 @@ class TestWhatStagesWroteAndSomebodyChanged:
         path = tmp_path / "index.csv"
         head = "name,parts,domain,digest,height,width,void,b\n"
         path.write_text(f"{head}{name},train,,x,1,1,0,1\n")
-        with pytest.raises(InputError, match=r"index\.csv is damaged \(.*: run `dvc repro -f index"):
+        with pytest.raises(
+            InputError, match=r"index\.csv is damaged \(.*: run `dvc repro -f index"
+        ):
             read_index(path)
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from cssegcore.core.errors import InputError
 from cssegcore.data import images
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.index import build_index
-from cssegcore.core.errors import InputError
 from tests.data.pictures import png
 
 RNG = np.random.default_rng(0)
@@ -155,7 +155,9 @@ class TestPhotographs:
             assert np.array_equal(seen, np.asarray(ImageOps.exif_transpose(image)))
         assert seen.shape == ((7, 9, 3) if turned < 5 else (9, 7, 3))
 
-    @pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"nothing"])
+    @pytest.mark.parametrize(
+        "exif", [b"", b"Exif\0\0", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"nothing"]
+    )
     @pytest.mark.filterwarnings("ignore:.*EXIF.*:UserWarning")
     def test_damaged_or_plain_exif_turns_nothing(self, dataset, exif):
         content = encoded(Image.fromarray(COLOURS), "JPEG", exif=exif)
@@ -177,7 +179,9 @@ class TestFiles:
         """Pillow starts Ghostscript for an EPS, whatever its name."""
         dataset.photograph_path("t0").write_bytes(encoded(Image.fromarray(COLOURS), kind))
         for call in (dataset.photograph, dataset.check_photograph):
-            assert "t0.jpg cannot be read (no image of the formats JPEG, PNG)" in refusal(call, "t0")
+            assert "t0.jpg cannot be read (no image of the formats JPEG, PNG)" in refusal(
+                call, "t0"
+            )
 
     def test_a_pipe_is_refused_and_not_waited_for(self, dataset):
         for path, call in (
@@ -187,7 +191,9 @@ class TestFiles:
             path.unlink()
             os.mkfifo(path)
             assert f"{path} cannot be read (it is no regular file)" in refusal(call, "t0")
-        assert "no regular file" in refusal(images.size, dataset.photograph_path("t0"), "photograph")
+        assert "no regular file" in refusal(
+            images.size, dataset.photograph_path("t0"), "photograph"
+        )
 
     def test_the_limit_of_pixels_is_named_and_can_be_raised(self, dataset, monkeypatch):
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)

@@ -207,7 +207,7 @@ def test_a_step_trains_the_same_outputs_on_other_cities(tree, tmp_path, losses):
     assert state(loaded.segmenter) == state(job.segmenter)
     test = ImageList.read(tmp_path / "step1" / "test.json")
     images = ImageStore(dataset, test)
-    matrix, _ = evaluate.confusion(loaded.segmenter, images, 19, 4, CPU, whole, set())
+    matrix, _ = evaluate.count_confusion(loaded.segmenter, images, 19, 4, CPU, whole, set())
     assert matrix.shape == (19, 19)
     assert matrix[0].sum() > 0
     confusion = {

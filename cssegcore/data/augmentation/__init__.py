@@ -11,11 +11,8 @@ The section `augmentation` names a rule that crops, and may list transforms of t
 """
 
 from cssegcore.data.augmentation._base import CropRule as CropRule
-from cssegcore.data.augmentation._base import Transform as Transform
 from cssegcore.data.augmentation._base import Crops as Crops
-
-AUGMENTATIONS = "cssegcore.data.augmentation"
-"""The slot of the section `augmentation`."""
+from cssegcore.data.augmentation._base import Transform as Transform
 from cssegcore.data.augmentation._composed import Augmentation as Augmentation
 from cssegcore.data.augmentation._composed import Drawn as Drawn
 from cssegcore.data.augmentation._composed import augmentation_modules as augmentation_modules

@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cssegcore.data.augmentation._base import CropRule, Transform, Crops
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part, part_module
+from cssegcore.data.augmentation._base import CropRule, Crops, Transform
 
 SLOT = "cssegcore.data.augmentation"
 SECTION = "augmentation"

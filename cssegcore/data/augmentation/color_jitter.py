@@ -100,7 +100,9 @@ def _turned(
     chroma = high - low
     normalizer = torch.where(chroma == 0, 1.0, chroma)
     red, green, blue = images.split(1, 1)
-    third = torch.where(high == green, 2 + (blue - red) / normalizer, 4 + (red - green) / normalizer)
+    third = torch.where(
+        high == green, 2 + (blue - red) / normalizer, 4 + (red - green) / normalizer
+    )
     hue = torch.where(high == red, (green - blue) / normalizer, third) + 6 * turns
     starts = torch.arange(5, 0, -2, device=images.device)[:, None, None]
     k = (starts + hue) % 6

@@ -4,8 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import final
 
-from cssegcore.data.layouts._base import Layout, Split
 from cssegcore.core.errors import InputError
+from cssegcore.data.layouts._base import Layout, Split
 
 ARCHIVE = "ADEChallengeData2016"
 

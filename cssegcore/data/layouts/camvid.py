@@ -7,8 +7,8 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from cssegcore.data.layouts._base import Layout, Split, read_names
 from cssegcore.core.types import IGNORE
+from cssegcore.data.layouts._base import Layout, Split, read_names
 
 
 @final

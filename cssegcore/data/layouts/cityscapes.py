@@ -7,9 +7,9 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from cssegcore.data.layouts._base import Layout, Split
 from cssegcore.core.errors import InputError
 from cssegcore.core.types import IGNORE
+from cssegcore.data.layouts._base import Layout, Split
 
 LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """The `labelIds` that are evaluated, in the order of their `trainIds` 0 to 18

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import final
 
-from cssegcore.data.layouts._base import SPLITS, PHOTOGRAPH_SUFFIXES, Layout, Split, read_names
 from cssegcore.core.errors import InputError
+from cssegcore.data.layouts._base import PHOTOGRAPH_SUFFIXES, SPLITS, Layout, Split, read_names
 
 SUFFIXES = (*PHOTOGRAPH_SUFFIXES, *(suffix.upper() for suffix in PHOTOGRAPH_SUFFIXES))
 

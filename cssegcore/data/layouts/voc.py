@@ -4,8 +4,8 @@ import dataclasses
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, final
 
-from cssegcore.data.layouts._base import Layout, Split, read_names
 from cssegcore.core.errors import InputError
+from cssegcore.data.layouts._base import Layout, Split, read_names
 
 
 class Arrangement(NamedTuple):

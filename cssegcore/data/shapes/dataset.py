@@ -6,10 +6,10 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from cssegcore.data.shapes.scene import make_scene
-from cssegcore.data.shapes.sprites import CLASSES
 from cssegcore.core.errors import InputError
 from cssegcore.core.palette import save_labels
+from cssegcore.data.shapes.scene import make_scene
+from cssegcore.data.shapes.sprites import CLASSES
 
 JPEG_QUALITY: Final = 85
 """750 scenes of 96 x 96 then take 2 MB."""

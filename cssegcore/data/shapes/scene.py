@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageFilter
 
+from cssegcore.core.types import BACKGROUND, IGNORE
 from cssegcore.data.shapes import outlines
 from cssegcore.data.shapes.backgrounds import make_background
 from cssegcore.data.shapes.materials import Picture, smooth_noise, to_image
@@ -18,7 +19,6 @@ from cssegcore.data.shapes.sprites import (
     make_clutter,
     make_object,
 )
-from cssegcore.core.types import BACKGROUND, IGNORE
 
 SUPERSAMPLING: Final = 3
 """A scene is drawn so many times larger and averaged down: edges are soft as in a photograph."""

@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from cssegcore.core.types import BACKGROUND
 from cssegcore.data.shapes import outlines, patterns
 from cssegcore.data.shapes.materials import (
     Mask,
@@ -16,7 +17,6 @@ from cssegcore.data.shapes.materials import (
     colour,
     smooth_noise,
 )
-from cssegcore.core.types import BACKGROUND
 
 _KINDS: Final[tuple[tuple[str, outlines.Outline, patterns.Pattern], ...]] = (
     ("disc", outlines.disc, patterns.rings),

@@ -31,7 +31,7 @@ def changed(photographs, factors, turns, orders, **numbers):
 
 def by_torchvision(photograph, factors, turn, order):
     """torchvision's functions one after the other, on values of 0 to 1."""
-    from torchvision.transforms.v2 import functional as F  # noqa: N812
+    from torchvision.transforms.v2 import functional as F
 
     image = photograph / 255
     for change in order:

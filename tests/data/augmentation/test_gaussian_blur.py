@@ -18,7 +18,7 @@ def blurred(photographs, kernel, sigmas):
 
 
 def by_torchvision(photograph, kernel, sigma):
-    from torchvision.transforms.v2 import functional as F  # noqa: N812
+    from torchvision.transforms.v2 import functional as F
 
     return F.gaussian_blur(photograph, [kernel, kernel], [sigma, sigma])
 

@@ -3,7 +3,6 @@ import pytest
 
 from cssegcore.data.augmentation.random_resized_crop import RandomResizedCrop
 
-
 SIZES = np.array([[40, 60], [60, 40], [33, 33], [7, 90], [90, 7], [1, 1], [1, 50]])
 
 

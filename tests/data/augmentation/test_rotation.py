@@ -66,7 +66,7 @@ def test_images_and_labels_are_those_of_a_pixel_by_pixel_reference(size, padding
 @pytest.mark.parametrize("angle", ANGLES)
 def test_the_inside_is_torchvision_s(angle):
     from torchvision.transforms.v2 import InterpolationMode
-    from torchvision.transforms.v2 import functional as F  # noqa: N812
+    from torchvision.transforms.v2 import functional as F
 
     photographs, labels = random(1, 17)
     seen, moved = turned(photographs, labels, [angle])

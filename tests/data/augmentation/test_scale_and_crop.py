@@ -124,9 +124,7 @@ def test_views_are_those_of_pillow(scale, flip):
         def view(pixels, method, fill):
             image = Image.fromarray(pixels[:height, :width]).resize(scaled, method)  # noqa: B023
             one = np.asarray(image).astype(int)
-            whole = np.pad(
-                one, [(30, 30)] * 2 + [(0, 0)] * (one.ndim - 2), constant_values=fill
-            )
+            whole = np.pad(one, [(30, 30)] * 2 + [(0, 0)] * (one.ndim - 2), constant_values=fill)
             crop = whole[30 + top : 54 + top, 30 + left : 54 + left]  # noqa: B023
             return crop[:, ::-1] if flip else crop
 
@@ -135,9 +133,7 @@ def test_views_are_those_of_pillow(scale, flip):
         assert np.abs(seen[at].numpy() - expected).max() < 1.01
         assert (seen[at].numpy()[black] < 1e-4).all()
         fill = int(added[at])
-        either = halfway(top, height, scaled[1], 24)[:, None] | halfway(
-            left, width, scaled[0], 24
-        )
+        either = halfway(top, height, scaled[1], 24)[:, None] | halfway(left, width, scaled[0], 24)
         either = either[:, ::-1] if flip else either
         assert either.mean() < 0.7
         for kind in range(2):

@@ -3,11 +3,11 @@ import json
 import pytest
 import yaml
 
+from cssegcore.core.errors import InputError
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.augmentation.color_jitter import ColorJitter
 from cssegcore.data.augmentation.gaussian_blur import GaussianBlur
 from cssegcore.data.augmentation.random_resized_crop import RandomResizedCrop
-from cssegcore.core.errors import InputError
 from tests.helpers import tiny_dataset as scenes
 
 CROP = {"part": "random_resized_crop", "size": 24}
@@ -35,7 +35,10 @@ def test_transforms_are_built_in_their_order():
         ({"transforms": [{"part": "jitter"}]}, r"transforms\[0\].part`: there is no part 'jitter'"),
         ({"transforms": [JITTER, "blur"]}, r"transforms\[1\]` must be a mapping with a key `part`"),
         ({"transforms": JITTER}, r"transforms` must be a list of mappings, got \{"),
-        ({"transforms": [JITTER | {"bright": 1}]}, r"transforms\[0\].bright` is not .* `brightness"),
+        (
+            {"transforms": [JITTER | {"bright": 1}]},
+            r"transforms\[0\].bright` is not .* `brightness",
+        ),
         ({"transforms": [JITTER | {"hue": 2}]}, r"transforms\[0\]`: `hue` must lie in \[0, 0\.5\]"),
         ({"transforms": [CROP]}, r"transforms\[0\].part`: 'random_resized_crop' is no Transform"),
         (JITTER, r"`augmentation.part`: 'color_jitter' is no CropRule"),

@@ -10,11 +10,11 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cssegcore.core.normalization import IMAGENET
+from cssegcore.core.registry import build_part, part_names
 from cssegcore.data.augmentation import Augmentation, CropRule, augmentation_modules
 from cssegcore.data.batches import training_batches
 from cssegcore.data.image_store import ImageStore
 from cssegcore.runtime.distributed import ALONE, World
-from cssegcore.core.registry import build_part, part_names
 from tests.helpers.greys import a_list
 from tests.helpers.tiny_training import CPU
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cssegcore.data.shapes import CLASSES, make_dataset, make_scene
 from cssegcore.core.errors import InputError
 from cssegcore.core.palette import palette
 from cssegcore.core.types import BACKGROUND, IGNORE
+from cssegcore.data.shapes import CLASSES, make_dataset, make_scene
 
 OBJECTS = range(1, len(CLASSES))
 
