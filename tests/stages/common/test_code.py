@@ -163,8 +163,8 @@ def test_the_tables_name_the_parts_of_the_stages_before_a_training(walked_ssul_m
         "cssegcore.data.layouts.voc",
     }
     for stage, part in (
-        ("pseudo_label@step1", "pseudo_labels.sigmoid"),
-        ("memory@step1", "replay.exemplars"),
+        ("pseudo_label@step1", "method.pseudo_labels.sigmoid"),
+        ("memory@step1", "method.replay.exemplars"),
     ):
         assert network | {f"cssegcore.{part}"} <= recorded(folder, stage)
     assert "cssegcore.method.unknown_class.salient" in recorded(folder, "saliency")
