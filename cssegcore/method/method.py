@@ -37,7 +37,7 @@ LATER = ("classifier_init", "freeze", "after", "replay")
 """Slots that act on what the step before left; the base step has none."""
 
 AUXILIARY = "auxiliary"
-"""The column of a curve for what auxiliary classifiers are taught."""
+"""Column of a curve for the losses of the auxiliary classifiers."""
 
 _COLUMNS = ("epoch", "lr", "loss", AUXILIARY)
 """What the curve of a training says beside its terms."""

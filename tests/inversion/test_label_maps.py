@@ -14,26 +14,12 @@ from cssegcore.inversion.label_maps import (
 )
 from cssegcore.inversion.object_shapes import components, procedural, transplanted
 from tests.helpers import tiny_dataset as scenes
+from tests.inversion.samples import generator, outlines
 
 KNOWN = [1, 2, 5, 9]
 
 
 SIZES = [16, 17, 33, 64]
-
-
-def generator(seed=0):
-    return np.random.default_rng(seed)
-
-
-def outlines():
-    """A label map with a rectangle, a ring, a diagonal line and a speck."""
-    labels = np.zeros((40, 40), np.uint8)
-    labels[2:12, 3:30] = 7
-    labels[20:32, 5:17] = 8
-    labels[23:29, 8:14] = 0
-    labels[np.arange(18, 36), np.arange(20, 38)] = 7
-    labels[35:38, 2:4] = 8
-    return labels
 
 
 def sources():

@@ -5,21 +5,7 @@ import pytest
 from matplotlib.path import Path
 
 from cssegcore.inversion.object_shapes import components, procedural, transplanted
-
-
-def generator(seed=0):
-    return np.random.default_rng(seed)
-
-
-def outlines():
-    """A label map with a rectangle, a ring, a diagonal line and a speck."""
-    labels = np.zeros((40, 40), np.uint8)
-    labels[2:12, 3:30] = 7
-    labels[20:32, 5:17] = 8
-    labels[23:29, 8:14] = 0
-    labels[np.arange(18, 36), np.arange(20, 38)] = 7
-    labels[35:38, 2:4] = 8
-    return labels
+from tests.inversion.samples import generator, outlines
 
 
 class Told(np.random.Generator):

@@ -1,7 +1,6 @@
 import dataclasses
 import json
 import os
-import shutil
 import subprocess
 import sys
 from unittest import mock
@@ -14,11 +13,9 @@ from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cssegcore.core.files import write_json
 from cssegcore.core.normalization import IMAGENET
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import training_batches
-from cssegcore.inversion import store
 from cssegcore.models import checkpoint
 from cssegcore.runtime.device import choose_device
 from cssegcore.runtime.distributed import (
@@ -32,6 +29,7 @@ from cssegcore.runtime.distributed import (
 )
 from cssegcore.training.setup import StageInputs
 from tests.helpers import tiny_dataset as scenes
+from tests.helpers.noise_synthesis import write_noise
 from tests.helpers.process_pair import (
     CASES,
     EPOCHS,
@@ -62,30 +60,13 @@ def alone(tmp_path_factory):
         result = run(job, own.with_suffix(".resume"))
         checkpoint.save(previous, job.segmenter, job.model, result.statistics)
         if how.method["replay"]["part"] == "deepinversion":
-            sources = StageInputs(synthesis=make_images(lists, previous, own))
+            sources = StageInputs(synthesis=write_noise(lists, previous, own, 4))
         else:
             sources = lists.sources(how, "step1", previous, own)
         left = {"method": how.method, "sources": dataclasses.asdict(sources)}
         (folder / f"{case}.json").write_text(json.dumps(left, default=str))
         told[case] = trained(prepared(lists, folder, case), folder / f"{case}.resume")
     return folder, lists, {**told, "tested": evaluated(lists, folder)}
-
-
-def make_images(lists, previous, folder):
-    """Writes noise where a synthesis would write images: drawing some takes long."""
-    rng, images = np.random.default_rng(0), []
-    for at in range(4):
-        labels = rng.choice([0, 1, 2, 255], (24, 24)).astype(np.uint8)
-        image = rng.integers(0, 256, (24, 24, 3), np.uint8)
-        images.append(
-            store.write_image(folder, store.GeneratedImage(f"m{at}", image, labels, labels, labels))
-        )
-    store.image_list(lists.of("step1"), 3, images).write(folder / store.LIST)
-    steps = [{"step": "step0", "images": [name for name, _ in images]}]
-    write_json(folder / "manifest.json", {"images": [], "steps": steps})
-    store.teacher_path(folder, "step0").parent.mkdir()
-    shutil.copy(previous, store.teacher_path(folder, "step0"))
-    return folder
 
 
 @pytest.fixture(scope="module")

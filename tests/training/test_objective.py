@@ -20,6 +20,7 @@ from cssegcore.models._base import FeatureExtractor
 from cssegcore.models.heads.linear import Linear
 from cssegcore.models.segmenter import Segmenter
 from cssegcore.training.setup import StageInputs
+from tests.helpers.noise_synthesis import write_noise
 from tests.helpers.tiny_training import BACKBONE, CPU, plan, run, state
 from tests.training.plain import PlainSgd, assert_same_weights, batches, poly
 
@@ -231,19 +232,7 @@ class TestStatisticsAndPenalties:
 @pytest.fixture(scope="module")
 def made(lists, base, tmp_path_factory):
     """A folder of random images whose labels are classes of the base step, or void."""
-    folder, rng, images = tmp_path_factory.mktemp("made"), np.random.default_rng(0), []
-    for at in range(5):
-        labels = rng.choice([0, 1, 2, 255], (24, 24)).astype(np.uint8)
-        image = rng.integers(0, 256, (24, 24, 3), np.uint8)
-        images.append(
-            store.write_image(folder, store.GeneratedImage(f"m{at}", image, labels, labels, labels))
-        )
-    store.image_list(lists.of("step1"), 3, images).write(folder / store.LIST)
-    steps = [{"step": "step0", "images": [name for name, _ in images]}]
-    write_json(folder / "manifest.json", {"images": [], "steps": steps})
-    store.teacher_path(folder, "step0").parent.mkdir()
-    shutil.copy(base, store.teacher_path(folder, "step0"))
-    return folder
+    return write_noise(lists, base, tmp_path_factory.mktemp("made"), 5)
 
 
 class TestReplayedBatches:
