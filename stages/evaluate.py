@@ -21,7 +21,7 @@ def main(
     epochs: Annotated[Path, typer.Option(help="The training's curve, kept with the results.")],
     pseudo_labels: Annotated[Path, typer.Option(help="Folder of the step's pseudo-labels.")],
     synthesis: Annotated[Path, typer.Option(help="Folder of the images made for the step.")],
-    previous: Annotated[Path, typer.Option(help="The evaluation of the step before.")],
+    previous: Annotated[Path, typer.Option(help="The previous step's evaluation.")],
     code: Annotated[Path, typer.Option(help="Table of the code behind this stage.")],
     out: Annotated[Path, typer.Option(help="Folder to write: all steps so far.")],
     metrics: Annotated[Path, typer.Option(help="The step's numbers (JSON).")],

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def main(
     step: Annotated[str, typer.Argument(help="Name of the step in params.yaml, e.g. step1.")],
     images: Annotated[Path, typer.Option(help="The list of images to train on.")],
-    previous: Annotated[Path, typer.Option(help="The model of the step before; empty if none.")],
+    previous: Annotated[Path, typer.Option(help="The previous step's model; empty if none.")],
     pseudo_labels: Annotated[Path, typer.Option(help="Folder of the step's pseudo-labels.")],
     memory: Annotated[Path, typer.Option(help="Folder of the exemplar list.")],
     synthesis: Annotated[Path, typer.Option(help="Folder of the synthesised images.")],

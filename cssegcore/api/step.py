@@ -52,7 +52,7 @@ def train_step(
         recipe: The section `method`, such as a file of `conf/method/`; what it leaves out is as
             there. Only its `base` acts where there is no `previous`.
         out: The model file to write (safetensors).
-        previous: The model file of the step before; None for the base step.
+        previous: The previous step's model file; None for the base step.
         model: The section `model`; None: that of `previous`, or the small one.
         optimizer: The section `optimizer`; None: SGD, batches of 8.
         augmentation: The section `augmentation`; None: random crops at the size of the smallest

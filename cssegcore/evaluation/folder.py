@@ -135,7 +135,7 @@ def write_step(
         record: The step's.
         further: The numbers of `evaluation.metrics`, by name.
         shown: The photographs that every step shows.
-        previous: The evaluations up to the step before, all of which are copied.
+        previous: The evaluations up to the previous step, all of which are copied.
         epochs: The curve of the training, a CSV file.
         pseudo_labels: Folder of the step's pseudo-labels, of which the statistics are kept.
         synthesis: Folder of the images made for the step, of which statistics and sheet are kept.

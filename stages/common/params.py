@@ -24,7 +24,7 @@ class StepParams:
     """`steps.NAME`: one step.
 
     Attributes:
-        previous: The step before, `none` for the first.
+        previous: The previous step, `none` for the first.
         recipe: The section that says how it is trained: `method.base` or `method`.
         images: Which of its lists it trains on.
         epochs: Passes over its images.
@@ -133,7 +133,7 @@ class ScheduleParams:
 
 @dataclasses.dataclass(frozen=True)
 class PrevParams:
-    """`increments.NAME`: the step before."""
+    """`increments.NAME`: the previous step."""
 
     previous: str
 

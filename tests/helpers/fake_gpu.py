@@ -28,9 +28,9 @@ MODE = FakeTensorMode()
 
 
 @contextmanager
-def on_gpu(job: Trainer) -> Iterator[Trainer]:
-    """Moves a job there, for good; what it holds has no content any more."""
-    segmenter = job.segmenter
+def on_gpu(trainer: Trainer) -> Iterator[Trainer]:
+    """Moves a trainer there, for good; what it holds has no content any more."""
+    segmenter = trainer.segmenter
 
     def backward(_: Tensor) -> None:
         for weight in segmenter.parameters():
@@ -51,33 +51,33 @@ def on_gpu(job: Trainer) -> Iterator[Trainer]:
         for name, function in replaced.items():
             stack.enter_context(patch(name, function))
         stack.enter_context(MODE)
-        for network in filter(None, (segmenter, job.old, *job.teachers)):
+        for network in filter(None, (segmenter, trainer.old, *trainer.teachers)):
             move(network)
             for still in network._still:
                 move(still)
         segmenter.train()
         yield dataclasses.replace(
-            job, device=GPU, previous_statistics=moved(job.previous_statistics)
+            trainer, device=GPU, previous_statistics=moved(trainer.previous_statistics)
         )
 
 
-def iterations(job: Trainer, count: int) -> list[Tensor]:
+def iterations(trainer: Trainer, count: int) -> list[Tensor]:
     """Runs some iterations, all but their updates; returns what they and statistics gave."""
-    objective, size = job.begin().objective, job.optimizer.batch_size
+    objective, size = trainer.begin().objective, trainer.optimizer.batch_size
     rng = np.random.default_rng(0)
     batches = training_batches(
-        job.data.images,
-        job.augmentation,
+        trainer.data.images,
+        trainer.augmentation,
         size,
         rng,
         GPU,
-        job.segmenter.normalization,
-        job.data.replayed,
+        trainer.segmenter.normalization,
+        trainer.data.replayed,
     )
     given: list[Tensor] = []
     for batch in itertools.islice(batches, count):
         given += tensors(batch)
-        given += job.gradients(objective, batch).values()
+        given += trainer.gradients(objective, batch).values()
     return given + [t for g in objective.accumulators.values() for t in g.result().values()]
 
 

@@ -47,7 +47,7 @@ class Learned:
 
     how: TrainingParams
     sources: StageInputs
-    job: Trainer
+    trainer: Trainer
     trained: Trained
     path: Path
     before: float
@@ -76,22 +76,24 @@ def learned(request, lists, tmp_path_factory):
         if "inversion" in how.method["replay"]:  # rehearsed noise would outweigh all labels
             how.method["replay"]["inversion"]["phases"] = [[1, 40]]
         sources = lists.sources(how, step, previous, folder)
-        job = lists.prepare(how, step, previous, sources)
-        before = distance(job)
-        trained = run(job, folder / f"{step}.resume")
+        trainer = lists.prepare(how, step, previous, sources)
+        before = distance(trainer)
+        trained = run(trainer, folder / f"{step}.resume")
         previous = folder / f"{step}.safetensors"
-        checkpoint.save(previous, job.segmenter, job.model, trained.statistics)
-        steps[step] = Learned(how, sources, job, trained, previous, before, distance(job))
+        checkpoint.save(previous, trainer.segmenter, trainer.model, trained.statistics)
+        steps[step] = Learned(how, sources, trainer, trained, previous, before, distance(trainer))
     return steps
 
 
 @torch.no_grad()
-def distance(job):
+def distance(trainer):
     """Returns what the terms that read labels make of the step's images, all in one batch."""
-    network = copy.deepcopy(job.segmenter).train()
-    ((_, batch),) = evaluation_batches(job.data.images, len(job.data.images), CPU, IMAGENET)
-    seen = LossInputs(network(batch.images), None, batch.labels, batch.annotated, job.data.num_old)
-    return sum(float(t(seen)) for t in job.method.losses.values() if t.is_supervised)
+    network = copy.deepcopy(trainer.segmenter).train()
+    ((_, batch),) = evaluation_batches(trainer.data.images, len(trainer.data.images), CPU, IMAGENET)
+    seen = LossInputs(
+        network(batch.images), None, batch.labels, batch.annotated, trainer.data.num_old
+    )
+    return sum(float(t(seen)) for t in trainer.method.losses.values() if t.is_supervised)
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -100,14 +102,14 @@ class TestEveryRecipe:
         rows, epochs = learned[step].trained.rows, learned[step].how.epochs
         assert [row["epoch"] for row in rows] == list(range(1, epochs + 1))
         assert all(math.isfinite(value) for row in rows for value in row.values())
-        method = learned[step].job.method
+        method = learned[step].trainer.method
         terms = [*method.losses, *method.replayed, *method.penalties]
         assert list(rows[0]) == ["epoch", "lr", "loss", *terms]
         assert epochs == 1 or learned[step].after < 0.99 * learned[step].before
 
     def test_outputs_are_the_classes_seen(self, learned, step):
         loaded = checkpoint.load_model(learned[step].path, CPU)
-        assert state(loaded.segmenter) == state(learned[step].job.segmenter)
+        assert state(loaded.segmenter) == state(learned[step].trainer.segmenter)
         assert loaded.segmenter.classes == CLASSES[step]
         seen = ["background", *(name for s in STEPS if s <= step for name in STEPS[s])]
         assert list(loaded.model.classes.names) == seen
@@ -115,7 +117,7 @@ class TestEveryRecipe:
 
     def test_what_was_gathered_goes_into_the_file(self, learned, step):
         statistics = checkpoint.load_model(learned[step].path, CPU).statistics
-        assert set(statistics) == set(learned[step].job.method.statistics)
+        assert set(statistics) == set(learned[step].trainer.method.statistics)
         for name, gathered in learned[step].trained.statistics.items():
             assert set(statistics[name]) == set(gathered)
             for key, value in gathered.items():
@@ -129,9 +131,9 @@ def test_no_iteration_waits_for_the_device(learned, lists, step, pieces, tmp_pat
     previous = learned["step0"].path if step == "step1" else None
     optimizer = {**learned[step].how.optimizer, "accumulate": pieces}
     how = dataclasses.replace(learned[step].how, epochs=1, optimizer=optimizer)
-    job, watch = lists.prepare(how, step, previous, learned[step].sources), Watch()
+    trainer, watch = lists.prepare(how, step, previous, learned[step].sources), Watch()
     hooks = dataclasses.replace(Follower().hooks(), progress=watch.batches)
-    job.train(ResumeFile(tmp_path / "resume"), hooks)
+    trainer.train(ResumeFile(tmp_path / "resume"), hooks)
     assert watch.operations > 100
     assert watch.seen == []
 
@@ -152,8 +154,8 @@ def test_nothing_of_the_host_meets_what_is_on_a_gpu(learned, lists, step):
     # autocast looks for a real GPU
     optimizer = {**learned[step].how.optimizer, "accumulate": 2, "amp": False}
     how = dataclasses.replace(learned[step].how, optimizer=optimizer)
-    with on_gpu(lists.prepare(how, step, previous, learned[step].sources)) as job:
-        given = iterations(job, 2)
+    with on_gpu(lists.prepare(how, step, previous, learned[step].sources)) as trainer:
+        given = iterations(trainer, 2)
     assert {tensor.device for tensor in given} == {GPU}
 
 
@@ -162,8 +164,8 @@ def test_a_tensor_of_the_host_is_noticed(lists, monkeypatch):
         return (logits.sum((2, 3)) * torch.rand(logits.shape[1], device="cpu")).sum()
 
     monkeypatch.setattr("torch.nn.functional.cross_entropy", forgetful)
-    job = lists.prepare(plan("ft", optimizer={"amp": False}), "step0")
-    with on_gpu(job) as moved, pytest.raises(RuntimeError, match="devices"):
+    trainer = lists.prepare(plan("ft", optimizer={"amp": False}), "step0")
+    with on_gpu(trainer) as moved, pytest.raises(RuntimeError, match="devices"):
         iterations(moved, 1)
 
 
@@ -175,8 +177,8 @@ def test_in_bfloat16_the_first_loss_is_the_same(learned, lists, step, tmp_path, 
     how = dataclasses.replace(learned[step].how, epochs=1, lr=1e-6)
 
     def trained(resume):
-        job = lists.prepare(how, step, previous, learned[step].sources)
-        return run(job, tmp_path / resume)
+        trainer = lists.prepare(how, step, previous, learned[step].sources)
+        return run(trainer, tmp_path / resume)
 
     plain = trained("plain")
     half = torch.autocast("cpu", torch.bfloat16)
@@ -199,7 +201,7 @@ def test_a_training_that_is_cut_goes_on_to_the_same_bytes(learned, lists, step, 
     previous = learned["step0"].path if step == "step1" else None
     how = dataclasses.replace(learned[step].how, epochs=3)
 
-    def job():
+    def trainer():
         return lists.prepare(how, step, previous, learned[step].sources)
 
     def cut(batches, _):
@@ -211,11 +213,11 @@ def test_a_training_that_is_cut_goes_on_to_the_same_bytes(learned, lists, step, 
         yield next(batches)
         raise KilledError
 
-    whole, fixed, begun = job(), job(), []
+    whole, fixed, begun = trainer(), trainer(), []
     expected = run(whole, tmp_path / "whole")
     resume, hooks = ResumeFile(tmp_path / "cut"), Follower().hooks()
     with pytest.raises(KilledError):
-        job().train(resume, dataclasses.replace(hooks, progress=cut))
+        trainer().train(resume, dataclasses.replace(hooks, progress=cut))
     assert len(resume.load(CPU)["rows"]) == 2
     got = fixed.train(resume, hooks)
     assert got.rows == expected.rows

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @final
 @dataclasses.dataclass(frozen=True)
 class DeepInversion(Replay):
-    """Makes images before a step of the classes that the step before learned, and keeps them.
+    """Makes images before a step of the classes that the previous step learned, and keeps them.
 
     A class is drawn out of the model that learned it: the running statistics of later models
     describe later photographs. The finished images are labelled by that model, and rehearsed in
