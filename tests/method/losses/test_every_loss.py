@@ -13,7 +13,7 @@ from tests.helpers.loss_tester import LossTester, every_term
 
 TERMS = every_term()
 LOSSES = [name for name, term in TERMS.items() if isinstance(term, Loss)]
-SUPERVISED = [name for name in LOSSES if TERMS[name].is_supervised]
+SUPERVISED = [name for name in LOSSES if TERMS[name].is_supervised and not TERMS[name].void_is_no]
 OF_THE_WHOLE_BATCH = {
     "attraction": "a mean over classes",
     "prototype_matching": "means of classes",
