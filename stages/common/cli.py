@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import typer
 
 from cssegcore.core.errors import InputError
+from cssegcore.runtime.threads import limit_spinning
 
 T = TypeVar("T")
 
@@ -26,6 +27,7 @@ def run(command: Callable[..., None]) -> None:
     What a user can fix is printed as one line with exit status 2, everything else keeps its
     traceback.
     """
+    limit_spinning()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(command)
     try:

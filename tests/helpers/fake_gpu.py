@@ -5,6 +5,7 @@ the device itself, so gradients are zeros; and what locks pages, or hands memory
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -24,7 +25,12 @@ from cssegcore.method.losses.local_pod import _windows
 from cssegcore.training.trainer import Trainer
 
 GPU = torch.device("cuda:0")
-MODE = FakeTensorMode()
+
+
+@functools.cache
+def fake_mode() -> FakeTensorMode:
+    """Returns the one mode that all tensors share; making it imports PyTorch's compiler."""
+    return FakeTensorMode()
 
 
 @contextmanager
@@ -50,7 +56,7 @@ def on_gpu(trainer: Trainer) -> Iterator[Trainer]:
             stack.callback(keeps.cache_clear)
         for name, function in replaced.items():
             stack.enter_context(patch(name, function))
-        stack.enter_context(MODE)
+        stack.enter_context(fake_mode())
         for network in filter(None, (segmenter, trainer.old, *trainer.teachers)):
             move(network)
             for still in network._still:
@@ -100,7 +106,7 @@ def moved(value: Any) -> Any:
         return {name: moved(at) for name, at in value.items()}
     if isinstance(value, FakeTensor):
         return value
-    there = MODE.from_tensor(value).detach().to(GPU)
+    there = fake_mode().from_tensor(value).detach().to(GPU)
     return nn.Parameter(there, value.requires_grad) if isinstance(value, nn.Parameter) else there
 
 
