@@ -26,9 +26,8 @@ DOMAIN_SETTINGS = ("domain", "domain_apart")
 class Step:
     """One learning step: `classes` are those it adds, `raw` their labels in the dataset.
 
-    `partitioned` divides the images among the groups `partition_groups`; the step has the images of
-    all its
-    groups. There is one group of all classes, unless the scenario names finer ones:
+    `partitioned` divides the images among the groups `partition_groups`; the step has the images
+    of all its groups. There is one group of all classes, unless the scenario names finer ones:
 
     >>> table = ["background", "cat", "dog", "sheep"]
     >>> steps = {"step0": ["cat"], "step1": ["sheep", "dog"]}
