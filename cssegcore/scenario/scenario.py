@@ -78,9 +78,9 @@ class Scenario:
             setting: The rule.
             table: Names of the raw labels.
             steps: The classes that each adds.
-            partition_groups: Of a step's classes, where `partitioned` shares images out more
+            partition_groups: Groups of a step's classes, where `partitioned` shares images out more
                 finely.
-            domains: Those that each step adds, in a setting by domains.
+            domains: Domains that each step adds, in a setting by domains.
             left_out: Meaning of the classes that no step learns; None if there must be none.
 
         Raises:

@@ -21,7 +21,7 @@ def teacher_distance(
 
     Args:
         logits: Scores of all c outputs.
-        teacher_scores: Those of each image's teacher for the first k <= c outputs, -inf for outputs
+        teacher_scores: Scores of each image's teacher for the first k <= c outputs, -inf for outputs
             that it does not know, in every pixel alike.
     """
     target = at_least_float32(teacher_scores)
