@@ -58,7 +58,7 @@ class Subject:
     Attributes:
         trainer: Ready to train.
         held: MiB that it holds on a GPU between its turns.
-        seconds: Of each iteration.
+        seconds: Seconds of each iteration.
         peak: The most MiB that it took on a GPU, its weights included; others' are not.
         operations: Floating-point operations of an iteration.
         bytes: That its operations read and write.

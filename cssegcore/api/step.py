@@ -60,7 +60,7 @@ def train_step(
         memory: Images of earlier steps and their labels, for a recipe with `replay: exemplars`.
         epochs: Passes over the images.
         lr: Learning rate at the first iteration.
-        seed: Of fresh weights, order and crops: the same seed gives the same model.
+        seed: Seed of fresh weights, order and crops: the same seed gives the same model.
         void: Whether pixels labelled 255 do not train, or count as `background`.
         device: Where it runs; None: `CSSEGCORE_DEVICE`, else the GPU if there is one.
         tell: Called with each epoch's row as soon as it is there.

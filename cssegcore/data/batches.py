@@ -61,7 +61,7 @@ def training_batches(
         batch_size: Images of a batch, over all processes.
         rng: Draws all random numbers of the epoch; alike in every process.
         device: Where batches are computed.
-        normalization: That of the network which reads the batches.
+        normalization: Normalization of the network that reads the batches.
         replayed: Images of earlier steps.
         world: Place of this process among those that share each batch.
     """

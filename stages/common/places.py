@@ -23,8 +23,8 @@ def resume_path(name: str, sections: Sequence[object], inputs: Sequence[Path]) -
     """Names a resume file by everything that determines the result.
 
     Args:
-        name: What it starts with.
-        sections: Of the parameters.
+        name: Beginning of the file's name.
+        sections: Sections of the parameters.
         inputs: Files, and folders with all that is in them.
     """
     from cssegcore.core.files import digest

@@ -25,7 +25,7 @@ class ExemplarRequest:
         previous_images: Training list of the previous step, its classes annotated.
         previous_memory: The exemplars of the previous step; None if it has none.
         model: File of the previous step's model.
-        seed: Of the whole run.
+        seed: Seed of the run.
         progress: Wraps the iterable of batches (second argument: number of photographs).
     """
 
