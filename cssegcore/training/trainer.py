@@ -1,7 +1,7 @@
 """The training loop of one incremental step. It knows no method: `Objective` holds the terms.
 
-Nothing is drawn from a running generator: order, crops and new weights depend on the seed, the step
-and the epoch alone. A training that goes on after a kill therefore sees the same batches.
+Nothing is drawn from a running generator: order, crops, dropout and new weights depend on the seed,
+the step and the epoch alone. A training that goes on after a kill therefore sees the same batches.
 """
 
 import contextlib
@@ -34,6 +34,7 @@ from cssegcore.runtime.distributed import (
     world,
 )
 from cssegcore.runtime.resume import ResumeFile
+from cssegcore.runtime.seeding import seeded
 from cssegcore.training.batchnorm import synchronized
 from cssegcore.training.compile import compile_extractors
 from cssegcore.training.finite import check_finite
@@ -153,7 +154,9 @@ class Trainer:
         self.segmenter.train()
         with synchronized(self.segmenter):
             for epoch in range(len(rows), self.data.epochs):
-                rows.append(self.epoch(running, epoch, hooks.progress))
+                numbers = (self.data.seed, self.data.index, epoch, world().rank)
+                with seeded(*numbers, device=self.device):  # dropout
+                    rows.append(self.epoch(running, epoch, hooks.progress))
                 if world().is_main:
                     state = {**running.state, "model": self.segmenter.state_dict()}
                     resume.save({**state, "rows": rows})
@@ -219,7 +222,7 @@ class Trainer:
         Raises:
             FloatingPointError: The loss or a weight is not finite.
         """
-        count = iterations(self.data.images, self.optimizer.batch_size)
+        count = iterations(self.data.images, self.optimizer.batch_size, self.data.replayed)
         sums: dict[str, Tensor] = {}
         lr = functools.partial(self._lr, count)
         with contextlib.closing(self._batches(epoch)) as batches:
