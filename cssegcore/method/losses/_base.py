@@ -13,6 +13,7 @@ from cssegcore.core.ranges import non_negative
 from cssegcore.core.tensors import Tensors
 from cssegcore.core.types import IGNORE, Scores
 from cssegcore.models.outputs import Outputs
+from cssegcore.runtime.draws import Draws
 
 Average = Literal["all", "labelled"]
 """What a sum over pixels is divided by: all pixels, as the released code of the field does, or
@@ -35,6 +36,7 @@ class LossInputs:
             those that a loss reads.
         teacher_scores: Of made images, what the model that made each says of it: full-size scores
             of the old outputs, -inf for those it does not know.
+        draws: Random numbers of this iteration.
     """
 
     new: Outputs
@@ -44,6 +46,7 @@ class LossInputs:
     num_old: int
     statistics: Mapping[str, Tensors] = dataclasses.field(default_factory=dict)
     teacher_scores: Float[Tensor, "b k h w"] | None = None
+    draws: Draws = dataclasses.field(default_factory=lambda: Draws((0,)))
 
     @property
     def logits(self) -> Float[Tensor, "b c h w"]:
