@@ -25,6 +25,19 @@ class Features:
 
 
 @dataclasses.dataclass(frozen=True)
+class Classifiers:
+    """The 1x1 convolutions of all heads, as one linear map of `Features.decoder_out`.
+
+    Attributes:
+        weight: A row for each output, in their order; zeros for an output without weights.
+        bias: The same of the biases.
+    """
+
+    weight: Float[Tensor, "c d"]
+    bias: Float[Tensor, " c"]
+
+
+@dataclasses.dataclass(frozen=True)
 class Outputs:
     """All that losses may look at.
 

@@ -131,6 +131,12 @@ class Objective:
         seen = LossInputs(
             new, old, batch.labels, batch.annotated, self.num_old, statistics, draws=draws
         )
+        if any(loss.reads_classifiers for _, loss in losses):
+            seen = dataclasses.replace(
+                seen,
+                classifiers=self.segmenter.classifiers(),
+                old_classifiers=self.old.classifiers() if self.old else None,
+            )
         terms = {name: loss.weight * scales[name] * loss(seen) for name, loss in losses}
         return terms | self._auxiliary(seen, scales) | self._replayed(batch.replayed, scales)
 

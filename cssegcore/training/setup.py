@@ -138,6 +138,7 @@ def _model(params: TrainingParams, image_list: ImageList, method: Method) -> che
         head=method.head_recipe,
         unknown=method.unknown_scores,
         classes=image_list.classes,
+        background=method.background.output,
     )
 
 
@@ -169,6 +170,7 @@ def _networks(
         "classes": (known.classes.as_file()["classes"], model.classes.old.as_file()["classes"]),
         "head": (known.head, model.head),
         "unknown": (known.unknown, model.unknown),
+        "background": (known.background, model.background),
     }
     differing = [f"{n} {had}, not {due}" for n, (had, due) in parts.items() if had != due]
     if differing:

@@ -11,6 +11,7 @@ from cssegcore.method.compatibility import check_recipe
 from cssegcore.method.method import SLOTS, Method, Recipe
 from cssegcore.method.pseudo_labels import PseudoLabels
 from tests.helpers.tiny_training import METHODS, method_section
+from tests.method.background.refusals import BACKGROUND_REFUSED
 
 BCE, CE = {"bce": {"part": "bce"}}, {"ce": {"part": "ce"}}
 FISHER = {"fisher": {"part": "fisher"}}
@@ -42,7 +43,7 @@ def refusal(method, changed):
     return message
 
 
-REFUSED = {
+REFUSED = BACKGROUND_REFUSED | {
     "_old_weights_move_before_they_are_fused": [
         (
             "ft",

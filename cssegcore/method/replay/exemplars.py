@@ -155,7 +155,7 @@ class Exemplars(Replay):
         batches = evaluation_batches(images, self.batch_size, device, segmenter.normalization)
         for _, batch in request.progress(batches, len(images)):
             with torch.inference_mode():
-                logits = segmenter(batch.images).logits
+                logits = segmenter.decisive(segmenter(batch.images).logits)
                 labels = complete_labels(
                     logits, batch.labels, self.threshold, background, "sigmoid"
                 )
