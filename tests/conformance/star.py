@@ -238,9 +238,9 @@ def _scored(top: Tensor, heads: Classifiers, size: torch.Size) -> Outputs:
 
 
 def _outputs(top: Tensor, logits: Tensor | None = None, small: Tensor | None = None) -> Outputs:
-    none = top[:, :1]
-    logits, small = (none if map_ is None else map_ for map_ in (logits, small))
-    return Outputs(logits, small, Features((), none, top))
+    """A network's outputs of which only what is given matters."""
+    logits = top[:, :1] if logits is None else logits
+    return Outputs(logits, logits if small is None else small, Features((), top[:, :1], top))
 
 
 def _with_background(logits: Tensor) -> Tensor:
