@@ -9,6 +9,11 @@ from cssegcore.method._background_compatibility import (
     auxiliary_output_is_used,
     heads_are_read_where_they_are_linear,
 )
+from cssegcore.method._old_view_compatibility import (
+    old_classes_are_hidden,
+    old_classes_are_seen_alike,
+    pseudo_labels_are_read,
+)
 from cssegcore.method._replay_compatibility import replay_brings_something, teachers_are_there
 from cssegcore.method.assembled import AssembledRecipe
 
@@ -273,6 +278,9 @@ RULES: tuple[_Rule, ...] = (
     _old_weights_move_before_they_are_fused,
     _annotated_classes_are_learned,
     _features_are_gathered_alike,
+    old_classes_are_seen_alike,
+    old_classes_are_hidden,
+    pseudo_labels_are_read,
     replay_brings_something,
     teachers_are_there,
 )

@@ -181,6 +181,12 @@ class Method:
         return {**self.losses, **self.penalties}
 
     @property
+    def needs_old(self) -> bool:
+        """Whether a term or a statistic reads the previous model's outputs or weights."""
+        terms = any(term.needs_old for term in self.terms.values())
+        return terms or any(s.needs_old_pass for s in self.statistics.values())
+
+    @property
     def scores(self) -> Scores | None:
         """How the losses read logits; None if none of them does."""
         return next((t.scores for t in self.losses.values() if t.scores), None)

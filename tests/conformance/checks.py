@@ -2,12 +2,24 @@
 
 from collections.abc import Callable
 
-from tests.conformance import deepinv, dkd, ewf, lgkd, metrics, mib, plop, schedules, sdr, ssul
+from tests.conformance import (
+    deepinv,
+    dkd,
+    ewf,
+    lgkd,
+    metrics,
+    mib,
+    plop,
+    schedules,
+    sdr,
+    ssul,
+    star,
+)
 from tests.conformance.vectors import Arrays, Checked
 
 CHECKS: dict[str, Callable[[Arrays], Checked]] = {
     name.removeprefix("check_"): check
-    for module in (deepinv, dkd, ewf, lgkd, metrics, mib, plop, schedules, sdr, ssul)
+    for module in (deepinv, dkd, ewf, lgkd, metrics, mib, plop, schedules, sdr, ssul, star)
     for name, check in vars(module).items()
     if name.startswith("check_")
 }
@@ -20,14 +32,6 @@ PENDING = frozenset(
         "mbs_orthogonal",
         "nest_classifiers",
         "nest_importance",
-        "star_inference",
-        "star_pkd",
-        "star_regions",
-        "star_replay_features",
-        "star_schedule",
-        "star_separation",
-        "star_statistics",
-        "star_total",
     }
 )
 """Files of methods that the library does not have: they are listed and fail nothing."""

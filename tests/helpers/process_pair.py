@@ -53,6 +53,7 @@ CASES: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "ewc": ("ewc", {"losses": {"ewc": {"part": "ewc", "weight": 5}}}),
     "ssul_m": ("ssul_m", {"replay": {"size": 3}}),
     "sdr": ("sdr", {"losses": {"sparsification": {"part": "sparsification", "weight": 0}}}),
+    "star": ("star", {}),
     "made": ("deepinversion", {"replay": {"labels": "hard"}}),
     "made, left alone": ("deepinversion", {"replay": {"moves_statistics": False}}),
     "adamw": ("mib", {}),

@@ -13,6 +13,7 @@ from cssegcore.core.ranges import non_negative
 from cssegcore.core.tensors import Tensors
 from cssegcore.core.types import IGNORE, Scores
 from cssegcore.models.outputs import Classifiers, Outputs
+from cssegcore.runtime.draws import Draws
 
 Average = Literal["all", "labelled"]
 """What a sum over pixels is divided by: all pixels, as the released code of the field does, or
@@ -37,6 +38,7 @@ class LossInputs:
             of the old outputs, -inf for those it does not know.
         classifiers: The weights of all outputs, with gradient, if a loss reads them.
         old_classifiers: Those of the old model, if there is one.
+        draws: Random numbers of this iteration.
     """
 
     new: Outputs
@@ -48,6 +50,7 @@ class LossInputs:
     teacher_scores: Float[Tensor, "b k h w"] | None = None
     classifiers: Classifiers | None = None
     old_classifiers: Classifiers | None = None
+    draws: Draws = dataclasses.field(default_factory=lambda: Draws((0,)))
 
     @property
     def logits(self) -> Float[Tensor, "b c h w"]:
