@@ -77,11 +77,14 @@ class Trained:
         rows: One for each epoch.
         statistics: The collected statistics, by name.
         peak_memory: See `device.peak_memory`; the largest of all processes.
+        seconds: How long it took, by the clock of this process; of epochs that a killed training
+            lost, only what they took when they were done again.
     """
 
     rows: list[EpochRow]
     statistics: Statistics
     peak_memory: float
+    seconds: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +163,8 @@ class Trainer:
                 hooks.epoch(rows[-1])
         statistics = running.statistics  # collected along training: of the weights as trained
         self.finish()
-        return Trained(rows, statistics, max(all_gather(peak_memory(self.device))))
+        peak = max(all_gather(peak_memory(self.device)))
+        return Trained(rows, statistics, peak, running.stopwatch.seconds)
 
     def finish(self) -> None:
         """Applies the rule `after` to the trained weights in place, alike in every process."""

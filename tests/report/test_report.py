@@ -431,6 +431,28 @@ def test_further_metrics_are_in_summary_table_and_page(written, tmp_path):
     assert "<td>3.2</td>" in page[page.index("<h2>alone</h2>") :]
 
 
+def test_costs_are_told_where_they_are_known(written, tmp_path):
+    evaluation = write_evaluation(tmp_path / "evaluation")
+    kept = {"exemplars": 1000, "made_images": 0, "statistics": 3 * 2**20}
+    for index in (1, 2):
+        costs = {"trainable_weights": 12345 * index, "kept_bytes": kept}
+        (evaluation / f"step{index}/costs.json").write_text(json.dumps(costs))
+    out = tmp_path / "report"
+    seconds = {"step0": 2.25, "step2": 61.06}
+    summary = write_report(evaluation, out, title="x", protocol=PROTOCOL, seconds=seconds)
+    assert summary == written[1], "no result"
+    page = (out / "report.html").read_text()
+    section = page[page.index("<h2>Costs</h2>") :]
+    section = section[: section.index("</section>")]
+    rows = [re.findall(r"<td>(.*?)</td>", row) for row in section.split("<tr>")[2:]]
+    assert rows == [
+        ["–", "–", "–", "–", "2.2"],
+        ["12,345", "1000 B", "0 B", "3 MiB", "–"],
+        ["24,690", "1000 B", "0 B", "3 MiB", "61.1"],
+    ]
+    assert "<h2>Costs</h2>" not in (written[0] / "report.html").read_text()
+
+
 def test_many_classes_are_drawn(tmp_path):
     rng = np.random.default_rng(0)
     for index in range(2):
