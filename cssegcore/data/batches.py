@@ -47,13 +47,15 @@ def training_batches(
     normalization: Normalization,
     replayed: Replayed | None = None,
     world: World = ALONE,
+    *,
+    join_rest: bool = False,
 ) -> Generator[Batch]:
     """Yields the batches of one epoch: every image once, in random order.
 
-    An incomplete last batch is left out; a list shorter than a batch makes one batch of all it has.
-    With `replayed`, random places of every batch go to those images instead, and the images that
-    stood there are not seen in this epoch; or, if `replayed.separate_batches`, every batch has a
-    batch of those images beside it.
+    An incomplete last batch is left out, unless `join_rest`; a list shorter than a batch makes one
+    batch of all it has. With `replayed`, random places of every batch go to those images instead,
+    and the images that stood there are not seen in this epoch; or, if `replayed.separate_batches`,
+    every batch has a batch of those images beside it.
 
     Args:
         images: The step's images.
@@ -64,12 +66,15 @@ def training_batches(
         normalization: That of the network which reads the batches.
         replayed: Images of earlier steps.
         world: Place of this process among those that share each batch.
+        join_rest: Whether the last batch takes in the images that are too few for one more.
     """
     order = rng.permutation(len(images))
     size = min(batch_size, len(images))
     others = _endless(len(replayed.images), rng) if replayed else iter(())
     for start in range(0, len(images) - size + 1, size):
-        places = [(images, int(at)) for at in order[start : start + size]]
+        last = join_rest and start + 2 * size > len(images)
+        chosen = order[start:] if last else order[start : start + size]
+        places = [(images, int(at)) for at in chosen]
         if replayed and not replayed.separate_batches:
             for place in rng.permutation(size)[: int(size * replayed.share)]:
                 places[place] = replayed.images, next(others)

@@ -133,6 +133,7 @@ class Method:
     losses: Mapping[str, Loss]
     penalties: Mapping[str, Penalty]
     statistics: Mapping[str, Statistic]
+    head: HeadKind
     head_recipe: PartRecipe
     unknown: Unknown
     classifier_init: ClassifierInit
@@ -203,11 +204,11 @@ def _assembled(
                 f"`{where}.statistics.{name}` holds the part {recipe['part']!r}: a statistic goes"
                 f" by its part's name, so write `{recipe['part']}:` instead of `{name}:`."
             )
-    build_part(SLOTS["head"], HeadKind, base.head, "method.base.head")
     return Method(
         losses={n: t for n, t in terms.items() if isinstance(t, Loss)},
         penalties={n: t for n, t in terms.items() if isinstance(t, Penalty)},
         statistics=gathered,
+        head=build_part(SLOTS["head"], HeadKind, base.head, "method.base.head"),
         head_recipe=base.head,
         unknown=build_part(
             SLOTS["unknown_class"], Unknown, base.unknown_class, "method.base.unknown_class"

@@ -41,6 +41,7 @@ from cssegcore.training.hooks import EpochRow, Hooks
 from cssegcore.training.loss_scaling import check_pieces
 from cssegcore.training.objective import Objective, Terms, penalty_inputs, start_statistics
 from cssegcore.training.optimizer import Optimizer, group_weights
+from cssegcore.training.pretuning import Pretuning
 from cssegcore.training.state import TrainingState
 
 
@@ -91,7 +92,8 @@ class Trained:
 class Trainer:
     """The training of one step, ready to run.
 
-    `train` begins, restores the state of a killed training, and for each epoch that is left
+    `train` trains the new head alone, if `classifier_init` asks for it (`pretuning`), begins,
+    restores the state of a killed training, and for each epoch that is left
     1. runs over the batches; for each it computes the gradients of all losses, averages them over
        the processes, shows them to the statistics, adds the gradients of the penalties, clips, and
        updates the weights;
@@ -149,6 +151,7 @@ class Trainer:
         batch = smallest_batch(self.data.images, self.optimizer.batch_size, self.data.replayed)
         check_pieces(self.data.step, batch, self.optimizer.accumulate)
         broadcast(self.segmenter.state_dict().values())
+        _pretuning(self).run(resume.beforehand, hooks.progress)
         running = self.begin()
         rows = self.restore(running, resume)
         for row in rows:
@@ -267,3 +270,17 @@ class Trainer:
 
     def _lr(self, count: int, iteration: int, factor: float) -> float:
         return self.optimizer.lr(factor * self.data.lr, iteration, self.data.epochs * count)
+
+
+def _pretuning(trainer: Trainer) -> Pretuning:
+    return Pretuning(
+        init=trainer.method.classifier_init,
+        segmenter=trainer.segmenter,
+        num_old=trainer.data.num_old,
+        images=trainer.data.images,
+        step=trainer.data.step,
+        stream=(trainer.data.seed, trainer.data.index),
+        optimizer=trainer.optimizer,
+        augmentation=trainer.augmentation,
+        device=trainer.device,
+    )

@@ -1,6 +1,7 @@
 """A head: the layers that score one group of outputs."""
 
 import abc
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -21,7 +22,13 @@ class Head(nn.Module, abc.ABC):
 
 
 class HeadKind(abc.ABC):
-    """The dataclass of a part."""
+    """The dataclass of a part.
+
+    Attributes:
+        is_linear: Whether a head is its classifier and nothing else.
+    """
+
+    is_linear: ClassVar[bool] = False
 
     @abc.abstractmethod
     def build(self, channels: int, outputs: int) -> Head:

@@ -1,7 +1,7 @@
 """One 1x1 convolution, with PyTorch's own initialisation: the head of MiB and most after it."""
 
 import dataclasses
-from typing import final
+from typing import ClassVar, final
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from cssegcore.models.heads._base import Head, HeadKind
 @dataclasses.dataclass(frozen=True)
 class Linear(HeadKind):
     """No numbers."""
+
+    is_linear: ClassVar[bool] = True
 
     def build(self, channels: int, outputs: int) -> Head:
         return _LinearHead(channels, outputs)
