@@ -27,17 +27,20 @@ def main(
     code: Annotated[Path, typer.Option(help="Table of the code behind this training.")],
     model: Annotated[Path, typer.Option(help="The model to write (safetensors).")],
     epochs: Annotated[Path, typer.Option(help="The curve to write (CSV, one row an epoch).")],
+    costs: Annotated[Path, typer.Option(help="Weights and bytes to write (JSON).")],
+    timing: Annotated[Path, typer.Option(help="The seconds to write (JSON).")],
 ) -> None:
     """Train one incremental step and write its model and its loss curve.
 
     Killed and started again, it goes on from its last finished epoch.
     """
-    from cssegcore.core.files import write_csv
+    from cssegcore.core.files import write_csv, write_json
     from cssegcore.data.dataset import open_dataset
     from cssegcore.data.image_list import ImageList
     from cssegcore.models import checkpoint
     from cssegcore.runtime.device import choose_device
     from cssegcore.runtime.distributed import process_group
+    from cssegcore.training.costs import step_costs
     from cssegcore.training.hooks import EpochRow, Hooks
     from cssegcore.training.setup import StageInputs, build_trainer
     from stages.common.reporting import log_epoch, open_run
@@ -66,8 +69,15 @@ def main(
         if world.is_main:
             checkpoint.save(model, trainer.segmenter, trainer.model, trained.statistics)
             write_csv(epochs, trained.rows)
+            kept = image_list.names if numbers.images == "seen" else _exemplars(memory)
+            made = trainer.method.replay.read(synthesis)
+            spent = step_costs(trainer, trained.statistics, dataset, kept, made)
+            write_json(costs, dataclasses.asdict(spent))
+            # of its own, as no result: an equal training takes other seconds
+            write_json(timing, {"seconds": trained.seconds})
             resume.remove()
-        nested.metrics({"peak_memory_mib": trained.peak_memory}, step=0)
+        told = {"peak_memory_mib": trained.peak_memory, "seconds": trained.seconds}
+        nested.metrics(told, step=0)
         nested.finish()
         say(f"{step}: {numbers.epochs} epochs, peak memory {trained.peak_memory:.0f} MiB")
 
@@ -84,6 +94,14 @@ def _training_params(params: Params, numbers: StepParams) -> "TrainingParams":
         lr=numbers.lr,
         seed=params.seed,
     )
+
+
+def _exemplars(memory: Path) -> list[str]:
+    """Names the images of earlier steps that are kept; none without a list."""
+    from cssegcore.data.image_list import ImageList
+
+    path = memory / "list.json"
+    return ImageList.read(path).names if path.exists() else []
 
 
 def _resume_file(params: Params, step: str, inputs: list[Path]) -> "ResumeFile":

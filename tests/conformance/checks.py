@@ -9,6 +9,7 @@ from tests.conformance import (
     lgkd,
     metrics,
     mib,
+    nest,
     plop,
     schedules,
     sdr,
@@ -19,7 +20,7 @@ from tests.conformance.vectors import Arrays, Checked
 
 CHECKS: dict[str, Callable[[Arrays], Checked]] = {
     name.removeprefix("check_"): check
-    for module in (deepinv, dkd, ewf, lgkd, metrics, mib, plop, schedules, sdr, ssul, star)
+    for module in (deepinv, dkd, ewf, lgkd, metrics, mib, nest, plop, schedules, sdr, ssul, star)
     for name, check in vars(module).items()
     if name.startswith("check_")
 }
@@ -30,8 +31,6 @@ PENDING = frozenset(
         "mbs_features",
         "mbs_labels",
         "mbs_orthogonal",
-        "nest_classifiers",
-        "nest_importance",
     }
 )
 """Files of methods that the library does not have: they are listed and fail nothing."""

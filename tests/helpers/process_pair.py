@@ -50,6 +50,7 @@ CASES: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "plop": ("plop", {"losses": {"local_pod": {"part": "local_pod", "scales": [1, 2]}}}),
     "lgkd": ("lgkd", {"losses": {"local_pod": {"part": "local_pod", "scales": [1, 2]}}}),
     "ewf": ("ewf_mib", {}),
+    "nest": ("nest_mib", {"classifier_init": {"epochs": 2, "lr": 0.02}}),
     "ewc": ("ewc", {"losses": {"ewc": {"part": "ewc", "weight": 5}}}),
     "ssul_m": ("ssul_m", {"replay": {"size": 3}}),
     "sdr": ("sdr", {"losses": {"sparsification": {"part": "sparsification", "weight": 0}}}),

@@ -12,10 +12,10 @@ from cssegcore.models.heads._base import Head, HeadKind
 @final
 @dataclasses.dataclass(frozen=True)
 class Linear(HeadKind):
-    """How it starts.
+    """A 1x1 convolution with bias.
 
     Attributes:
-        init: Of its weights: PyTorch's own (`uniform`), or `kaiming_normal_` with fan in and the
+        init: Initialisation of its weights: PyTorch's own (`uniform`), or `kaiming_normal_` with fan in and the
             gain of a ReLU (`kaiming`: DKD and STAR). Biases are PyTorch's own.
     """
 
