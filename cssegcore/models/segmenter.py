@@ -5,14 +5,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cssegcore.core.normalization import Normalization
 from cssegcore.core.types import Scores
-from cssegcore.models._base import FeatureExtractor
+from cssegcore.models._base import FeatureExtractor, apply_heads
 from cssegcore.models.fuse_batchnorm import fuse_batchnorm
 from cssegcore.models.heads import Head, HeadKind
 from cssegcore.models.outputs import Outputs
@@ -40,7 +39,7 @@ class Segmenter(nn.Module):
 
         Args:
             extractor: Backbone and decoder.
-            kind: How heads are built.
+            kind: How heads are built, if the extractor takes any.
             outputs: Classes of each step, the background counted in the first.
             unknown: With an unknown class, it and the background have heads of their own, the
                 first two.
@@ -48,7 +47,7 @@ class Segmenter(nn.Module):
         super().__init__()
         self.extractor = extractor
         self.unknown: UnknownScores = unknown
-        self._kind = kind
+        self._kind = kind = extractor.head_kind or kind
         self._held: list[nn.Module] = []
         self._still: list[
             FeatureExtractor
@@ -83,7 +82,7 @@ class Segmenter(nn.Module):
     @property
     def outputs(self) -> int:
         """Number of outputs, the unknown class included."""
-        return sum(head.classifier.out_channels for head in self.groups)
+        return sum(head.outputs for head in self.groups)
 
     @property
     def classes(self) -> int:
@@ -134,13 +133,15 @@ class Segmenter(nn.Module):
         """Computes logits, in float32 also under autocast: losses need the digits."""
         with _constants() if self._constant else contextlib.nullcontext():
             features = self._running(images)
-        size = images.shape[-2:]
-        small = _scored(self.heads, features.decoder_out)
+        size, heads = images.shape[-2:], self.groups
+        features, small = self._running.score(features, heads)
         auxiliary = [  # an extractor gives nothing to read in evaluation
-            _enlarged(_scored(heads.children(), seen), size)
-            for heads, seen in zip(self.auxiliary, features.auxiliary, strict=False)
+            self.extractor.enlarge(apply_heads(list(more.children()), seen), size)
+            for more, seen in zip(self.auxiliary, features.auxiliary, strict=False)
         ]
-        return Outputs(_enlarged(small, size), small, features, tuple(auxiliary))
+        weights = tuple(head.weight.flatten(1) for head in heads)
+        logits = self.extractor.enlarge(small, size)
+        return Outputs(logits, small, features, tuple(auxiliary), weights)
 
     def classify(self, logits: Float[Tensor, "b c h w"]) -> Int[Tensor, "b h w"]:
         """Returns the class of each pixel: 0 background, 1.. in learning order."""
@@ -158,15 +159,6 @@ def _constants() -> Iterator[None]:
 
     with torch.no_grad(), compiler.patch(freezing=True):
         yield
-
-
-def _scored(heads: Iterable[nn.Module], features: Tensor) -> Float[Tensor, "b c hs ws"]:
-    scored = torch.cat([head(features) for head in heads], dim=1)
-    return scored.float().contiguous()  # upsampling is quicker on planes
-
-
-def _enlarged(small: Tensor, size: Sequence[int]) -> Float[Tensor, "b c h w"]:
-    return F.interpolate(small, tuple(size), mode="bilinear")
 
 
 def classify(logits: Float[Tensor, "b c h w"], unknown: UnknownScores) -> Int[Tensor, "b h w"]:

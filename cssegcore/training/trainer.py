@@ -34,6 +34,7 @@ from cssegcore.runtime.distributed import (
     world,
 )
 from cssegcore.runtime.resume import ResumeFile
+from cssegcore.runtime.seeding import seeded
 from cssegcore.training.batchnorm import synchronized
 from cssegcore.training.compile import compile_extractors
 from cssegcore.training.finite import check_finite
@@ -153,7 +154,9 @@ class Trainer:
         self.segmenter.train()
         with synchronized(self.segmenter):
             for epoch in range(len(rows), self.data.epochs):
-                rows.append(self.epoch(running, epoch, hooks.progress))
+                # what networks draw themselves, such as branches to leave out
+                with seeded(self.data.seed, self.data.index, epoch, world().rank):
+                    rows.append(self.epoch(running, epoch, hooks.progress))
                 if world().is_main:
                     state = {**running.state, "model": self.segmenter.state_dict()}
                     resume.save({**state, "rows": rows})

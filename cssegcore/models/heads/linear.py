@@ -6,7 +6,7 @@ from typing import final
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cssegcore.models.heads._base import Head, HeadKind
+from cssegcore.models.heads._base import FeatureHead, HeadKind
 
 
 @final
@@ -14,11 +14,11 @@ from cssegcore.models.heads._base import Head, HeadKind
 class Linear(HeadKind):
     """No numbers."""
 
-    def build(self, channels: int, outputs: int) -> Head:
+    def build(self, channels: int, outputs: int) -> FeatureHead:
         return _LinearHead(channels, outputs)
 
 
-class _LinearHead(Head):
+class _LinearHead(FeatureHead):
     def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()
         self.classifier = nn.Conv2d(channels, outputs, 1)
