@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from tests.conformance import deepinv, ewf, lgkd, metrics, mib, plop, schedules, sdr, ssul
+from tests.conformance import deepinv, ewf, lgkd, mbs, metrics, mib, plop, schedules, sdr, ssul
 from tests.conformance.vectors import Arrays, Checked
 
 CHECKS: dict[str, Callable[[Arrays], Checked]] = {
     name.removeprefix("check_"): check
-    for module in (deepinv, ewf, lgkd, metrics, mib, plop, schedules, sdr, ssul)
+    for module in (deepinv, ewf, lgkd, mbs, metrics, mib, plop, schedules, sdr, ssul)
     for name, check in vars(module).items()
     if name.startswith("check_")
 }
@@ -22,9 +22,6 @@ PENDING = frozenset(
         "dkd_mbce",
         "dkd_memory",
         "dkd_total",
-        "mbs_features",
-        "mbs_labels",
-        "mbs_orthogonal",
         "nest_classifiers",
         "nest_importance",
         "star_inference",
