@@ -10,11 +10,14 @@ import torch
 from cssegcore.api.recipe import MODEL, OPTIMIZER, check, whole_recipe
 from cssegcore.core.class_table import ClassTable, Void
 from cssegcore.core.errors import InputError
+from cssegcore.core.registry import build_part
 from cssegcore.data.arrays import ArrayDataset, Arrays
 from cssegcore.data.image_list import ImageList
 from cssegcore.method.assembled import AssembledRecipe
+from cssegcore.method.network_compatibility import check_network
 from cssegcore.method.pseudo_labels import LabelRequest
 from cssegcore.models import checkpoint
+from cssegcore.models._base import Architecture
 from cssegcore.runtime.device import choose_device
 from cssegcore.runtime.resume import ResumeFile
 from cssegcore.saliency.maps import write_maps
@@ -94,6 +97,7 @@ def train_step(
         lr=lr,
         seed=seed,
     )
+    check_network(assembled, build_part(checkpoint.NETWORKS, Architecture, params.model, "model"))
     before = Path(previous) if previous else None
     with tempfile.TemporaryDirectory() as folder:
         inputs = _stage_inputs(assembled, dataset, lists, before, Path(folder))

@@ -191,7 +191,8 @@ class Trainer:
         with synchronized(self.segmenter):
             for epoch in range(len(rows), self.data.epochs):
                 numbers = (self.data.seed, self.data.index, epoch, world().rank)
-                with seeded(*numbers, device=self.device):  # dropout
+                # networks draw themselves: dropout, branches to leave out
+                with seeded(*numbers, device=self.device):
                     rows.append(self.epoch(running, epoch, hooks.progress))
                 if world().is_main:
                     state = {**running.state, "model": self.segmenter.state_dict()}

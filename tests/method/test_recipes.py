@@ -25,6 +25,7 @@ from tests.helpers.tiny_training import (
     STEPS,
     Follower,
     Lists,
+    model_of,
     plan,
     run,
     state,
@@ -69,7 +70,7 @@ def learned(request, lists, tmp_path_factory):
             request.param,
             EPOCHS[step] if request.param in LEARNERS else 1,
             lr=LR[step],
-            model=WIDER,
+            model=model_of(request.param, WIDER),
             augmentation=WHOLE,
             optimizer=CALM,
         )

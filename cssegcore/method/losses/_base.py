@@ -106,6 +106,8 @@ class Term:
     Class attributes say what a term needs, so that a senseless recipe is refused at once:
 
     needs_old: the old model's forward pass (of a penalty: its weights).
+    needs_class_tokens: what class tokens became (`Features.classes`), which few networks have.
+    needs_stages: the backbone's maps stage by stage, which transformers have not.
     needs_teachers: what the models that made the images say of them.
     statistic: the part of the slot `statistics` that it reads, "" for none.
     scores: how it reads logits; None if it does not.
@@ -126,6 +128,8 @@ class Term:
     weight: float = dataclasses.field(default=1.0, kw_only=True)
 
     needs_old: ClassVar[bool] = False
+    needs_class_tokens: ClassVar[bool] = False
+    needs_stages: ClassVar[bool] = False
     needs_teachers: ClassVar[bool] = False
     statistic: ClassVar[str] = ""
     scores: ClassVar[Scores | None] = None

@@ -155,6 +155,7 @@ class LocalPod(Loss):
     scales: tuple[int, ...] = (1, 2, 4)
 
     needs_old: ClassVar[bool] = True
+    needs_stages: ClassVar[bool] = True
     expects_background_at_0: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
