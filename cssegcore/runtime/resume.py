@@ -67,10 +67,6 @@ class ResumeFile:
                 " first epoch."
             ) from None
 
-    def remove(self) -> None:
-        """Forgets the state: the training came to its end."""
-        self.path.unlink(missing_ok=True)
-
 
 def _head(content: bytes | memoryview) -> bytes:
     return _HEAD + hashlib.sha256(content).hexdigest().encode() + b"\n"

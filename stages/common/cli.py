@@ -26,6 +26,10 @@ def run(command: Callable[..., None]) -> None:
     What a user can fix is printed as one line with exit status 2, everything else keeps its
     traceback.
     """
+    from stages.common.once import clear
+
+    if is_main():
+        clear()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(command)
     try:

@@ -33,3 +33,10 @@ def resume_path(name: str, sections: Sequence[object], inputs: Sequence[Path]) -
     text = json.dumps(sections, sort_keys=True)
     key = digest(text.encode(), *(f.read_bytes() for f in files))
     return scratch() / "resume" / f"{name}-{key}.pt"
+
+
+def states() -> list[Path]:
+    """Lists the resume files of which there is anything: the state, or a note beside it."""
+    files = (scratch() / "resume").glob("*-*.*")
+    kinds = (".pt", ".lock", ".finished")
+    return sorted({f.with_suffix(".pt") for f in files if f.suffix in kinds})
