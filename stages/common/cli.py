@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -12,6 +13,7 @@ from typing import Any, NoReturn, TypeVar
 import typer
 
 from cssegcore.core.errors import InputError
+from stages import INTERRUPTED, leave
 
 T = TypeVar("T")
 
@@ -28,12 +30,22 @@ def run(command: Callable[..., None]) -> None:
     """
     from stages.common.once import clear
 
-    if is_main():
-        clear()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(command)
+    if signal.getsignal(signal.SIGINT) is leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if is_main():
+        clear()
+    _call(app)
+
+
+def _call(app: typer.Typer) -> None:
     try:
         app(prog_name=f"python -m {sys.modules['__main__'].__spec__.name}")  # type: ignore[union-attr]
+    except SystemExit as end:
+        if end.code == 130 and is_main():  # typer's, for Ctrl-C
+            typer.echo(INTERRUPTED, err=True, nl=False)
+        raise
     except (InputError, FloatingPointError) as error:
         _refuse(str(error))
     except shutil.Error as error:  # of every file of a folder at once
