@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeVar
 import typer
 
 from cssegcore.core.errors import InputError
+from cssegcore.core.names import printable
 from stages import INTERRUPTED, leave
 
 T = TypeVar("T")
@@ -58,7 +59,7 @@ def _call(app: typer.Typer) -> None:
 
 def _refuse(message: str) -> NoReturn:
     """Ends the process; of several processes, it is torchrun that says why, once."""
-    message = " ".join(message[:LONGEST].splitlines())
+    message = printable(" ".join(message[:LONGEST].splitlines()))
     told = {"message": message, "timestamp": int(time.time())}
     if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         Path(file).write_text(json.dumps(told), encoding="utf-8")
@@ -75,7 +76,7 @@ def is_main() -> bool:
 def say(text: str) -> None:
     """Prints one line of what was done, from the first process."""
     if is_main():
-        typer.echo(text)
+        typer.echo(printable(text))
 
 
 def interactive() -> bool:
