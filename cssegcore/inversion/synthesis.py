@@ -53,7 +53,6 @@ def synthesize(out: Path, settings: SynthesisSettings, request: SynthesisRequest
     statistics = _statistics(loop, verifier, settings)
     statistics["distance"] = _distances(teacher, loop.batches[0], request, views)
     _write(out, loop, request, statistics)
-    loop.finished.forget()
 
 
 @dataclasses.dataclass(frozen=True)

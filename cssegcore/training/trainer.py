@@ -168,7 +168,7 @@ class Trainer:
 
         Args:
             resume: File for the state after each epoch, written by the first process; the caller
-                removes it once the result is saved.
+                removes it once the result is safe.
             hooks: Callbacks, called in every process.
 
         Raises:
