@@ -67,12 +67,15 @@ def _alone(family: str, given: argparse.Namespace, share: float) -> int:
     command = [sys.executable, "-m", "bench.torture", "--here", "--only", family, *numbers]
     more = ALONE
     own = ["unshare", "--map-root-user", "--mount"]  # so that a small disk can be put somewhere
-    if family == "disk" and shutil.which("unshare"):
-        if subprocess.run([*own, "true"], check=False, capture_output=True).returncode == 0:
-            command, more = [*own, *command], ALONE | {"CSSEGCORE_TORTURE_MOUNTS": "1"}
+    if family == "disk" and shutil.which("unshare") and not _status([*own, "true"]):
+        command, more = [*own, *command], ALONE | {"CSSEGCORE_TORTURE_MOUNTS": "1"}
     ours = ("DVC_", "MLFLOW_", "CSSEGCORE_", "RANK", "LOCAL_RANK", "WORLD_SIZE")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     return subprocess.run(command, env=environment | more, check=False).returncode
+
+
+def _status(command: list[str]) -> int:
+    return subprocess.run(command, check=False, capture_output=True).returncode
 
 
 if __name__ == "__main__":

@@ -19,19 +19,23 @@ TITLES = {
 
 HEAD = """# Reliability
 
-What goes wrong on purpose, how often, and what came of it. `python -m bench.torture` does it, family by family, in
-temporary folders and with a seed; `--full` does {full:g} times as much. It leaves a file a family, out of which
-`python -m bench.torture --table docs/reliability.md` makes this page: nothing below is written by hand.
+What goes wrong on purpose, how often, and what came of it. `python -m bench.torture` does it,
+family by family, in temporary folders and with a seed; `--full` does {full:g} times as much. It
+leaves a file a family, out of which `python -m bench.torture --table docs/reliability.md` makes
+this page: nothing below is written by hand.
 
 A trial ends well in one of three ways:
 
-- **same**: exit status 0, and every file that the stage makes is byte for byte what it is without the fault;
-- **one line**: exit status 2 and one line that says what is wrong, where, and the way out. Run again without the fault,
-  it gives the same;
-- **valid**: the changed file is another right one (another learning rate, another list), and its result is made.
+- **same**: exit status 0, and every file that the stage makes is byte for byte what it is without
+  the fault;
+- **one line**: exit status 2 and one line that says what is wrong, where, and the way out. Run
+  again without the fault, it gives the same;
+- **valid**: the changed file is another right one (another learning rate, another list), and its
+  result is made.
 
-All else is a fault of ours: another result without a word, a traceback, a hang, a file written outside of `work/` and
-`.cssegcore/`, damaged weights that are taken, a restart that is refused, work that is done twice.
+All else is a fault of ours: another result without a word, a traceback, a hang, a file written
+outside of `work/` and `.cssegcore/`, damaged weights that are taken, a restart that is refused,
+work that is done twice.
 
 {total}
 """

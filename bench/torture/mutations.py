@@ -27,7 +27,7 @@ def run(ledger: Ledger) -> None:
 
 def try_target(ledger: Ledger, tree: Tree, target: _readers.Target) -> None:
     """Changes one file, again and again, and puts it back."""
-    content = target.path.read_bytes()
+    content, before = target.path.read_bytes(), _processor()
     rng_of = lambda number: ledger.rng(target.fault, number)  # noqa: E731 - a name for one thing
 
     def prepare(number: int) -> bool:
@@ -50,6 +50,12 @@ def try_target(ledger: Ledger, tree: Tree, target: _readers.Target) -> None:
             ledger.count(target.fault, outcome.what, example, keep)
         write(target.path, content)
         once(target.read)  # so that all it makes is there again
+    print(f"{target.fault}: {len(told)} in {_processor() - before:.1f} s", flush=True)
+
+
+def _processor() -> float:
+    """Returns the processor time that this process and its ended children took."""
+    return sum(os.times()[:4])
 
 
 def write(path: Path, content: bytes) -> None:
