@@ -1,6 +1,7 @@
 """A disk that is full in every stage: a small one of its own, with as much room as is wanted."""
 
 import os
+import resource
 import subprocess
 import tempfile
 from pathlib import Path
@@ -68,9 +69,14 @@ def _limited(ledger: Ledger, tree: Tree, stage: str, number: int) -> None:
     largest = max(p.stat().st_size for out in tree.outs(stage) for p in (out, *out.rglob("*")))
     tree.clear(stage)
     limit = int(rng.choice(ROOM) * largest)
-    full = tree.run(stage, first=lambda: scenes.disk_full_beyond(limit).__enter__())
+    full = tree.run(stage, first=lambda: _limit(limit))
     what = ledger.judge(full, lambda: tree.same(stage))
     _again(ledger, tree, stage, what, {"trial": (tree.kind, stage, number), "said": full.said})
+
+
+def _limit(size: int) -> None:
+    """Lets no file of this process grow beyond `size` bytes, for good."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def _again(ledger: Ledger, tree: Tree, stage: str, what: str, example: dict[str, object]) -> None:
