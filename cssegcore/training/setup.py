@@ -173,7 +173,7 @@ def _networks(
     if method.after.needs_old:  # the initialisation below may change an old head in place
         # on the host, where it costs no memory of the device while the step is trained
         old_weights = {n: tensor.cpu().clone() for n, tensor in segmenter.state_dict().items()}
-    if any(term.needs_old for term in method.terms.values()):
+    if method.needs_old:
         # penalties compare its weights with those in training, so they must be the file's
         old = copy.deepcopy(segmenter) if method.penalties else fuse_batchnorm(segmenter)
         old = old.requires_grad_(False).to(memory_format=torch.channels_last)

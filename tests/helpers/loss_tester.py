@@ -121,9 +121,22 @@ class Case:
 
     def _gathered(self, labels: Tensor) -> dict[str, dict[str, Tensor]]:
         """Has the statistic that the term reads see another batch."""
-        accumulator = self._statistic().start(StatisticContext(0, {}, ALL, 1, 6, None))
+        statistic = self._statistic()
+        if statistic.needs_final_pass:
+            return {self.term.statistic: self._handed_on(statistic, labels)}
+        accumulator = statistic.start(StatisticContext(0, {}, ALL, 1, 6, None))
         accumulator.update_batch(self._outputs(ALL), labels)
         return {self.term.statistic: accumulator.state}
+
+    def _handed_on(self, statistic: Statistic, labels: Tensor) -> dict[str, Tensor]:
+        """Has it look at the end of a base step, and at the start of the step that follows."""
+        base = statistic.start(StatisticContext(0, {}, OLD, 1, 6, None, 6))
+        base.conclude([(self._outputs(OLD), labels)] * 9)
+        handed_on = base.result()
+        following = StatisticContext(1, {}, ALL, OLD, 6, handed_on, 6)
+        accumulator = statistic.start(following)
+        accumulator.prepare([(self._outputs(OLD), labels)])
+        return accumulator.state
 
     def _statistic(self) -> Statistic:
         recipe = {"part": self.term.statistic}
