@@ -163,7 +163,7 @@ def _check_room(params: Params, assembled: "AssembledRecipe", dataset: "Dataset"
             f" photographs in all: keep at most as many, such as {max(1, photographs // 10)}."
         )
     share, batch = assembled.increment.replay.share, params.optimizer["batch_size"]
-    if size and int(batch * share) < 1:
+    if size and not assembled.increment.replay.concatenated and int(batch * share) < 1:
         raise InputError(
             f"`method.replay.share` of {share} leaves no place in a batch of {batch}: set"
             f" `optimizer.batch_size` to {math.ceil(1 / share)} or more."

@@ -1,7 +1,7 @@
 """The training loop of one incremental step. It knows no method: `Objective` holds the terms.
 
-Nothing is drawn from a running generator: order, crops and new weights depend on the seed, the step
-and the epoch alone. A training that goes on after a kill therefore sees the same batches.
+Nothing is drawn from a running generator: order, crops, dropout and new weights depend on the seed,
+the step and the epoch alone. A training that goes on after a kill therefore sees the same batches.
 """
 
 import contextlib
@@ -36,6 +36,7 @@ from cssegcore.runtime.distributed import (
     world,
 )
 from cssegcore.runtime.resume import ResumeFile
+from cssegcore.runtime.seeding import seeded
 from cssegcore.training.batchnorm import synchronized
 from cssegcore.training.compile import compile_extractors
 from cssegcore.training.finite import check_finite
@@ -183,7 +184,9 @@ class Trainer:
         self.segmenter.train()
         with synchronized(self.segmenter):
             for epoch in range(len(rows), self.data.epochs):
-                rows.append(self.epoch(running, epoch, hooks.progress))
+                numbers = (self.data.seed, self.data.index, epoch, world().rank)
+                with seeded(*numbers, device=self.device):  # dropout
+                    rows.append(self.epoch(running, epoch, hooks.progress))
                 if world().is_main:
                     state = {**running.state, "model": self.segmenter.state_dict()}
                     resume.save({**state, "rows": rows})
@@ -274,7 +277,7 @@ class Trainer:
 
     @property
     def _iterations(self) -> int:
-        return iterations(self.data.images, self.optimizer.batch_size)
+        return iterations(self.data.images, self.optimizer.batch_size, self.data.replayed)
 
     def _batches(self, epoch: int) -> Generator[Batch]:
         size, normalization = self.optimizer.batch_size, self.segmenter.normalization

@@ -2,12 +2,24 @@
 
 from collections.abc import Callable
 
-from tests.conformance import deepinv, ewf, lgkd, metrics, mib, plop, schedules, sdr, ssul, star
+from tests.conformance import (
+    deepinv,
+    dkd,
+    ewf,
+    lgkd,
+    metrics,
+    mib,
+    plop,
+    schedules,
+    sdr,
+    ssul,
+    star,
+)
 from tests.conformance.vectors import Arrays, Checked
 
 CHECKS: dict[str, Callable[[Arrays], Checked]] = {
     name.removeprefix("check_"): check
-    for module in (deepinv, ewf, lgkd, metrics, mib, plop, schedules, sdr, ssul, star)
+    for module in (deepinv, dkd, ewf, lgkd, metrics, mib, plop, schedules, sdr, ssul, star)
     for name, check in vars(module).items()
     if name.startswith("check_")
 }
@@ -15,13 +27,6 @@ CHECKS: dict[str, Callable[[Arrays], Checked]] = {
 
 PENDING = frozenset(
     {
-        "dkd_classifier_init",
-        "dkd_decomposed",
-        "dkd_inference",
-        "dkd_kd",
-        "dkd_mbce",
-        "dkd_memory",
-        "dkd_total",
         "mbs_features",
         "mbs_labels",
         "mbs_orthogonal",

@@ -49,6 +49,9 @@ class Replay:
         generates: Whether it makes images.
         scores: How it reads the previous model's logits; None if it reads none.
         share: Share of the images of an iteration that are replayed.
+        concatenated: Whether they join the step's images in one list instead; `share` is 0 then.
+        labelled_as_own: Whether kept photographs are labelled as the step's own are, and not with
+            all classes so far.
         size: Number of the dataset's photographs it keeps.
         moves_statistics: Whether replayed batches of their own move the running statistics that
             photographs meet in the test.
@@ -64,6 +67,8 @@ class Replay:
     scores: ClassVar[Scores | None] = None
     training_only: ClassVar[tuple[str, ...]] = ()
     share: float = 0.0
+    concatenated: bool = False
+    labelled_as_own: bool = False
     size: int = 0
     moves_statistics: bool = True
     uses_unknown_class: bool = True
