@@ -76,7 +76,10 @@ class Case:
         annotated = torch.where(hidden & (self.labels < OLD), 0, self.labels)
         self.leaves = {"logits": new.logits, "logits_lowres": new.logits_lowres}
         self.leaves |= {f"stage {i}": stage for i, stage in enumerate(new.features.stages)}
-        self.leaves |= {"last_stage": new.features.last_stage}
+        self.leaves |= {"last_stage": new.features.last_stage, "top": new.features.decoder_out}
+        assert new.features.classes is not None
+        self.leaves |= {"classes": new.features.classes}
+        self.leaves |= {f"head {i}": rows for i, rows in enumerate(new.class_weights)}
         gathered = self._gathered(annotated) if self.term.statistic else {}
         self.batch = LossInputs(
             *(new, old, self.labels, annotated, OLD, gathered),
@@ -107,7 +110,13 @@ class Case:
         deep = self._maps(6, half)
         logits, lowres, shallow, deep = (m[self.images] for m in (*maps, deep))
         active = (deep.abs() + 0.1 * self.scale).to(self.dtype)
-        return Outputs(logits, lowres, Features((shallow, deep), active, active.clone()))
+        classes, rows = self._rows(IMAGES, outputs)[self.images], self._rows(outputs)
+        seen = Features((shallow, deep), active, active.clone(), classes=classes)
+        return Outputs(logits, lowres, seen, class_weights=rows.split([1, outputs - 1]))
+
+    def _rows(self, *size: int) -> Tensor:
+        """Draws vectors: of class tokens, or of heads, whose lengths nothing scales."""
+        return torch.tensor(self._rng.standard_normal((*size, 6))).to(self.dtype)
 
     def _gathered(self, labels: Tensor) -> dict[str, dict[str, Tensor]]:
         """Has the statistic that the term reads see another batch."""
@@ -221,7 +230,11 @@ def widened(batch: LossInputs) -> LossInputs:
         features = given.features
         stages, seen = tuple(map(wide, features.stages)), wide(features.last_stage)
         lowres = wide(given.logits_lowres)
-        return Outputs(wide(given.logits), lowres, Features(stages, seen, seen))
+        assert features.classes is not None
+        top, classes = wide(features.decoder_out), wide(features.classes)
+        rows = tuple(map(wide, given.class_weights))
+        seen_wide = Features(stages, seen, top, classes=classes)
+        return Outputs(wide(given.logits), lowres, seen_wide, class_weights=rows)
 
     assert batch.teacher_scores is not None
     return dataclasses.replace(

@@ -24,8 +24,8 @@ class LossInputs:
     """One batch after its forward passes.
 
     Attributes:
-        new: Of the network in training.
-        old: Of the model of the step before; absent in a step that starts afresh and where no term
+        new: Outputs of the network in training.
+        old: Outputs of the old model; absent in a step that starts afresh and where no term
             asks for it.
         labels: Network outputs to train on, pseudo-labels included, 255 where there is no label.
         annotated: The same as annotated for this step, before pseudo-labels.
@@ -71,7 +71,7 @@ class PenaltyInputs:
 
     Attributes:
         now: The weights in training, by name.
-        old: Those of the model of the step before; weights new in this step are not in it.
+        old: Weights of the old model; weights that are new in this step are not in it.
         importance: What the penalty itself made of its statistic (`Penalty.importance`).
     """
 

@@ -147,7 +147,7 @@ def test_what_makes_no_sense_is_refused(changed, words):
 
 def test_two_outputs_are_refused():
     architecture().check_outputs(3)
-    with pytest.raises(InputError, match="3 or more classes .* first step has 2: give it 1 more"):
+    with pytest.raises(InputError, match=r"3 or more classes .* first step has 2: give it 1 more"):
         architecture().check_outputs(2)
 
 
