@@ -179,7 +179,7 @@ def _check_room(params: Params, assembled: "AssembledRecipe", dataset: "Dataset"
             f" photographs in all: keep at most as many, such as {max(1, photographs // 10)}."
         )
     share, batch = assembled.increment.replay.share, params.optimizer["batch_size"]
-    if size and int(batch * share) < 1:
+    if size and not assembled.increment.replay.concatenated and int(batch * share) < 1:
         raise InputError(
             f"`method.replay.share` of {share} leaves no place in a batch of {batch}: set"
             f" `optimizer.batch_size` to {math.ceil(1 / share)} or more."
@@ -193,15 +193,28 @@ def _check_room(params: Params, assembled: "AssembledRecipe", dataset: "Dataset"
             )
     if params.scenario_of(dataset.classes).by_domain:
         check_without_new_classes(assembled)
-    if params.labels.void == "background" and params.dataset.get("background") == "none":
-        raise InputError(
-            "`labels.void` is 'background', and the dataset has none: its label 0 is the class"
-            f" {dataset.classes[0]!r}. Set it to ignore."
-        )
+    _check_label_0(params, assembled, dataset)
     if assembled.increment.unknown.present and len(dataset.classes) > IGNORE - 1:
         raise InputError(
             f"`method.base.unknown_class` adds an output to {len(dataset.classes)} classes, and"
             f" label images name at most {IGNORE}: set it to none or merge two classes."
+        )
+
+
+def _check_label_0(params: Params, assembled: "AssembledRecipe", dataset: "Dataset") -> None:
+    """Refuses what takes label 0 for the background, if it is a class."""
+    if params.dataset.get("background") != "none":
+        return
+    if params.labels.void == "background":
+        raise InputError(
+            "`labels.void` is 'background', and the dataset has none: its label 0 is the class"
+            f" {dataset.classes[0]!r}. Set it to ignore."
+        )
+    if assembled.increment.background.output != "argmax":
+        raise InputError(
+            f"`method.base.background` is {assembled.recipe.base.background['part']!r}, and the"
+            f" dataset has none: its label 0 is the class {dataset.classes[0]!r}, which needs an"
+            " output. Set it to argmax."
         )
 
 

@@ -55,7 +55,7 @@ def train_step(
         recipe: The section `method`, such as a file of `conf/method/`; what it leaves out is as
             there. Only its `base` acts where there is no `previous`.
         out: The model file to write (safetensors).
-        previous: The model file of the step before; None for the base step.
+        previous: The previous step's model file; None for the base step.
         model: The section `model`; None: that of `previous`, or the small one.
         optimizer: The section `optimizer`; None: SGD, batches of 8.
         augmentation: The section `augmentation`; None: random crops at the size of the smallest
@@ -63,7 +63,7 @@ def train_step(
         memory: Images of earlier steps and their labels, for a recipe with `replay: exemplars`.
         epochs: Passes over the images.
         lr: Learning rate at the first iteration.
-        seed: Of fresh weights, order and crops: the same seed gives the same model.
+        seed: Seed of fresh weights, order and crops: the same seed gives the same model.
         void: Whether pixels labelled 255 do not train, or count as `background`.
         device: Where it runs; None: `CSSEGCORE_DEVICE`, else the GPU if there is one.
         tell: Called with each epoch's row as soon as it is there.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.normalization import Normalization
+from cssegcore.core.types import BACKGROUND, BackgroundOutput
 from cssegcore.models.backbones import Backbone, BackboneKind, backbone_kind
 from cssegcore.models.heads import FeatureHead, Head, HeadKind
 from cssegcore.models.outputs import Features
@@ -41,14 +42,14 @@ class FeatureExtractor(nn.Module, abc.ABC):
         """Computes features; those that classifiers read have the network's output stride."""
 
     def score(
-        self, features: Features, heads: Sequence[Head]
+        self, features: Features, heads: Sequence[Head], background: BackgroundOutput
     ) -> tuple[Features, Float[Tensor, "b c hs ws"]]:
         """Scores features by the heads; by default, each head reads `Features.decoder_out`.
 
         Returns:
             The features with what the heads made of them, and the logits of all outputs.
         """
-        return features, apply_heads(heads, features.decoder_out)
+        return features, apply_heads(heads, features.decoder_out, background)
 
     def enlarge(
         self, small: Float[Tensor, "b c hs ws"], size: Sequence[int]
@@ -77,12 +78,25 @@ class FeatureExtractor(nn.Module, abc.ABC):
 
 
 def apply_heads(
-    heads: Sequence[nn.Module], features: Float[Tensor, "b d hs ws"]
+    heads: Sequence[nn.Module],
+    features: Float[Tensor, "b d hs ws"],
+    background: BackgroundOutput,
 ) -> Float[Tensor, "b c hs ws"]:
-    """Concatenates what heads make of features, float32 also under autocast."""
+    """Concatenates the scores of heads, float32 also under autocast.
+
+    Args:
+        heads: Heads that read features alone; an auxiliary output is the first.
+        features: Features that they read.
+        background: What output 0 is; a rejected background has no head and scores 0.
+    """
     assert all(isinstance(head, FeatureHead) for head in heads)
-    scored = torch.cat([head(features) for head in heads], dim=1)
-    return scored.float().contiguous()  # upsampling is quicker on planes
+    first, *rest = heads
+    # an auxiliary output would teach the network to be silent
+    seen = features.detach() if background == "auxiliary" else features
+    each = [first(seen), *(head(features) for head in rest)]
+    if background == "rejected":
+        each.insert(BACKGROUND, torch.zeros_like(each[0][:, :1]))
+    return torch.cat(each, dim=1).float().contiguous()  # upsampling is quicker on planes
 
 
 class Architecture(abc.ABC):

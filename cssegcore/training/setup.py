@@ -137,6 +137,7 @@ def _model(params: TrainingParams, image_list: ImageList, method: Method) -> che
         head=method.head_recipe,
         unknown=method.unknown_scores,
         classes=image_list.classes,
+        background=method.background.output,
     )
 
 
@@ -160,6 +161,7 @@ def _networks(
         "classes": (known.classes.as_file()["classes"], model.classes.old.as_file()["classes"]),
         "head": (known.head, model.head),
         "unknown": (known.unknown, model.unknown),
+        "background": (known.background, model.background),
     }
     differing = [f"{n} {had}, not {due}" for n, (had, due) in parts.items() if had != due]
     if differing:
@@ -171,7 +173,7 @@ def _networks(
     if method.after.needs_old:  # the initialisation below may change an old head in place
         # on the host, where it costs no memory of the device while the step is trained
         old_weights = {n: tensor.cpu().clone() for n, tensor in segmenter.state_dict().items()}
-    if any(term.needs_old for term in method.terms.values()):
+    if method.needs_old:
         # penalties compare its weights with those in training, so they must be the file's
         old = copy.deepcopy(segmenter) if method.penalties else fuse_batchnorm(segmenter)
         old = old.requires_grad_(False).to(memory_format=torch.channels_last)
@@ -202,10 +204,12 @@ def _replayed(
 
     Void pixels of synthesized images are always ignored: there the model's label was uncertain.
     """
-    share, separate_batches = method.replay.share, bool(method.replayed)
     if made:
         return Replayed(
-            ImageStore(made.dataset, made.image_list), share, separate_batches, made.sources
+            ImageStore(made.dataset, made.image_list),
+            method.replay.share,
+            separate_batches=bool(method.replayed),
+            sources=made.sources,
         )
     if inputs.memory is None or not method.replay.selects_exemplars:
         return None
@@ -214,7 +218,14 @@ def _replayed(
     if not kept or not kept.images:
         return None
     kept = dataclasses.replace(kept, void=image_list.void)
-    return Replayed(_images(dataset, kept, method, inputs, "memory"), share, separate_batches)
+    if method.replay.labelled_as_own:
+        kept = dataclasses.replace(kept, visible=image_list.visible)
+    return Replayed(
+        _images(dataset, kept, method, inputs, "memory"),
+        method.replay.share,
+        separate_batches=bool(method.replayed),
+        concatenated=method.replay.concatenated,
+    )
 
 
 def _made(method: Method, inputs: StageInputs) -> GeneratedImages | None:

@@ -139,17 +139,17 @@ class Lists:
         before = list(STEPS)[list(STEPS).index(step) - 1]
         kept = folder / before / "memory" / "list.json"
         memory, pseudo_labels = (folder / step / kind for kind in ("memory", "pseudo_labels"))
-        task = ExemplarRequest(
+        request = ExemplarRequest(
             dataset=self.dataset,
             current=self.of(step),
-            finished=self.of(before),
-            kept=ImageList.read(kept) if kept.exists() else None,
+            previous_images=self.of(before),
+            previous_memory=ImageList.read(kept) if kept.exists() else None,
             model=previous,
             seed=how.seed,
             progress=whole,
         )
         replay = build_part(SLOTS["replay"], Replay, how.method["replay"], "method.replay")
-        replay.select_exemplars(memory, task)
+        replay.select_exemplars(memory, request)
         synthesis = folder / step / "synthesis"
         replay.synthesize(synthesis, self.synthesis(how, step, previous, folder))
         lists = {"train": self.of(step)}
@@ -172,7 +172,7 @@ class Lists:
             dataset=self.dataset,
             current=self.of(step),
             augmentation=how.augmentation,
-            kept=kept,
+            previous_synthesis=kept,
             model=previous,
             seed=how.seed,
             resume=lambda: folder / f"{step}-synthesis.pt",

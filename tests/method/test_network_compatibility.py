@@ -9,8 +9,9 @@ from tests.method.test_compatibility import assembled
 
 pytest.importorskip("timm")
 
-SIGMOIDS = {"ssul", "ssul_m", "lwf_mc"}
-"""Recipes that class tokens do not suit."""
+SIGMOIDS = {"ssul", "ssul_m", "lwf_mc", "dkd", "dkd_m", "star", "star_m"}
+LINEAR = {"nest_mib", "nest_plop"}
+"""Recipes that class tokens do not suit, by the reason."""
 
 
 def network(recipe):
@@ -53,6 +54,15 @@ def test_sigmoids_cannot_say_no_to_all():
     assert said.startswith("`method.base.losses` read each score by itself, as a sigmoid")
 
 
+def test_tokens_are_no_linear_classifier():
+    said = refusal("nest_mib", {})
+    assert said.startswith("`method.classifier_init: pretuned` mixes the rows of linear")
+    assert said.endswith("set `method.classifier_init` to background, or background_copy.")
+    term = {"part": "reasoning"}
+    said = refusal("mib", {"losses.reasoning": term})
+    assert said.startswith("`method.losses.reasoning` scores features by a classifier's weights")
+
+
 def test_still_features_hold_nothing():
     changed = {
         "freeze": {"part": "all_but_newest"},
@@ -68,7 +78,7 @@ def test_every_other_recipe_suits_both_kinds(method):
     section = method_section(method)
     pod = {name for name, term in section["losses"].items() if term["part"] == "local_pod"}
     kept = {name: term for name, term in section["losses"].items() if name not in pod}
-    if method not in SIGMOIDS:
+    if method not in SIGMOIDS | LINEAR:
         check_network(assembled(method, {"losses": kept}), network(VIT_MODEL))
     if method != "mbs":
         check_network(assembled(method, {}), network(MODEL))

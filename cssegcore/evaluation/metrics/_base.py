@@ -23,7 +23,8 @@ class PredictedBatch:
         labels: True outputs of the model; 255 where nothing counts. Classes to come are background
             or 255 already, as the parameter `evaluation.future` says.
         predicted: Predicted outputs of the model.
-        logits: The model's scores; with an unknown class it is in front.
+        logits: The model's scores; with an unknown class it is in front, and without an output
+            for the background the constant 0 is.
     """
 
     labels: Int[Tensor, "b h w"]

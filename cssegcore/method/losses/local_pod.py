@@ -87,7 +87,7 @@ def local_pod(
     """Computes what each map adds to the loss, which is their sum.
 
     Args:
-        old_maps: Maps of the old model, shallow to deep; the last are its scores before enlargement.
+        old_maps: Maps of the old model, shallow to deep; the last are its scores, not enlarged.
         new_maps: Maps of the network in training; the last may hold more outputs than the old ones.
         factors: Factor of each map; the released code's are divided by the number of maps, as here.
         merge: How the last pair is brought to the same outputs.
@@ -142,7 +142,7 @@ class LocalPod(Loss):
 
     Attributes:
         factor: Factor of the features; published 0.01 on VOC, 0.001 on ADE20K.
-        last_factor: Factor of the scores before enlargement; published 0.0005 on VOC, 0.00001 on ADE20K.
+        last_factor: Factor of the scores; published 0.0005 on VOC, 0.00001 on ADE20K.
         merge: What becomes of the new classes' scores.
         schedule: Whether the term grows by sqrt(all classes / new classes).
         scales: Windows along an axis.

@@ -72,7 +72,7 @@ class Prototypes(Statistic):
 
     Attributes:
         gather: See `released_gather`.
-        setting: The scenario's setting; decides where background is left out (`without_background`).
+        setting: The scenario's setting; says where background is left out (`without_background`).
     """
 
     gather: Gather = "intended"

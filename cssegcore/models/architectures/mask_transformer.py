@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from cssegcore.core.errors import InputError
 from cssegcore.core.precision import at_least_float32
 from cssegcore.core.ranges import at_least
+from cssegcore.core.types import BackgroundOutput
 from cssegcore.models._base import Architecture, FeatureExtractor
 from cssegcore.models.backbones import Backbone
 from cssegcore.models.backbones.vit import ViT, transformer_block
@@ -136,8 +137,9 @@ class _MaskExtractor(FeatureExtractor):
         return Features((), patches, patches)  # to be decoded with the heads
 
     def score(
-        self, features: Features, heads: Sequence[Head]
+        self, features: Features, heads: Sequence[Head], background: BackgroundOutput
     ) -> tuple[Features, Float[Tensor, "b c hs ws"]]:
+        assert background == "argmax", "refused when parameters are checked"
         groups = [head for head in heads if isinstance(head, TokenHead)]
         size = features.last_stage.shape[-2:]
         tokens = torch.cat([head.token for head in groups])

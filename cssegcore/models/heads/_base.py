@@ -1,6 +1,7 @@
 """A head: what tells the classes of one group apart."""
 
 import abc
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -67,7 +68,13 @@ class FeatureHead(Head):
 
 
 class HeadKind(abc.ABC):
-    """The dataclass of a part."""
+    """The dataclass of a part.
+
+    Attributes:
+        is_linear: Whether a head is its classifier and nothing else.
+    """
+
+    is_linear: ClassVar[bool] = False
 
     @abc.abstractmethod
     def build(self, channels: int, outputs: int) -> Head:

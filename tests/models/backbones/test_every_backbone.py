@@ -45,7 +45,10 @@ def norms(module):
     return [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
 
 
-@pytest.fixture(scope="module", params=PARTS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(p, marks=() if p == "small" else pytest.mark.slow) for p in PARTS],
+)
 def part(request):
     if request.param in ("timm", "vit"):
         pytest.importorskip("timm")
