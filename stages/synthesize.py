@@ -16,8 +16,8 @@ from stages.common.places import resume_path
 def main(
     step: Annotated[str, typer.Argument(help="Name of the step in params.yaml, e.g. step1.")],
     images: Annotated[Path, typer.Option(help="The list of images that the step trains on.")],
-    previous: Annotated[Path, typer.Option(help="The model of the step before.")],
-    kept: Annotated[Path, typer.Option(help="Folder of the images made for the step before.")],
+    previous: Annotated[Path, typer.Option(help="The previous step's model.")],
+    previous_synthesis: Annotated[Path, typer.Option(help="The previous step's folder of images.")],
     code: Annotated[Path, typer.Option(help="Table of the code and numbers behind this stage.")],
     out: Annotated[Path, typer.Option(help="Folder for manifest.json and what it lists.")],
 ) -> None:
@@ -36,14 +36,15 @@ def main(
 
     @functools.cache
     def state() -> Path:
-        sections, inputs = [params.augmentation, params.seed], [images, previous, kept, code]
+        sections = [params.augmentation, params.seed]
+        inputs = [images, previous, previous_synthesis, code]
         return resume_path(f"{step}-synthesis", sections, inputs)
 
     request = SynthesisRequest(
         dataset=open_dataset(params.dataset),
         current=ImageList.read(images),
         augmentation=params.augmentation,
-        kept=kept,
+        previous_synthesis=previous_synthesis,
         model=previous,
         seed=params.seed,
         resume=state,

@@ -14,10 +14,20 @@ if TYPE_CHECKING:
     from cssegcore.training.setup import StageInputs, TrainingParams
 
 
+@dataclasses.dataclass(frozen=True)
+class _Outs:
+    """Files that a training writes."""
+
+    model: Path
+    epochs: Path
+    costs: Path
+    timing: Path
+
+
 def main(
     step: Annotated[str, typer.Argument(help="Name of the step in params.yaml, e.g. step1.")],
     images: Annotated[Path, typer.Option(help="The list of images to train on.")],
-    previous: Annotated[Path, typer.Option(help="The model of the step before; empty if none.")],
+    previous: Annotated[Path, typer.Option(help="The previous step's model; empty if none.")],
     pseudo_labels: Annotated[Path, typer.Option(help="Folder of the step's pseudo-labels.")],
     memory: Annotated[Path, typer.Option(help="Folder of the exemplar list.")],
     synthesis: Annotated[Path, typer.Option(help="Folder of the synthesised images.")],
@@ -25,6 +35,8 @@ def main(
     code: Annotated[Path, typer.Option(help="Table of the code behind this training.")],
     model: Annotated[Path, typer.Option(help="The model to write (safetensors).")],
     epochs: Annotated[Path, typer.Option(help="The curve to write (CSV, one row an epoch).")],
+    costs: Annotated[Path, typer.Option(help="Weights and bytes to write (JSON).")],
+    timing: Annotated[Path, typer.Option(help="The seconds to write (JSON).")],
 ) -> None:
     """Train one incremental step and write its model and its loss curve.
 
@@ -37,9 +49,9 @@ def main(
     params = read_params()
     inputs = StageInputs(pseudo_labels, memory, saliency, synthesis)
     files = [images, previous, pseudo_labels, memory, synthesis, saliency, code]
-    state = _state(params, step, files)
+    state, outs = _state(params, step, files), _Outs(model, epochs, costs, timing)
     with alone(state, say):
-        _train(params, step, images, previous, inputs, code, (model, epochs), state)
+        _train(params, step, images, previous, inputs, code, outs, state)
 
 
 @launch_distributed
@@ -50,16 +62,17 @@ def _train(
     previous: Path,
     inputs: "StageInputs",
     code: Path,
-    outs: tuple[Path, Path],
+    outs: _Outs,
     state: Path,
 ) -> None:
-    from cssegcore.core.files import write_csv
+    from cssegcore.core.files import write_csv, write_json
     from cssegcore.data.dataset import open_dataset
     from cssegcore.data.image_list import ImageList
     from cssegcore.models import checkpoint
     from cssegcore.runtime.device import choose_device
     from cssegcore.runtime.distributed import process_group
     from cssegcore.runtime.resume import ResumeFile
+    from cssegcore.training.costs import step_costs
     from cssegcore.training.hooks import EpochRow, Hooks
     from cssegcore.training.setup import build_trainer
     from stages.common.once import finished, keep
@@ -84,10 +97,17 @@ def _train(
 
         trained = trainer.train(ResumeFile(state), Hooks(follow, bar("batches", step)))
         if world.is_main:
-            checkpoint.save(outs[0], trainer.segmenter, trainer.model, trained.statistics)
-            write_csv(outs[1], trained.rows)
-            keep(state, outs)
-        nested.metrics({"peak_memory_mib": trained.peak_memory}, step=0)
+            checkpoint.save(outs.model, trainer.segmenter, trainer.model, trained.statistics)
+            write_csv(outs.epochs, trained.rows)
+            kept = image_list.names if numbers.images == "seen" else _exemplars(inputs.memory)
+            made = inputs.synthesis and trainer.method.replay.read(inputs.synthesis)
+            spent = step_costs(trainer, trained.statistics, dataset, kept, made)
+            write_json(outs.costs, dataclasses.asdict(spent))
+            # of its own, as no result: an equal training takes other seconds
+            write_json(outs.timing, {"seconds": trained.seconds})
+            keep(state, (outs.model, outs.epochs))
+        told = {"peak_memory_mib": trained.peak_memory, "seconds": trained.seconds}
+        nested.metrics(told, step=0)
         nested.finish()
         say(f"{step}: {numbers.epochs} epochs, peak memory {trained.peak_memory:.0f} MiB")
 
@@ -104,6 +124,14 @@ def _training_params(params: Params, numbers: StepParams) -> "TrainingParams":
         lr=numbers.lr,
         seed=params.seed,
     )
+
+
+def _exemplars(memory: Path | None) -> list[str]:
+    """Names the images of earlier steps that are kept; none without a list."""
+    from cssegcore.data.image_list import ImageList
+
+    path = memory and memory / "list.json"
+    return ImageList.read(path).names if path and path.exists() else []
 
 
 def _state(params: Params, step: str, inputs: list[Path]) -> Path:

@@ -67,6 +67,11 @@ class ResumeFile:
                 " first epoch."
             ) from None
 
+    @property
+    def beforehand(self) -> "ResumeFile":
+        """The file of what precedes the training's first epoch, beside this one."""
+        return ResumeFile(self.path.with_suffix(".before.pt"))
+
 
 def _head(content: bytes | memoryview) -> bytes:
     return _HEAD + hashlib.sha256(content).hexdigest().encode() + b"\n"

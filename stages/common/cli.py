@@ -14,6 +14,7 @@ import typer
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.names import printable
+from cssegcore.runtime.threads import limit_spinning
 from stages import INTERRUPTED, leave
 
 T = TypeVar("T")
@@ -31,6 +32,7 @@ def run(command: Callable[..., None]) -> None:
     """
     from stages.common.once import clear
 
+    limit_spinning()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(command)
     if signal.getsignal(signal.SIGINT) is leave:

@@ -156,11 +156,12 @@ def _clear(state: Path, known: str) -> None:
     if not about.get("safe") and about.get("outs") and all(out in known for out in about["outs"]):
         write_json(note, about | {"safe": True})
     safe = about.get("safe") and now - note.stat().st_mtime > GRACE
-    newest = max(path.stat().st_mtime for path in (state, lock, note) if path.exists())
+    files = (state, state.with_suffix(".before.pt"), note, lock)
+    newest = max(path.stat().st_mtime for path in files if path.exists())
     if not safe and now - newest < ABANDONED:
         return
     if (handle := _take(lock)) is not None:
-        for path in (state, note, lock):
+        for path in files:
             path.unlink(missing_ok=True)
         os.close(handle)
 

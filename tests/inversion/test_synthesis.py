@@ -37,10 +37,10 @@ def models(lists, tmp_path_factory):
     folder, previous = tmp_path_factory.mktemp("models"), None
     made = {}
     for step in ("step0", "step1"):
-        segmenter = (job := lists.prepare(plan("ft"), step, previous)).segmenter
+        segmenter = (trainer := lists.prepare(plan("ft"), step, previous)).segmenter
         varied(segmenter)
         previous = made[step] = folder / f"{step}.safetensors"
-        checkpoint.save(previous, segmenter, job.model, {})
+        checkpoint.save(previous, segmenter, trainer.model, {})
     return made
 
 
@@ -63,9 +63,9 @@ class TestSynthesize:
     def made(self, lists, models, folder, step="step1", how=None, **changed):
         """Makes the images for a step; returns their folder, manifest and list."""
         before = {"step1": "step0", "step2": "step1"}[step]
-        task = lists.synthesis(plan("ft"), step, models[before], folder)
+        request = lists.synthesis(plan("ft"), step, models[before], folder)
         out = folder / step / "synthesis"
-        (how or part()).synthesize(out, dataclasses.replace(task, **changed))
+        (how or part()).synthesize(out, dataclasses.replace(request, **changed))
         manifest = json.loads((out / "manifest.json").read_text())
         return out, manifest, ImageList.read(out / "list.json")
 

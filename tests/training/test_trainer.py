@@ -249,8 +249,12 @@ class TestKilled:
         resume = ResumeFile(tmp_path / "cut")
         with pytest.raises(KilledError):
             cut.train(resume, dataclasses.replace(Follower().hooks(), epoch=stop))
-        assert len(resume.load(CPU)["rows"]) == 1
-        assert run(resumed, resume.path).rows == rows
+        left = resume.load(CPU)
+        assert len(left["rows"]) == 1
+        resume.save(left | {"seconds": 1000.0})
+        again = run(resumed, resume.path)
+        assert again.rows == rows
+        assert 1000 < again.seconds < 1500, "those before the kill count"
         assert state(resumed.segmenter) == state(whole.segmenter)
 
 

@@ -13,11 +13,14 @@ from tests.helpers.loss_tester import LossTester, every_term
 
 TERMS = every_term()
 LOSSES = [name for name, term in TERMS.items() if isinstance(term, Loss)]
-SUPERVISED = [name for name in LOSSES if TERMS[name].is_supervised]
+SUPERVISED = [name for name in LOSSES if TERMS[name].is_supervised and not TERMS[name].void_is_no]
 OF_THE_WHOLE_BATCH = {
     "attraction": "a mean over classes",
+    "old_features": "a mean over what the old model sees",
     "prototype_matching": "means of classes",
+    "replayed_bce": "a share of background that the old model decides",
     "repulsion": "distances of the means of classes",
+    "separation": "directions of the means of classes",
     "sparsification": "maxima of classes",
     "teacher_mse": "teachers that know fewer outputs count less",
 }
