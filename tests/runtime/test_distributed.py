@@ -338,20 +338,6 @@ class TestCommand:
         said = scenes.run_module(*project.commands["evaluate@step0"]).refusal()
         assert "names one GPU, 'cuda:1', for 2 processes" in said
 
-    @pytest.mark.slow
-    def test_a_stopped_process_is_waited_for_and_then_named(self, tmp_path):
-        told = tmp_path / "told"
-        done = subprocess.run(
-            [sys.executable, "-c", STOPPED, str(told)],
-            env=os.environ | {"PYTHONPATH": str(scenes.HOME), "MASTER_ADDR": "127.0.0.1"},
-            check=False,
-        )
-        assert done.returncode == 0
-        assert told.read_text() == (
-            "process 0 got no answer from another one for 0:00:02: that was stopped, or its"
-            " machine is away. Run the same command again."
-        )
-
     def test_what_one_refuses_is_said_once(self, project, processes, monkeypatch, tmp_path):
         file = tmp_path / "error.json"
         processes("2", RANK="1", TORCHELASTIC_ERROR_FILE=str(file))
@@ -375,30 +361,6 @@ class TestCommand:
         monkeypatch.setattr(torchrun, "run", fail)
         with pytest.raises(ValueError, match=r"process 1: Signal 9 \(SIGKILL\) received"):
             scenes.run_module(*project.commands["evaluate@step0"])  # which takes it for a number
-
-
-STOPPED = """
-import datetime, os, pathlib, signal, socket, sys
-import torch
-from cssegcore.core.errors import InputError
-from cssegcore.runtime import distributed
-
-distributed.PATIENCE = datetime.timedelta(seconds=2)
-with socket.create_server(("127.0.0.1", 0)) as free:
-    os.environ |= {"WORLD_SIZE": "2", "MASTER_PORT": str(free.getsockname()[1])}
-child = os.fork()
-os.environ["RANK"] = "0" if child else "1"
-try:
-    with distributed.process_group(torch.device("cpu")):
-        distributed.all_gather(1)
-        if not child:
-            os.kill(os.getpid(), signal.SIGSTOP)
-        distributed.all_gather(2)
-except InputError as error:
-    pathlib.Path(sys.argv[1]).write_text(str(error))
-os.kill(child, signal.SIGKILL)
-os._exit(0)
-"""
 
 
 def numbers(text):
