@@ -33,7 +33,7 @@ def main(
     from cssegcore.data.image_store import ImageStore
     from cssegcore.evaluation import evaluate
     from cssegcore.evaluation import examples as examples
-    from cssegcore.evaluation.folder import panels_shown, write_step
+    from cssegcore.evaluation.folder import panels_shown, seal_files, write_step
     from cssegcore.evaluation.meters import Meters, build_metrics
     from cssegcore.metrics.continual import step_metrics
     from cssegcore.metrics.record import Evaluated
@@ -83,6 +83,7 @@ def main(
         synthesis=synthesis,
     )
     examples.write_examples(there, tests, shown, kept)
+    seal_files(out)
 
     numbers = step_metrics(record, future=how.future)
     protocol = f"{_protocol(params, image_list.classes.sizes)}; {numbers['protocol']}"
