@@ -75,6 +75,11 @@ class Ledger:
     rows: dict[str, Row] = dataclasses.field(default_factory=dict)
     started: float = dataclasses.field(default_factory=time.time)
 
+    @property
+    def trees(self) -> Path:
+        """The folder of the projects in which families make their faults."""
+        return self.out / "trees"
+
     def times(self, usual: int) -> int:
         """Returns how many trials to make where `usual` are made by default; one at least."""
         return max(1, round(usual * self.share))

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import yaml
 
 from bench.torture._trial import Ended, Kill, at, command, forked
-from cssegcore.core.files import TEMPORARY
+from cssegcore.core.files import TEMPORARY, digest
 from tests.helpers import tiny_dataset as scenes
 
 KINDS: dict[str, tuple[str, ...]] = {
@@ -29,6 +30,9 @@ KINDS: dict[str, tuple[str, ...]] = {
     ),
 }
 """Recipes in which, together, every stage has something to do."""
+
+PROGRAM = "[bcst]*/**/*.py"
+"""The files whose change makes a walked project an old one."""
 
 SLOW_TO_IMPORT = (
     "torch",
@@ -59,6 +63,10 @@ def import_once() -> None:
     torch.set_num_threads(1)
 
 
+EPOCHS = ("schedule.base.epochs=2", "schedule.increment.epochs=2")
+"""Two, so that a training can be killed between them."""
+
+
 class Tree:
     """The project, its dataset and what each stage made.
 
@@ -72,14 +80,36 @@ class Tree:
     def __init__(self, place: Path, kind: str = "plain", *overrides: str) -> None:
         self.place, self.kind = place, kind
         self.folder = place / "project"
-        self.folder.mkdir(parents=True)
+        self.folder.mkdir(parents=True)  # below a place that may be there
         self.root = scenes.make_scenes(place / "dataset")
-        self.project = scenes.Project(self.folder, self.root, *KINDS[kind], *overrides)
+        self.project = scenes.Project(self.folder, self.root, *KINDS[kind], *EPOCHS, *overrides)
         self.params = self.project.params
         self.ended: dict[str, Ended] = {}
         self._outs = outs(self.params)
         self._wanted: dict[str, dict[str, str]] = {}
         self._dataset = digests(self.root)
+
+    @classmethod
+    def walked(cls, folder: Path, kind: str) -> "Tree":
+        """Returns a fresh project in which every stage ran.
+
+        It always lies at one place below `folder`, since its path is in its results, and is
+        walked once for all families.
+        """
+        place, kept = folder / kind, folder / f"{kind}.kept"
+        for path in place.iterdir() if place.is_dir() else ():  # which may be a disk of its own
+            shutil.rmtree(path)
+        program = digest(*(p.read_bytes() for p in sorted(scenes.HOME.glob(PROGRAM))))
+        note = kept / "walked.pickle"
+        if note.is_file() and pickle.loads(note.read_bytes())[0] == program:
+            shutil.copytree(kept, place, dirs_exist_ok=True)
+            _, tree = pickle.loads(note.read_bytes())
+            return tree
+        shutil.rmtree(kept, ignore_errors=True)
+        tree = cls(place, kind).walk()
+        shutil.copytree(place, kept)
+        note.write_bytes(pickle.dumps((program, tree)))
+        return tree
 
     def walk(self, *stages: str) -> "Tree":
         """Runs the stages, or all, undisturbed."""

@@ -1,8 +1,6 @@
 """Processes that are killed at any moment, and started again."""
 
 import signal
-import tempfile
-from pathlib import Path
 
 from bench.torture._ledger import BLOCKED, OUTSIDE, Ledger
 from bench.torture._tree import Tree, import_once
@@ -10,20 +8,18 @@ from bench.torture._trial import Kill
 from tests.helpers import tiny_dataset as scenes
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-EPOCHS = ("schedule.base.epochs=4", "schedule.increment.epochs=3")
 
 
 def run(ledger: Ledger) -> None:
     """Kills every stage of three recipes, at a random moment or at a random write."""
     import_once()
-    with tempfile.TemporaryDirectory() as name:
-        for kind in ("plain", "exemplars", "images"):
-            tree = Tree(Path(name, kind), kind, *EPOCHS).walk()
-            stages = [s for s in scenes.EVERY_STAGE if kind == "plain" or _works(tree, s)]
-            for number in range(ledger.times(2 if kind == "plain" else 1)):
-                for stage in stages:
-                    for sent in SIGNALS:
-                        _kill(ledger, tree, stage, sent, number)
+    for kind in ("plain", "exemplars", "images"):
+        tree = Tree.walked(ledger.trees, kind)
+        stages = [s for s in scenes.EVERY_STAGE if kind == "plain" or _works(tree, s)]
+        for number in range(ledger.times(2 if kind == "plain" else 1)):
+            for stage in stages:
+                for sent in SIGNALS:
+                    _kill(ledger, tree, stage, sent, number)
 
 
 def _works(tree: Tree, stage: str) -> bool:

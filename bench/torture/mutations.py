@@ -18,9 +18,9 @@ from bench.torture._trial import at
 def run(ledger: Ledger) -> None:
     """Changes a file of each kind as often as its reader says."""
     import_once()
-    with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        trees = {kind: Tree(Path(name, kind), kind).walk() for kind in _readers.NEEDED}
+        trees = {kind: Tree.walked(ledger.trees, kind) for kind in _readers.NEEDED}
         for target in _readers.targets(trees):
             try_target(ledger, trees[target.kind], target)
 

@@ -1,9 +1,7 @@
 """One bit that flips in a file that was right: by a disk, a cable, a memory cell."""
 
 import dataclasses
-import tempfile
 import warnings
-from pathlib import Path
 
 from bench.torture import _mutate, _readers
 from bench.torture._ledger import DIFFERS, OTHER, Ledger
@@ -20,9 +18,9 @@ BY_HAND = ("list of images", "class names", "`params.yaml`", "`conf/`", "journal
 def run(ledger: Ledger) -> None:
     """Flips bits in every kind of file that any stage reads."""
     import_once()
-    with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        trees = {kind: Tree(Path(name, kind), kind).walk() for kind in _readers.NEEDED}
+        trees = {kind: Tree.walked(ledger.trees, kind) for kind in _readers.NEEDED}
         for target in _readers.targets(trees):
             if not target.fault.startswith((*UNKNOWN, *BY_HAND)):
                 try_target(ledger, trees[target.kind], rotten(target))

@@ -18,7 +18,6 @@ from bench.torture._ledger import BLOCKED, CRASHED, DIFFERS, LOST, REFUSED, SAME
 from bench.torture._tree import Tree, import_once
 from bench.torture._trial import Ended, Kill, at, command, forked
 
-EPOCHS = ("schedule.base.epochs=3",)
 STAGE = "train@step0"
 Points = list[tuple[str, str, int, float]]
 Environment = dict[str, str | None]
@@ -30,10 +29,7 @@ def run(ledger: Ledger) -> None:
     import mlflow.tracking  # noqa: F401 - once, for all forks
 
     with tempfile.TemporaryDirectory() as name:
-        tree = Tree(Path(name, "tree"), "plain", *EPOCHS).walk(
-            "check", "index", "split", "saliency"
-        )
-        tree.walk(STAGE)
+        tree = Tree.walked(ledger.trees, "plain")
         empty = Path(name, "empty.db")
         once(lambda: _make_database(empty))
         for fault, outage in OUTAGES.items():
