@@ -344,6 +344,11 @@ def checked(values: dict[str, Any]) -> tuple[Params, AssembledRecipe]:
     return params, whole
 
 
+def decoder_of(model: dict[str, Any]) -> tuple[str, float]:
+    """Returns the decoder and the momentum of the backbone's normalisations."""
+    return model.get("decoder", "summed"), model["backbone"].get(MOMENTUM, 0.1)
+
+
 def settings_of(params: Params, whole: AssembledRecipe) -> Settings:
     """Reads what a run would be trained with, off the steps and the built parts."""
     first, *later = params.steps.values()
@@ -363,7 +368,7 @@ def settings_of(params: Params, whole: AssembledRecipe) -> Settings:
         pod=(pod.factor, pod.last_factor) if pod else None,  # type: ignore[attr-defined]
         background=whole.recipe.base.background["part"],  # type: ignore[arg-type]
         positive=positive_of(whole),
-        network=(params.model.get("decoder", "summed"), params.model["backbone"].get(MOMENTUM, 0.1)),
+        network=decoder_of(params.model),
         exemplars=exemplars_of(method.replay),
         init=whole.recipe.classifier_init["part"],  # type: ignore[arg-type]
         freeze=whole.recipe.freeze["part"],  # type: ignore[arg-type]
