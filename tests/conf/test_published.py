@@ -343,7 +343,10 @@ def settings_of(params: Params, whole: AssembledRecipe) -> Settings:
         pod=(pod.factor, pod.last_factor) if pod else None,  # type: ignore[attr-defined]
         background=whole.recipe.base.background["part"],  # type: ignore[arg-type]
         positive=positive_of(whole),
-        network=(params.model.get("decoder", "summed"), params.model["backbone"].get(MOMENTUM, 0.1)),
+        network=(
+            params.model.get("decoder", "summed"),
+            params.model["backbone"].get(MOMENTUM, 0.1),
+        ),
         exemplars=exemplars_of(method.replay),
         init=whole.recipe.classifier_init["part"],  # type: ignore[arg-type]
         freeze=whole.recipe.freeze["part"],  # type: ignore[arg-type]
