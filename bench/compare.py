@@ -22,6 +22,7 @@ import yaml
 
 METHODS = (
     *("ft", "ewc", "pi", "rw", "lwf", "lwf_mc", "ilt", "mib", "plop"),
+    *("dkd", "dkd_m"),
     *("sdr", "sdr_mib", "sdr_plop", "ssul", "ssul_m", "deepinversion", "joint"),
 )
 COLUMNS = {"old": "base_nobg", "new": "added_nobg", "all": "all"}
