@@ -62,7 +62,8 @@ def main(
             if not interactive() and row["epoch"] % every == 0:
                 say(f"{step} epoch {row['epoch']:.0f}: loss {row['loss']:.4f}")
 
-        trained = trainer.train(resume, Hooks(follow, bar("batches", step)))
+        looked = bar("batches", f"statistics of {step}")
+        trained = trainer.train(resume, Hooks(follow, bar("batches", step), looked))
         if world.is_main:
             checkpoint.save(model, trainer.segmenter, trainer.model, trained.statistics)
             write_csv(epochs, trained.rows)
