@@ -153,7 +153,7 @@ def read_manifest(folder: Path, *needed: str) -> dict[str, Any]:
     """Reads `manifest.json`, in which a stage says what else it wrote into its folder.
 
     Args:
-        folder: Of the stage.
+        folder: The stage's folder.
         needed: Keys that it must have.
 
     Raises:

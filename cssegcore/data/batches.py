@@ -55,14 +55,16 @@ def training_batches(
     normalization: Normalization,
     replayed: Replayed | None = None,
     world: World = ALONE,
+    *,
+    join_rest: bool = False,
 ) -> Generator[Batch]:
     """Yields the batches of one epoch: every image once, in random order.
 
-    An incomplete last batch is left out; a list shorter than a batch makes one batch of all it has.
-    With `replayed`, random places of every batch go to those images instead, and the images that
-    stood there are not seen in this epoch; or, if `replayed.separate_batches`, every batch has a
-    batch of those images beside it. If they are `replayed.concatenated`, every image of both is
-    seen once.
+    An incomplete last batch is left out, unless `join_rest`; a list shorter than a batch makes one
+    batch of all it has. With `replayed`, random places of every batch go to those images instead,
+    and the images that stood there are not seen in this epoch; or, if `replayed.separate_batches`,
+    every batch has a batch of those images beside it. If they are `replayed.concatenated`, every
+    image of both is seen once.
 
     Args:
         images: The step's images.
@@ -70,9 +72,10 @@ def training_batches(
         batch_size: Images of a batch, over all processes.
         rng: Draws all random numbers of the epoch; alike in every process.
         device: Where batches are computed.
-        normalization: That of the network which reads the batches.
+        normalization: Normalization of the network that reads the batches.
         replayed: Images of earlier steps.
         world: Place of this process among those that share each batch.
+        join_rest: Whether the last batch takes in the images that are too few for one more.
     """
     pool = [(images, at) for at in range(len(images))]
     if replayed and replayed.concatenated:
@@ -81,7 +84,8 @@ def training_batches(
     size = min(batch_size, len(pool))
     others = _endless(len(replayed.images), rng) if replayed else iter(())
     for start in range(0, len(pool) - size + 1, size):
-        places = [pool[at] for at in order[start : start + size]]
+        last = join_rest and start + 2 * size > len(pool)
+        places = [pool[at] for at in (order[start:] if last else order[start : start + size])]
         if replayed and not replayed.separate_batches:
             for place in rng.permutation(size)[: int(size * replayed.share)]:
                 places[place] = replayed.images, next(others)

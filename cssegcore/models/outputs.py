@@ -12,16 +12,18 @@ class Features:
 
     Attributes:
         stages: The residual sum that ends each stage of the backbone, before its activation,
-            shallow to deep; signed.
+            shallow to deep; signed. None of a transformer.
         last_stage: The last stage after its activation.
         decoder_out: What the classifiers read: after the decoder's last activation.
         auxiliary: What the auxiliary classifiers read, in training; none in most networks.
+        classes: What class tokens became, in a network that has them.
     """
 
     stages: tuple[Float[Tensor, "b _ _ _"], ...]
     last_stage: Float[Tensor, "b n hb wb"]
     decoder_out: Float[Tensor, "b d hs ws"]
     auxiliary: tuple[Float[Tensor, "b _ _ _"], ...] = ()
+    classes: Float[Tensor, "b c d"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +49,11 @@ class Outputs:
             enlargement.
         features: What they were computed from.
         auxiliary: Full-size scores of each auxiliary classifier, float32, in training only.
+        class_weights: Of each head, what stands for its classes (`Head.weight`).
     """
 
     logits: Float[Tensor, "b c h w"]
     logits_lowres: Float[Tensor, "b c hs ws"]
     features: Features
     auxiliary: tuple[Float[Tensor, "b c h w"], ...] = ()
+    class_weights: tuple[Float[Tensor, "_ _"], ...] = ()

@@ -11,6 +11,7 @@ given.
 """
 
 import contextlib
+import datetime
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,7 +23,12 @@ from jaxtyping import Shaped
 from torch import Tensor
 from torch.nn import Parameter
 
+from cssegcore.core.errors import InputError
+
 _T = TypeVar("_T")
+
+PATIENCE = datetime.timedelta(minutes=30)
+"""How long processes wait for each other. The first one also writes files, alone."""
 
 BUCKET = 2**23
 """Numbers that are sent at once: 32 MiB of gradients."""
@@ -66,15 +72,26 @@ def process_group(device: torch.device) -> Iterator[World]:
 
     A block that fails does not leave in good order: the others may be waiting for this process, and
     torchrun ends them when it is gone.
+
+    Raises:
+        InputError: A process gave no answer for `PATIENCE`.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
-    if device.type == "cuda":
-        dist.init_process_group("nccl", device_id=device)
-    else:
-        dist.init_process_group("gloo")
-    yield world()
+    try:
+        if device.type == "cuda":
+            dist.init_process_group("nccl", device_id=device, timeout=PATIENCE)
+        else:
+            dist.init_process_group("gloo", timeout=PATIENCE)
+        yield world()
+    except RuntimeError as error:  # of torch's, which has none of its own for this
+        if "imed out" not in str(error):
+            raise
+        raise InputError(
+            f"process {os.environ.get('RANK')} got no answer from another one for {PATIENCE}: that"
+            " was stopped, or its machine is away. Run the same command again."
+        ) from None
     dist.destroy_process_group()
 
 

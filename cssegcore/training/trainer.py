@@ -45,6 +45,7 @@ from cssegcore.training.loss_scaling import check_pieces
 from cssegcore.training.objective import Objective, Terms, penalty_inputs, start_statistics
 from cssegcore.training.optimizer import Optimizer, group_weights
 from cssegcore.training.passes import StatisticPasses
+from cssegcore.training.pretuning import Pretuning
 from cssegcore.training.state import TrainingState
 
 
@@ -102,19 +103,23 @@ class Trained:
         rows: One for each epoch.
         statistics: The collected statistics, by name.
         peak_memory: See `device.peak_memory`; the largest of all processes.
+        seconds: How long it took, by the clock of this process; of epochs that a killed training
+            lost, only what they took when they were done again.
     """
 
     rows: list[EpochRow]
     statistics: Statistics
     peak_memory: float
+    seconds: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:
     """The training of one step, ready to run.
 
-    `train` begins, shows the old model's outputs to the statistics that ask for them, or restores
-    the state of a killed training, and for each epoch that is left
+    `train` trains the new head alone, if `classifier_init` asks for it (`pretuning`), begins, shows
+    the old model's outputs to the statistics that ask for them, or restores the state of a killed
+    training, and for each epoch that is left
     1. runs over the batches; for each it computes the gradients of all losses, averages them over
        the processes, shows them to the statistics, adds the gradients of the penalties, clips, and
        updates the weights;
@@ -163,7 +168,7 @@ class Trainer:
 
         Args:
             resume: File for the state after each epoch, written by the first process; the caller
-                removes it once the result is saved.
+                removes it once the result is safe.
             hooks: Callbacks, called in every process.
 
         Raises:
@@ -173,6 +178,7 @@ class Trainer:
         batch = smallest_batch(self.data.images, self.optimizer.batch_size, self.data.replayed)
         check_pieces(self.data.step, batch, self.optimizer.accumulate)
         broadcast(self.segmenter.state_dict().values())
+        _pretuning(self).run(resume.beforehand, hooks.progress)
         running = self.begin()
         rows = self.restore(running, resume)
         for row in rows:
@@ -185,7 +191,8 @@ class Trainer:
         with synchronized(self.segmenter):
             for epoch in range(len(rows), self.data.epochs):
                 numbers = (self.data.seed, self.data.index, epoch, world().rank)
-                with seeded(*numbers, device=self.device):  # dropout
+                # networks draw themselves: dropout, branches to leave out
+                with seeded(*numbers, device=self.device):
                     rows.append(self.epoch(running, epoch, hooks.progress))
                 if world().is_main:
                     state = {**running.state, "model": self.segmenter.state_dict()}
@@ -195,7 +202,8 @@ class Trainer:
         self.finish()
         passes.conclude(self.data.epochs + 1)
         statistics = {**statistics, **running.statistics(final=True)}
-        return Trained(rows, statistics, max(all_gather(peak_memory(self.device))))
+        peak = max(all_gather(peak_memory(self.device)))
+        return Trained(rows, statistics, peak, running.stopwatch.seconds)
 
     def finish(self) -> None:
         """Applies the rule `after` to the trained weights in place, alike in every process."""
@@ -304,4 +312,18 @@ def _scene(
         channels=segmenter.extractor.channels,
         iterations=count,
         device=device,
+    )
+
+
+def _pretuning(trainer: Trainer) -> Pretuning:
+    return Pretuning(
+        init=trainer.method.classifier_init,
+        segmenter=trainer.segmenter,
+        num_old=trainer.data.num_old,
+        images=trainer.data.images,
+        step=trainer.data.step,
+        stream=(trainer.data.seed, trainer.data.index),
+        optimizer=trainer.optimizer,
+        augmentation=trainer.augmentation,
+        device=trainer.device,
     )

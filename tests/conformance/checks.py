@@ -7,8 +7,10 @@ from tests.conformance import (
     dkd,
     ewf,
     lgkd,
+    mbs,
     metrics,
     mib,
+    nest,
     plop,
     schedules,
     sdr,
@@ -19,19 +21,13 @@ from tests.conformance.vectors import Arrays, Checked
 
 CHECKS: dict[str, Callable[[Arrays], Checked]] = {
     name.removeprefix("check_"): check
-    for module in (deepinv, dkd, ewf, lgkd, metrics, mib, plop, schedules, sdr, ssul, star)
+    for module in (
+        *(deepinv, dkd, ewf, lgkd, mbs, metrics, mib, nest, plop, schedules, sdr, ssul, star),
+    )
     for name, check in vars(module).items()
     if name.startswith("check_")
 }
 """The check of each file, by the file's name without `.npz`."""
 
-PENDING = frozenset(
-    {
-        "mbs_features",
-        "mbs_labels",
-        "mbs_orthogonal",
-        "nest_classifiers",
-        "nest_importance",
-    }
-)
+PENDING: frozenset[str] = frozenset()
 """Files of methods that the library does not have: they are listed and fail nothing."""

@@ -56,9 +56,9 @@ def alone(tmp_path_factory):
             folder / f"{case}.safetensors",
             folder / f"of {case}",
         )
-        job = lists.prepare(how, "step0", None, lists.sources(how, "step0", None, own))
-        result = run(job, own.with_suffix(".resume"))
-        checkpoint.save(previous, job.segmenter, job.model, result.statistics)
+        trainer = lists.prepare(how, "step0", None, lists.sources(how, "step0", None, own))
+        result = run(trainer, own.with_suffix(".resume"))
+        checkpoint.save(previous, trainer.segmenter, trainer.model, result.statistics)
         if how.method["replay"]["part"] == "deepinversion":
             sources = StageInputs(synthesis=write_noise(lists, previous, own, 4))
         else:
@@ -130,28 +130,28 @@ class TestAccumulation:
         folder, lists, _ = alone
         told = []
         for pieces in (1, 2, 3):
-            job = prepared(lists, folder, case, batch_size=4, accumulate=pieces)
-            modules = job.segmenter.modules()
-            job.segmenter.hold(m for m in modules if isinstance(m, _BatchNorm))
-            told.append(trained(job, tmp_path / str(pieces)))
+            trainer = prepared(lists, folder, case, batch_size=4, accumulate=pieces)
+            modules = trainer.segmenter.modules()
+            trainer.segmenter.hold(m for m in modules if isinstance(m, _BatchNorm))
+            told.append(trained(trainer, tmp_path / str(pieces)))
         assert_alike(told[1], told[0])
         assert_alike(told[2], told[0])
 
     def test_norms_see_a_piece_at_a_time(self, alone, tmp_path):
         folder, lists, _ = alone
-        job = prepared(lists, folder, "ft", accumulate=3)
-        before = job.segmenter.state_dict()["extractor.norm.num_batches_tracked"].item()
-        run(job, tmp_path / "r")
-        after = job.segmenter.state_dict()["extractor.norm.num_batches_tracked"].item()
+        trainer = prepared(lists, folder, "ft", accumulate=3)
+        before = trainer.segmenter.state_dict()["extractor.norm.num_batches_tracked"].item()
+        run(trainer, tmp_path / "r")
+        after = trainer.segmenter.state_dict()["extractor.norm.num_batches_tracked"].item()
         assert after - before == EPOCHS * 3
 
     def test_nothing_labelled_is_nothing(self, alone, tmp_path):
         folder, lists, _ = alone
-        job = prepared(lists, folder, "labelled", batch_size=4, accumulate=2)
-        for sample in map(job.data.images.sample, range(len(job.data.images))):
+        trainer = prepared(lists, folder, "labelled", batch_size=4, accumulate=2)
+        for sample in map(trainer.data.images.sample, range(len(trainer.data.images))):
             for labels in sample.maps:
                 labels[:] = 255
-        (row, *_) = run(job, tmp_path / "r").rows
+        (row, *_) = run(trainer, tmp_path / "r").rows
         assert row["loss"] == 0
 
 
@@ -263,6 +263,8 @@ class TestCommand:
         wanted, rows = load_file(model), curve.read_text()
         model.unlink()
         curve.unlink()
+        for path in (project.folder / ".cssegcore" / "resume").iterdir():
+            path.unlink()
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(scenes.HOME)}
         environment |= {"CSSEGCORE_PROCESSES": "2", "CSSEGCORE_TRACKING": "later"}
         done = subprocess.run(
@@ -283,7 +285,8 @@ class TestCommand:
         for name, value in wanted.items():
             assert torch.allclose(got[name].double(), value.double(), 1e-4, 1e-4)
         assert numbers(curve.read_text()) == pytest.approx(numbers(rows), rel=1e-4)
-        assert list((project.folder / ".cssegcore" / "resume").glob("*")) == []
+        left = (project.folder / ".cssegcore" / "resume").iterdir()
+        assert sorted(path.suffix for path in left) == [".finished", ".pt"]
         (journal,) = (project.folder / ".cssegcore" / "tracking").glob("*.jsonl")
         events = [json.loads(line) for line in journal.read_text().splitlines()]
         values = [e["values"] for e in events if e["kind"] == "Metrics"]
@@ -335,6 +338,20 @@ class TestCommand:
         said = scenes.run_module(*project.commands["evaluate@step0"]).refusal()
         assert "names one GPU, 'cuda:1', for 2 processes" in said
 
+    @pytest.mark.slow
+    def test_a_stopped_process_is_waited_for_and_then_named(self, tmp_path):
+        told = tmp_path / "told"
+        done = subprocess.run(
+            [sys.executable, "-c", STOPPED, str(told)],
+            env=os.environ | {"PYTHONPATH": str(scenes.HOME), "MASTER_ADDR": "127.0.0.1"},
+            check=False,
+        )
+        assert done.returncode == 0
+        assert told.read_text() == (
+            "process 0 got no answer from another one for 0:00:02: that was stopped, or its"
+            " machine is away. Run the same command again."
+        )
+
     def test_what_one_refuses_is_said_once(self, project, processes, monkeypatch, tmp_path):
         file = tmp_path / "error.json"
         processes("2", RANK="1", TORCHELASTIC_ERROR_FILE=str(file))
@@ -358,6 +375,30 @@ class TestCommand:
         monkeypatch.setattr(torchrun, "run", fail)
         with pytest.raises(ValueError, match=r"process 1: Signal 9 \(SIGKILL\) received"):
             scenes.run_module(*project.commands["evaluate@step0"])  # which takes it for a number
+
+
+STOPPED = """
+import datetime, os, pathlib, signal, socket, sys
+import torch
+from cssegcore.core.errors import InputError
+from cssegcore.runtime import distributed
+
+distributed.PATIENCE = datetime.timedelta(seconds=2)
+with socket.create_server(("127.0.0.1", 0)) as free:
+    os.environ |= {"WORLD_SIZE": "2", "MASTER_PORT": str(free.getsockname()[1])}
+child = os.fork()
+os.environ["RANK"] = "0" if child else "1"
+try:
+    with distributed.process_group(torch.device("cpu")):
+        distributed.all_gather(1)
+        if not child:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        distributed.all_gather(2)
+except InputError as error:
+    pathlib.Path(sys.argv[1]).write_text(str(error))
+os.kill(child, signal.SIGKILL)
+os._exit(0)
+"""
 
 
 def numbers(text):

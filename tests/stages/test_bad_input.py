@@ -239,6 +239,10 @@ def test_void_as_background_is_refused_where_there_is_no_background(project):
     assert_says(refusal, "`labels.void` is 'background', and the dataset has none: * 'background'")
     project.set("labels.void", "ignore")
     assert project.run("check").status == 0
+    project.params["method"] = yaml.safe_load(scenes.composed("method=dkd"))["method"]
+    project.set("seed", 1)
+    refusal = project.run("check").refusal()
+    assert_says(refusal, "`method.base.background` is 'auxiliary', and the dataset has none: * to")
 
 
 @pytest.mark.parametrize(("size", "refused"), [(8, False), (9, True)])

@@ -25,8 +25,8 @@ class LossInputs:
     """One batch after its forward passes.
 
     Attributes:
-        new: Of the network in training.
-        old: Of the model of the step before; absent in a step that starts afresh and where no term
+        new: Outputs of the network in training.
+        old: Outputs of the old model; absent in a step that starts afresh and where no term
             asks for it.
         labels: Network outputs to train on, pseudo-labels included, 255 where there is no label.
         annotated: The same as annotated for this step, before pseudo-labels.
@@ -90,7 +90,7 @@ class PenaltyInputs:
 
     Attributes:
         now: The weights in training, by name.
-        old: Those of the model of the step before; weights new in this step are not in it.
+        old: Weights of the old model; weights that are new in this step are not in it.
         importance: What the penalty itself made of its statistic (`Penalty.importance`).
     """
 
@@ -106,6 +106,8 @@ class Term:
     Class attributes say what a term needs, so that a senseless recipe is refused at once:
 
     needs_old: the old model's forward pass (of a penalty: its weights).
+    needs_class_tokens: what class tokens became (`Features.classes`), which few networks have.
+    needs_stages: the backbone's maps stage by stage, which transformers have not.
     needs_teachers: what the models that made the images say of them.
     statistic: the part of the slot `statistics` that it reads, "" for none.
     scores: how it reads logits; None if it does not.
@@ -126,6 +128,8 @@ class Term:
     weight: float = dataclasses.field(default=1.0, kw_only=True)
 
     needs_old: ClassVar[bool] = False
+    needs_class_tokens: ClassVar[bool] = False
+    needs_stages: ClassVar[bool] = False
     needs_teachers: ClassVar[bool] = False
     statistic: ClassVar[str] = ""
     scores: ClassVar[Scores | None] = None

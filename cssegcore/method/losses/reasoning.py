@@ -53,7 +53,7 @@ class Reasoning(Loss):
     """`reasoning_distillation` of the old outputs but 0 as a term; each model has its own weights.
 
     Attributes:
-        sign: Of the weights that are summed; DKD has a term of each. Published weights: 5.
+        sign: Sign of the weights that are summed; DKD has a term of each. Published weights: 5.
     """
 
     sign: Sign = "positive"

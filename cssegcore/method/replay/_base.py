@@ -22,17 +22,17 @@ class ExemplarRequest:
     Attributes:
         dataset: Where photographs and annotations lie.
         current: Training list of the step to come.
-        finished: Training list of the step before it, its classes annotated.
-        kept: The exemplars of the step before; none if there are none.
-        model: File of the model of the step before.
-        seed: Of the whole run.
+        previous_images: Training list of the previous step, its classes annotated.
+        previous_memory: The exemplars of the previous step; None if it has none.
+        model: File of the previous step's model.
+        seed: Seed of the run.
         progress: Wraps the iterable of batches (second argument: number of photographs).
     """
 
     dataset: Dataset
     current: ImageList
-    finished: ImageList
-    kept: ImageList | None
+    previous_images: ImageList
+    previous_memory: ImageList | None
     model: Path
     seed: int
     progress: Progress

@@ -74,14 +74,14 @@ def choose(
 @final
 @dataclasses.dataclass(frozen=True)
 class Exemplars(Replay):
-    """A memory of fixed size, chosen anew before each step from itself and the step before.
+    """A memory of fixed size, chosen anew before each step, from itself and the last list.
 
     What a candidate shows is read off its annotation, of all classes seen then if it was kept
     before; of the step's own classes, completed by what the previous model is sure of, if not.
 
     Deviations: whole photographs are read, where the release looks at a crop of the centre; a
-    photograph that is kept and stands in the finished step's list too is one candidate, not two;
-    what a kept photograph shows is read again, so that the classes of the finished step count.
+    photograph that is kept and stands in the previous step's list too is one candidate, not two;
+    what a kept photograph shows is read again, so that the classes of the previous step count.
 
     Attributes:
         size: Photographs kept; 100 (VOC) and 300 (ADE20K) are published.
@@ -127,14 +127,14 @@ class Exemplars(Replay):
         object.__setattr__(self, "labelled_as_own", self.labels == "step")
 
     def select_exemplars(self, out: Path, request: ExemplarRequest) -> None:
-        kept = request.kept or dataclasses.replace(request.finished, images=[])
+        kept = request.previous_memory or dataclasses.replace(request.previous_images, images=[])
         there = set(kept.names)
-        new = [image for image in request.finished.images if image[0] not in there]
-        finished = dataclasses.replace(request.finished, images=new)
-        classes = finished.classes.names
+        new = [image for image in request.previous_images.images if image[0] not in there]
+        previous = dataclasses.replace(request.previous_images, images=new)
+        classes = previous.classes.names
 
-        look = self._completed if finished.index else _annotated
-        rows = [*_annotated(request, kept, len(classes)), *look(request, finished, len(classes))]
+        look = self._completed if previous.index else _annotated
+        rows = [*_annotated(request, kept, len(classes)), *look(request, previous, len(classes))]
         shown, candidates = np.stack(rows), kept.images + new
         image_list = choose(shown, self.size, *orders(len(candidates), len(classes), request.seed))
         images = [

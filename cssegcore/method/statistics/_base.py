@@ -69,8 +69,8 @@ class Accumulator(abc.ABC):
         """Called after the forward pass, before the losses of that batch; by default does nothing.
 
         Args:
-            outputs: Of the network in training.
-            labels: As annotated (no pseudo-labels), network outputs, 255 void.
+            outputs: Outputs of the network in training.
+            labels: Annotated labels (no pseudo-labels): indices of outputs, 255 void.
         """
         return
 

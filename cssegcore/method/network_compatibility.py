@@ -1,0 +1,63 @@
+"""Recipes that do not go together with a network, refused before anything is trained."""
+
+from collections.abc import Iterator
+
+from cssegcore.core.errors import InputError
+from cssegcore.method.assembled import AssembledRecipe
+from cssegcore.models._base import Architecture
+
+
+def check_network(assembled: AssembledRecipe, architecture: Architecture) -> None:
+    """Refuses a recipe that makes no sense on a network.
+
+    Raises:
+        InputError: What does not go together, why, and the nearest sensible choice.
+    """
+    for rule in (_terms_find_what_they_read, _class_tokens_suit):
+        for refusal in rule(assembled, architecture):
+            raise InputError(refusal)
+
+
+def _terms_find_what_they_read(
+    assembled: AssembledRecipe, architecture: Architecture
+) -> Iterator[str]:
+    for where, method in assembled.phases():
+        for name, term in method.terms.items():
+            drop = f"drop the term (`-S '~{where}.losses.{name}'`)"
+            if term.needs_stages and not architecture.has_stages:
+                yield (
+                    f"`{where}.losses.{name}` compares the backbone's maps stage by stage, and"
+                    f" this network, a transformer, has none: {drop}, or take another network,"
+                    " such as `model=deeplabv3_r101`."
+                )
+            if term.needs_class_tokens and not architecture.has_class_tokens:
+                yield (
+                    f"`{where}.losses.{name}` compares what class tokens become, and this network"
+                    f" has none: choose `model=segmenter_vit_b16`, or {drop}."
+                )
+
+
+def _class_tokens_suit(assembled: AssembledRecipe, architecture: Architecture) -> Iterator[str]:
+    if not architecture.has_class_tokens:
+        return
+    head = assembled.recipe.base.head["part"]
+    if head != "linear":
+        yield (
+            f"`method.base.head` is {head!r}, and this network has heads of its own, class tokens:"
+            " set `method.base.head` to linear, which leaves them, or take another network, such"
+            " as `model=deeplabv3_r101`."
+        )
+    for where, method in assembled.phases():
+        if method.scores == "sigmoid":
+            yield (
+                f"`{where}.losses` read each score by itself, as a sigmoid, and this network"
+                " normalises scores over the classes, so that none can say no to all: take terms"
+                " of a softmax, such as `ce` with `kd`, or another network, such as"
+                " `model=deeplabv3_r101`."
+            )
+    if assembled.increment.freeze.freezes_extractor:
+        yield (
+            f"`method.freeze: {assembled.recipe.freeze['part']}` holds old classes by holding their"
+            " features, and on this network every new class token moves the scores of all: set"
+            " `method.freeze` to old_heads or none."
+        )
