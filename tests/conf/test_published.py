@@ -171,6 +171,15 @@ DKD_M = {"exemplars": (0, "concatenated", "step", 0.9)}
 DKD_ADE = changed(
     DKD, epochs=(100, 100), lr=(0.025, 0.0025), batch=24, warmup=0.2, positive=(35, 35)
 )
+STAR = changed(
+    DKD,
+    terms={"replayed_bce": 1, "old_features": 5, "separation": 0.05},
+    batch=24,
+    background="rejected",
+    positive=(4, 4),
+    init="none",
+)
+STAR_ADE = changed(STAR, epochs=(100, 100), lr=(0.025, 0.0025), warmup=0.2, positive=(30, 30))
 MBS = Settings(
     {
         "ce": 1,
@@ -233,6 +242,12 @@ TABLE = {
         for name in ("19-1", "15-5", "15-1", "10-1", "5-3")
         for method, settings in {"dkd": DKD, "dkd_m": changed(DKD, memory=100, **DKD_M)}.items()
     },
+    **{
+        f"voc/{name}/{method}": settings
+        for name in ("19-1", "15-5", "15-1", "10-1", "5-3")
+        for method, settings in {"star": STAR, "star_m": changed(STAR, memory=50, **DKD_M)}.items()
+    },
+    **{f"ade/{name}/star": STAR_ADE for name in ("100-50", "50-50", "100-10")},
     **{
         f"ade/{name}/{method}": settings
         for name in ("100-50", "50-50", "100-10")
@@ -386,9 +401,9 @@ def settings_of(params: Params, whole: AssembledRecipe) -> Settings:
 
 def positive_of(whole: AssembledRecipe) -> tuple[float, float] | None:
     """Reads what a yes counts in the base step and in increments."""
-    terms = [method.losses.get("mbce") for _, method in whole.phases()]
-    first, later = (getattr(term, "positive", None) for term in terms)
-    return None if later is None else (first, later)
+    terms = [t for _, method in whole.phases() for t in method.losses.values()]
+    found = [p for t in terms if (p := getattr(t, "positive", None)) is not None]
+    return (found[0], found[1]) if found else None
 
 
 def exemplars_of(replay: Replay) -> tuple[float, str, str, float] | None:
