@@ -23,6 +23,7 @@ import yaml
 METHODS = (
     *("ft", "ewc", "pi", "rw", "lwf", "lwf_mc", "ilt", "mib", "plop"),
     *("sdr", "sdr_mib", "sdr_plop", "ssul", "ssul_m", "deepinversion", "joint"),
+    *("ewf_mib", "ewf_plop", "lgkd", "nest_mib", "nest_plop"),
 )
 COLUMNS = {"old": "base_nobg", "new": "added_nobg", "all": "all"}
 """Heading and key: the classes of step 0 and those added later, both without background as MiB

@@ -127,7 +127,8 @@ class Mixture(Tuning):
         super().__init__()
         self._heads = list(heads)  # in a list: their weights are not this module's
         for head in heads:
-            own = {id(head.classifier.weight), id(head.classifier.bias)}
+            layer = getattr(head, "classifier", None)  # a head of another kind may have none
+            own = {id(weight) for weight in layer.parameters()} if layer else set()
             if {id(weight) for weight in head.parameters()} != own:
                 raise InputError(
                     "`method.classifier_init: pretuned` mixes the rows of linear classifiers, and"
