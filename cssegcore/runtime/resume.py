@@ -72,11 +72,6 @@ class ResumeFile:
         """The file of what precedes the training's first epoch, beside this one."""
         return ResumeFile(self.path.with_suffix(".before.pt"))
 
-    def remove(self) -> None:
-        """Forgets the state, also that of `beforehand`: the training came to its end."""
-        for path in (self.path, self.beforehand.path):
-            path.unlink(missing_ok=True)
-
 
 def _head(content: bytes | memoryview) -> bytes:
     return _HEAD + hashlib.sha256(content).hexdigest().encode() + b"\n"

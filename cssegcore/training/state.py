@@ -34,10 +34,15 @@ class TrainingState:
     objective: Objective
     stopwatch: Stopwatch = dataclasses.field(default_factory=Stopwatch)
 
-    @property
-    def statistics(self) -> Statistics:
-        """The statistics that the next step needs, once training is over."""
-        return {name: g.result() for name, g in self.objective.accumulators.items()}
+    def statistics(self, *, final: bool) -> Statistics:
+        """Returns what the next step needs, once training is over.
+
+        Args:
+            final: Whether of the statistics with a final pass, or of those without.
+        """
+        parts = self.objective.method.statistics
+        accumulators = self.objective.accumulators.items()
+        return {n: a.result() for n, a in accumulators if parts[n].needs_final_pass == final}
 
     @property
     def state(self) -> dict[str, Any]:

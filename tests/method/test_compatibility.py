@@ -11,6 +11,8 @@ from cssegcore.method.compatibility import check_recipe
 from cssegcore.method.method import SLOTS, Method, Recipe
 from cssegcore.method.pseudo_labels import PseudoLabels
 from tests.helpers.tiny_training import METHODS, method_section
+from tests.method.background.refusals import BACKGROUND_REFUSED
+from tests.method.star_refusals import STAR_REFUSED, STAR_REFUSED_ELSEWHERE
 
 BCE, CE = {"bce": {"part": "bce"}}, {"ce": {"part": "ce"}}
 FISHER = {"fisher": {"part": "fisher"}}
@@ -44,7 +46,7 @@ def refusal(method, changed):
 
 PRETUNED = {"part": "pretuned"}
 
-REFUSED = {
+REFUSED = BACKGROUND_REFUSED | {
     "a_head_can_be_trained_beforehand": [
         (
             "mib",
@@ -327,7 +329,9 @@ REFUSED = {
         ),
     ],
 }
+REFUSED |= STAR_REFUSED
 CASES = [(rule, *case) for rule, cases in REFUSED.items() for case in cases]
+CASES += STAR_REFUSED_ELSEWHERE
 
 
 @pytest.mark.parametrize(("rule", "method", "changed", "words"), CASES)

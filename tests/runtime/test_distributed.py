@@ -13,6 +13,7 @@ from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cssegcore.core.errors import InputError
 from cssegcore.core.normalization import IMAGENET
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import training_batches
@@ -56,9 +57,9 @@ def alone(tmp_path_factory):
             folder / f"{case}.safetensors",
             folder / f"of {case}",
         )
-        job = lists.prepare(how, "step0", None, lists.sources(how, "step0", None, own))
-        result = run(job, own.with_suffix(".resume"))
-        checkpoint.save(previous, job.segmenter, job.model, result.statistics)
+        trainer = lists.prepare(how, "step0", None, lists.sources(how, "step0", None, own))
+        result = run(trainer, own.with_suffix(".resume"))
+        checkpoint.save(previous, trainer.segmenter, trainer.model, result.statistics)
         if how.method["replay"]["part"] == "deepinversion":
             sources = StageInputs(synthesis=write_noise(lists, previous, own, 4))
         else:
@@ -124,34 +125,74 @@ class TestTwoProcesses:
         assert [told["refused"].startswith(said) for told in pair] == [True, True]
 
 
+class TestPatience:
+    """Of processes that wait for one that was killed, or stopped."""
+
+    @pytest.fixture
+    def started(self, monkeypatch):
+        said = {}
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setattr("torch.distributed.init_process_group", lambda *_, **k: said.update(k))
+        monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: None)
+        return said
+
+    @pytest.mark.parametrize(("given", "seconds"), [("", 600), ("7", 7)])
+    def test_it_has_an_end(self, started, monkeypatch, given, seconds):
+        monkeypatch.setenv("CSSEGCORE_PATIENCE", given)
+        with process_group(CPU):
+            assert started["timeout"].total_seconds() == seconds
+
+    def test_of_no_number_is_refused(self, started, monkeypatch):
+        monkeypatch.setenv("CSSEGCORE_PATIENCE", "long")
+        with pytest.raises(InputError, match="CSSEGCORE_PATIENCE is 'long'"), process_group(CPU):
+            pass
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            RuntimeError("[third_party/gloo/buffer.cc:81] Timed out waiting 7000ms for recv"),
+            RuntimeError("[third_party/gloo/pair.cc:534] Connection closed by peer"),
+            torch.distributed.DistStoreError("wait timeout"),
+        ],
+    )
+    def test_ends_with_one_line(self, started, error):
+        said = "another process .* run the same command again"
+        with pytest.raises(InputError, match=said), process_group(CPU):
+            raise error
+
+    def test_another_error_is_its_own(self, started):
+        with pytest.raises(RuntimeError, match="shape"), process_group(CPU):
+            raise RuntimeError("shape mismatch")
+
+
 class TestAccumulation:
     @pytest.mark.parametrize("case", ["labelled", "mib", "lgkd", "ssul_m", "made"])
     def test_pieces_make_the_batch_where_norms_stand_still(self, alone, tmp_path, case):
         folder, lists, _ = alone
         told = []
         for pieces in (1, 2, 3):
-            job = prepared(lists, folder, case, batch_size=4, accumulate=pieces)
-            modules = job.segmenter.modules()
-            job.segmenter.hold(m for m in modules if isinstance(m, _BatchNorm))
-            told.append(trained(job, tmp_path / str(pieces)))
+            trainer = prepared(lists, folder, case, batch_size=4, accumulate=pieces)
+            modules = trainer.segmenter.modules()
+            trainer.segmenter.hold(m for m in modules if isinstance(m, _BatchNorm))
+            told.append(trained(trainer, tmp_path / str(pieces)))
         assert_alike(told[1], told[0])
         assert_alike(told[2], told[0])
 
     def test_norms_see_a_piece_at_a_time(self, alone, tmp_path):
         folder, lists, _ = alone
-        job = prepared(lists, folder, "ft", accumulate=3)
-        before = job.segmenter.state_dict()["extractor.norm.num_batches_tracked"].item()
-        run(job, tmp_path / "r")
-        after = job.segmenter.state_dict()["extractor.norm.num_batches_tracked"].item()
+        trainer = prepared(lists, folder, "ft", accumulate=3)
+        before = trainer.segmenter.state_dict()["extractor.norm.num_batches_tracked"].item()
+        run(trainer, tmp_path / "r")
+        after = trainer.segmenter.state_dict()["extractor.norm.num_batches_tracked"].item()
         assert after - before == EPOCHS * 3
 
     def test_nothing_labelled_is_nothing(self, alone, tmp_path):
         folder, lists, _ = alone
-        job = prepared(lists, folder, "labelled", batch_size=4, accumulate=2)
-        for sample in map(job.data.images.sample, range(len(job.data.images))):
+        trainer = prepared(lists, folder, "labelled", batch_size=4, accumulate=2)
+        for sample in map(trainer.data.images.sample, range(len(trainer.data.images))):
             for labels in sample.maps:
                 labels[:] = 255
-        (row, *_) = run(job, tmp_path / "r").rows
+        (row, *_) = run(trainer, tmp_path / "r").rows
         assert row["loss"] == 0
 
 
@@ -263,6 +304,8 @@ class TestCommand:
         wanted, rows = load_file(model), curve.read_text()
         model.unlink()
         curve.unlink()
+        for path in (project.folder / ".cssegcore" / "resume").iterdir():
+            path.unlink()
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(scenes.HOME)}
         environment |= {"CSSEGCORE_PROCESSES": "2", "CSSEGCORE_TRACKING": "later"}
         done = subprocess.run(
@@ -283,7 +326,8 @@ class TestCommand:
         for name, value in wanted.items():
             assert torch.allclose(got[name].double(), value.double(), 1e-4, 1e-4)
         assert numbers(curve.read_text()) == pytest.approx(numbers(rows), rel=1e-4)
-        assert list((project.folder / ".cssegcore" / "resume").glob("*")) == []
+        left = (project.folder / ".cssegcore" / "resume").iterdir()
+        assert sorted(path.suffix for path in left) == [".finished", ".pt"]
         (journal,) = (project.folder / ".cssegcore" / "tracking").glob("*.jsonl")
         events = [json.loads(line) for line in journal.read_text().splitlines()]
         values = [e["values"] for e in events if e["kind"] == "Metrics"]

@@ -9,7 +9,7 @@ import yaml
 
 from tests.helpers import tiny_dataset as scenes
 
-UNHEARD = ("stages.tracking", "stages.common.reporting", "stages.common.places")
+UNHEARD = ("stages.tracking", *(f"stages.common.{m}" for m in ("reporting", "places", "once")))
 TREE = {
     "stages/__init__.py": "",
     "stages/common/__init__.py": "",

@@ -1,0 +1,77 @@
+"""Every file that a stage reads, changed at random, read as the stage reads it."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.torture import _readers
+from bench.torture._batch import batched, once
+from bench.torture._ledger import BAD, Ledger
+from bench.torture._tree import Tree, import_once
+from bench.torture._trial import at
+
+
+def run(ledger: Ledger) -> None:
+    """Changes a file of each kind as often as its reader says."""
+    import_once()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trees = {kind: Tree.walked(ledger.trees, kind) for kind in _readers.NEEDED}
+        for target in _readers.targets(trees):
+            try_target(ledger, trees[target.kind], target)
+
+
+def try_target(ledger: Ledger, tree: Tree, target: _readers.Target) -> None:
+    """Changes one file, again and again, and puts it back."""
+    content, before = target.path.read_bytes(), _processor()
+    rng_of = lambda number: ledger.rng(target.fault, number)  # noqa: E731 - a name for one thing
+
+    def prepare(number: int) -> bool:
+        spoilt = target.mutate(rng_of(number), content)
+        write(target.path, spoilt)
+        return spoilt != content
+
+    inside = (tree.folder / "work", tree.folder / ".cssegcore", tree.folder / "labelled")
+    environment = {"CSSEGCORE_TRACKING": "off", "CSSEGCORE_DEVICE": "cpu", "DVC_ROOT": None}
+    with at(tree.folder, **environment), scratch(tree.folder) as own:
+        wanted = once(target.read)
+        numbers = range(ledger.times(target.usual))
+        told = batched(numbers, prepare, target.read, wanted, target.otherwise, (*inside, own))
+        for number, outcome in zip(numbers, told, strict=True):
+            example = {"number": number, "said": outcome.said}
+            keep = None
+            if outcome.what in BAD:
+                prepare(number)
+                keep = lambda place: shutil.copy(target.path, place)  # noqa: E731
+            ledger.count(target.fault, outcome.what, example, keep)
+        write(target.path, content)
+        once(target.read)  # so that all it makes is there again
+    print(f"{target.fault}: {len(told)} in {_processor() - before:.1f} s", flush=True)
+
+
+def _processor() -> float:
+    """Returns the processor time that this process and its ended children took."""
+    return sum(os.times()[:4])
+
+
+def write(path: Path, content: bytes) -> None:
+    """Writes a file that may be read-only or a link."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+
+
+@contextlib.contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """Gives a folder for temporary files, where readers may write."""
+    own = folder.parent / "tmp"
+    own.mkdir(exist_ok=True)
+    before, tempfile.tempdir, os.environ["TMPDIR"] = tempfile.tempdir, str(own), str(own)
+    try:
+        yield own
+    finally:
+        tempfile.tempdir = before
+        os.environ.pop("TMPDIR")
