@@ -8,10 +8,10 @@ take turns, so that what else the machine does falls on all of them alike. Weigh
 labels as annotated: neither changes what is computed.
 
 Floating-point operations are those of convolutions and matrix products, counted in one iteration by
-PyTorch. They stand beside what a large product of matrices reaches on the device, in bfloat16 where
-the step has it and else in float32. Bytes are what all operations read and write, counted likewise,
-beside the rate of a large copy; where caches spare memory the work, more than all of it. The larger
-share is what limits.
+PyTorch. They stand beside the best that a large product of matrices or a large convolution reached
+in any turn, in bfloat16 where the step has it and else in float32. Bytes are what all operations
+read and write, counted likewise, beside the best rate of a large copy; where caches spare memory
+the work, more than all of it. The larger share is what limits.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench._device import Clock, copy_rate, matmul_rate, quartiles
+from bench._device import Clock, arithmetic_rate, copy_rate, quartiles
 from bench._traffic import Traffic
 from cssegcore.data.batch import Batch
 from cssegcore.data.dataset import Dataset, open_dataset
@@ -58,7 +58,7 @@ class Subject:
     Attributes:
         trainer: Ready to train.
         held: MiB that it holds on a GPU between its turns.
-        seconds: Of each iteration.
+        seconds: Seconds of each iteration.
         peak: The most MiB that it took on a GPU, its weights included; others' are not.
         operations: Floating-point operations of an iteration.
         bytes: That its operations read and write.
@@ -123,18 +123,16 @@ def main() -> None:
         folder = Path(name)
         subjects = {m: subject(m, overrides, folder / m, clock.device) for m in given.methods}
         dtype = precision(next(iter(subjects.values())).trainer)
-        rates = []
+        rates: dict[str, list[float]] = {"gflop/s": [], "gb/s": []}
         for turn in range(given.turns + 1):
-            rates.append(matmul_rate(clock, dtype))
+            rates["gflop/s"].append(arithmetic_rate(clock, dtype) / 1e9)
+            rates["gb/s"].append(copy_rate(clock) / 1e9)
             for at in subjects.values():
                 if not turn:
                     at.count(folder / "resume.pt")
                 at.turn(clock, given.iterations, folder / "resume.pt")
                 at.seconds = at.seconds if turn else []
-    best = {
-        "gflop/s": statistics.median(rates) / 1e9,
-        "gb/s": copy_rate(clock) / 1e9,
-    }
+    best = {name: max(seen) for name, seen in rates.items()}
     title = f"{clock.machine}; convolutions in {str(dtype).removeprefix('torch.')}"
     figures = {name: at.figures() for name, at in subjects.items()}
     report(" ".join([title, *overrides]), figures, best, clock.device)
@@ -263,7 +261,7 @@ def report(
             f"{seen['gpu_mib']:.0f}" if device.type == "cuda" else "–",
         )
         print(f"{method:9}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True)))
-    print(f"\nbest: products of matrices {best['gflop/s']:.0f} GFLOP/s,", end=" ")
+    print(f"\nbest: products of matrices or convolutions {best['gflop/s']:.0f} GFLOP/s,", end=" ")
     print(f"copies {best['gb/s']:.0f} GB/s, read and written")
     if device.type == "cpu":
         print(f"resident memory of this process, all methods in it: {peak_memory(device):.0f} MiB")

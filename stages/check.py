@@ -56,13 +56,12 @@ def main(
 def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]]:
     """Builds every part once, has the network's weights looked for, and returns the code tables."""
     from cssegcore.core.registry import build_part, part_module
-    from cssegcore.data.augmentation import Augmentation, augmentation_modules
+    from cssegcore.data.augmentation import augmentation_modules
     from cssegcore.data.dataset import LAYOUTS
     from cssegcore.method.assembled import AssembledRecipe
     from cssegcore.method.compatibility import check_recipe
     from cssegcore.method.method import SLOTS, Method, Recipe, base_modules, recipe_modules
     from cssegcore.method.pseudo_labels import PseudoLabels
-    from cssegcore.models._base import Architecture
     from cssegcore.models.backbones import backbone_module
     from cssegcore.models.checkpoint import NETWORKS
     from cssegcore.training.optimizer import OPTIMIZERS, build_optimizer
@@ -75,10 +74,7 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     check_recipe(assembled)
     optimizer = build_optimizer(params.optimizer)
     _check_room(params, assembled, dataset)
-    size = Augmentation.of(params.augmentation).size
-    architecture = build_part(NETWORKS, Architecture, params.model, "model")
-    architecture.check()
-    assembled.increment.replay.check(architecture.extractor, size)
+    architecture = _checked_network(params, assembled, dataset)
 
     layout = part_module(LAYOUTS, params.dataset["layout"], "dataset.layout")
     network = part_module(NETWORKS, params.model, "model")
@@ -117,6 +113,26 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     tables["method.base"] = closure([*training, *base_modules(recipe.base)])
     tables["method"] = closure([*training, *recipe_modules(recipe)])
     return tables
+
+
+def _checked_network(
+    params: Params, assembled: "AssembledRecipe", dataset: "Dataset"
+) -> "Architecture":
+    """Builds the network's part once, and refuses what does not fit recipe or scenario."""
+    from cssegcore.core.registry import build_part
+    from cssegcore.data.augmentation import Augmentation
+    from cssegcore.method.network_compatibility import check_network
+    from cssegcore.models._base import Architecture
+    from cssegcore.models.checkpoint import NETWORKS
+
+    architecture = build_part(NETWORKS, Architecture, params.model, "model")
+    check_network(assembled, architecture)
+    architecture.check()
+    first, *_ = params.scenario_of(dataset.classes).steps
+    architecture.check_outputs(1 + len(first.classes))
+    size = Augmentation.of(params.augmentation).size
+    assembled.increment.replay.check(architecture.extractor, size)
+    return architecture
 
 
 def _smallest_batches(
@@ -163,7 +179,7 @@ def _check_room(params: Params, assembled: "AssembledRecipe", dataset: "Dataset"
             f" photographs in all: keep at most as many, such as {max(1, photographs // 10)}."
         )
     share, batch = assembled.increment.replay.share, params.optimizer["batch_size"]
-    if size and int(batch * share) < 1:
+    if size and not assembled.increment.replay.concatenated and int(batch * share) < 1:
         raise InputError(
             f"`method.replay.share` of {share} leaves no place in a batch of {batch}: set"
             f" `optimizer.batch_size` to {math.ceil(1 / share)} or more."
@@ -177,15 +193,28 @@ def _check_room(params: Params, assembled: "AssembledRecipe", dataset: "Dataset"
             )
     if params.scenario_of(dataset.classes).by_domain:
         check_without_new_classes(assembled)
-    if params.labels.void == "background" and params.dataset.get("background") == "none":
-        raise InputError(
-            "`labels.void` is 'background', and the dataset has none: its label 0 is the class"
-            f" {dataset.classes[0]!r}. Set it to ignore."
-        )
+    _check_label_0(params, assembled, dataset)
     if assembled.increment.unknown.present and len(dataset.classes) > IGNORE - 1:
         raise InputError(
             f"`method.base.unknown_class` adds an output to {len(dataset.classes)} classes, and"
             f" label images name at most {IGNORE}: set it to none or merge two classes."
+        )
+
+
+def _check_label_0(params: Params, assembled: "AssembledRecipe", dataset: "Dataset") -> None:
+    """Refuses what takes label 0 for the background, if it is a class."""
+    if params.dataset.get("background") != "none":
+        return
+    if params.labels.void == "background":
+        raise InputError(
+            "`labels.void` is 'background', and the dataset has none: its label 0 is the class"
+            f" {dataset.classes[0]!r}. Set it to ignore."
+        )
+    if assembled.increment.background.output != "argmax":
+        raise InputError(
+            f"`method.base.background` is {assembled.recipe.base.background['part']!r}, and the"
+            f" dataset has none: its label 0 is the class {dataset.classes[0]!r}, which needs an"
+            " output. Set it to argmax."
         )
 
 

@@ -114,7 +114,8 @@ def main(
         dataset = open_dataset(settings | {"root": str(root)})
         counts = _check(dataset, PUBLISHED[name])
     except InputError:
-        say(PUBLISHED[name].text)
+        for line in PUBLISHED[name].text.splitlines():
+            say(line)
         raise
     say(f"{name} is complete: " + ", ".join(f"{part} {n}" for part, n in counts.items()))
 

@@ -12,9 +12,9 @@ from stages.common.params import read_params
 def main(
     step: Annotated[str, typer.Argument(help="Name of the step in params.yaml, e.g. step1.")],
     images: Annotated[Path, typer.Option(help="The list of images that the step trains on.")],
-    finished: Annotated[Path, typer.Option(help="The list of images of the step before.")],
-    kept: Annotated[Path, typer.Option(help="Folder of the exemplars of the step before.")],
-    previous: Annotated[Path, typer.Option(help="The model of the step before.")],
+    previous_images: Annotated[Path, typer.Option(help="The previous step's list of images.")],
+    previous_memory: Annotated[Path, typer.Option(help="Folder of the previous step's exemplars.")],
+    previous: Annotated[Path, typer.Option(help="The previous step's model.")],
     out: Annotated[Path, typer.Option(help="Folder for manifest.json and what it lists.")],
 ) -> None:
     """Choose the training images of earlier steps to see again, as `method.replay` says."""
@@ -25,16 +25,17 @@ def main(
 
     params = read_params()
     way = build_part("cssegcore.method.replay", Replay, params.method["replay"], "method.replay")
-    task = ExemplarRequest(
+    exemplars = previous_memory / "list.json"
+    request = ExemplarRequest(
         dataset=open_dataset(params.dataset),
         current=ImageList.read(images),
-        finished=ImageList.read(finished),
-        kept=ImageList.read(kept / "list.json") if (kept / "list.json").exists() else None,
+        previous_images=ImageList.read(previous_images),
+        previous_memory=ImageList.read(exemplars) if exemplars.exists() else None,
         model=previous,
         seed=params.seed,
         progress=bar("images", f"exemplars {step}"),
     )
-    way.select_exemplars(out, task)
+    way.select_exemplars(out, request)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ def main(
     step: Annotated[str, typer.Argument(help="Name of the step in params.yaml, e.g. step1.")],
     images: Annotated[Path, typer.Option(help="The step's own list of images.")],
     memory: Annotated[Path, typer.Option(help="Folder of the step's exemplars.")],
-    previous: Annotated[Path, typer.Option(help="The model of the step before.")],
+    previous: Annotated[Path, typer.Option(help="The previous step's model.")],
     out: Annotated[Path, typer.Option(help="Folder for manifest.json and the label images.")],
 ) -> None:
     """Label the step's photographs with the previous model, as `method.pseudo_labels` says."""

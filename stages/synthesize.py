@@ -1,11 +1,14 @@
 """Makes images of earlier classes out of the previous model."""
 
+import contextlib
+import functools
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stages.common.cli import bar, run, say
+from stages.common.once import alone, keep
 from stages.common.params import read_params
 from stages.common.places import resume_path
 
@@ -13,14 +16,15 @@ from stages.common.places import resume_path
 def main(
     step: Annotated[str, typer.Argument(help="Name of the step in params.yaml, e.g. step1.")],
     images: Annotated[Path, typer.Option(help="The list of images that the step trains on.")],
-    previous: Annotated[Path, typer.Option(help="The model of the step before.")],
-    kept: Annotated[Path, typer.Option(help="Folder of the images made for the step before.")],
+    previous: Annotated[Path, typer.Option(help="The previous step's model.")],
+    previous_synthesis: Annotated[Path, typer.Option(help="The previous step's folder of images.")],
     code: Annotated[Path, typer.Option(help="Table of the code and numbers behind this stage.")],
     out: Annotated[Path, typer.Option(help="Folder for manifest.json and what it lists.")],
 ) -> None:
     """Make images of the classes that the previous model knows, as `method.replay` says.
 
-    Killed and started again, it goes on from its last finished batch.
+    Killed and started again, it goes on from its last finished batch. If another process makes the
+    same, it waits and takes that result.
     """
     from cssegcore.core.registry import build_part
     from cssegcore.data.dataset import open_dataset
@@ -30,22 +34,27 @@ def main(
     params = read_params()
     way = build_part("cssegcore.method.replay", Replay, params.method["replay"], "method.replay")
 
-    def resume() -> Path:
-        sections, inputs = [params.augmentation, params.seed], [images, previous, kept, code]
+    @functools.cache
+    def state() -> Path:
+        sections = [params.augmentation, params.seed]
+        inputs = [images, previous, previous_synthesis, code]
         return resume_path(f"{step}-synthesis", sections, inputs)
 
     request = SynthesisRequest(
         dataset=open_dataset(params.dataset),
         current=ImageList.read(images),
         augmentation=params.augmentation,
-        kept=kept,
+        previous_synthesis=previous_synthesis,
         model=previous,
         seed=params.seed,
-        resume=resume,
+        resume=state,
         progress=bar("iterations", f"invert for {step}"),
         tell=say,
     )
-    way.synthesize(out, request)
+    with alone(state(), say) if way.generates else contextlib.nullcontext():
+        way.synthesize(out, request)
+    if way.generates:
+        keep(state(), [out])
 
 
 if __name__ == "__main__":

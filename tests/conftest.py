@@ -5,7 +5,11 @@ import sys
 
 import pytest
 
-from tests.helpers import tiny_dataset as scenes
+from cssegcore.runtime.threads import limit_spinning
+
+limit_spinning()  # as in every stage, before anything imports torch
+
+from tests.helpers import tiny_dataset as scenes  # noqa: E402
 
 SLOW = {"walked", "walked_ssul_m", "walked_made", "database"}
 """Fixtures that run a whole pipeline, or MLflow: the tests that use one are slow."""

@@ -173,6 +173,11 @@ class Tree:
             else:
                 path.unlink(missing_ok=True)
 
+    def anew(self, stage: str) -> None:
+        """Removes what a stage makes, and the finished state that it would be taken from."""
+        self.clear(stage)
+        shutil.rmtree(self.folder / ".cssegcore" / "resume", ignore_errors=True)
+
     def made(self, stage: str) -> dict[str, str]:
         """Returns a digest of each file that a stage made, but not of what it left half done."""
         found = {k: v for path in self.outs(stage) for k, v in digests(path, self.folder).items()}

@@ -51,7 +51,7 @@ def _full(ledger: Ledger, tree: Tree, stage: str, number: int) -> None:
     rng = ledger.rng(tree.kind, stage, number)
     share = rng.choice(ROOM)
     need = sum(_blocks(path) for out in tree.outs(stage) for path in (out, *out.rglob("*")))
-    tree.clear(stage)
+    tree.anew(stage)
     ballast = tree.place / "ballast"
     _fill(ballast, int(share * need) // BLOCK * BLOCK)
     full = tree.run(stage, CSSEGCORE_TRACKING=rng.choice(("off", "later")))
@@ -66,7 +66,7 @@ def _limited(ledger: Ledger, tree: Tree, stage: str, number: int) -> None:
     """Where nothing can be mounted: no file may grow beyond a size."""
     rng = ledger.rng(tree.kind, stage, number)
     largest = max(p.stat().st_size for out in tree.outs(stage) for p in (out, *out.rglob("*")))
-    tree.clear(stage)
+    tree.anew(stage)
     limit = int(rng.choice(ROOM) * largest)
     full = tree.run(stage, first=lambda: _limit(limit))
     what = ledger.judge(full, lambda: tree.same(stage))

@@ -37,7 +37,7 @@ def _kill(ledger: Ledger, tree: Tree, stage: str, sent: signal.Signals, number: 
         kill = Kill(sent, at_write=rng.randint(1, max(1, before.writes)))
     else:
         kill = Kill(sent, after=rng.uniform(0, before.seconds))
-    tree.clear(stage)
+    tree.anew(stage)
     killed = tree.run(stage, kill=kill, CSSEGCORE_TRACKING=tracking)
     if rng.random() < 0.5:  # as DVC does; by hand, what is there stays there
         tree.clear(stage)

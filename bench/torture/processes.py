@@ -43,7 +43,7 @@ def _one_goes(
     ledger: Ledger, tree: Tree, count: int, number: int, taken: float, wanted: dict[str, str]
 ) -> None:
     rng = ledger.rng(count, number)
-    tree.clear(STAGE)
+    tree.anew(STAGE)
     rank, after = rng.randrange(count), rng.uniform(0.2, 0.9) * taken
     status, said = _run(tree, count, signal.SIGKILL, rank, after)
     what = _then(tree, count, wanted)
@@ -56,7 +56,7 @@ def _one_goes(
 
 
 def _one_stops(ledger: Ledger, tree: Tree, count: int, wanted: dict[str, str]) -> None:
-    tree.clear(STAGE)
+    tree.anew(STAGE)
     status, said = _run(tree, count, signal.SIGSTOP, count - 1, None)
     what = HANGS if status is None else _then(tree, count, wanted)
     if status and ("Traceback (most" in said or "error: " not in said):

@@ -203,7 +203,7 @@ def _answering(status: int, body: bytes) -> Outage:
 
         do_GET = do_POST = _answer  # noqa: N815 - the library's names
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *_: object) -> None:
             return
 
     @contextlib.contextmanager

@@ -18,7 +18,7 @@ SCENARIOS = Path(__file__).resolve().parents[1] / "scenario"
 
 
 def chain(names: Sequence[str]) -> dict[str, Any]:
-    """Returns how each step is trained, the step before each increment, and the last step."""
+    """Returns how each step is trained, each increment's previous step, and the last step."""
     previous = {name: {"previous": before} for before, name in pairwise(names)}
     first = {names[0]: {"previous": "none"} | _training("method.base", "train", "base")}
     increment = _training("method", "${method.images}", "increment")

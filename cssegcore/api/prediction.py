@@ -42,7 +42,8 @@ class Prediction:
         labels: The class of each pixel, a place in `LoadedModel.classes`.
         confidences: Its score, 0 to 1: of a softmax, or of a sigmoid if the model has an unknown
             class that was trained so. With an unknown class, whose score counts as background, that
-            of background may exceed 1.
+            of background may exceed 1. A model without a background output has sigmoids, and
+            background has what the surest class leaves of 1.
     """
 
     labels: UInt8[np.ndarray, "h w"]
@@ -84,5 +85,6 @@ def _score(model: LoadedModel, image: UInt8[np.ndarray, "h w 3"]) -> Prediction:
     segmenter, pixels = model.segmenter, torch.from_numpy(image.copy())[None].to(model.device)
     logits = segmenter(normalise(pixels, segmenter.normalization)).logits
     labels = segmenter.classify(logits)
-    scores = class_scores(logits, segmenter.unknown).gather(1, labels[:, None])
+    each = class_scores(logits, segmenter.unknown, segmenter.background)
+    scores = each.gather(1, labels[:, None])
     return Prediction(labels[0].byte().cpu().numpy(), scores[0, 0].cpu().numpy())

@@ -8,7 +8,7 @@ from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
 from cssegcore.method.assembled import AssembledRecipe
 from cssegcore.method.compatibility import check_recipe
-from cssegcore.method.method import SLOTS, Method, Recipe
+from cssegcore.method.method import LEARNED, SLOTS, Method, Recipe
 from cssegcore.method.pseudo_labels import PseudoLabels
 
 NONE: Final = {"part": "none"}
@@ -31,6 +31,7 @@ OPTIMIZER: Final = {
 def whole_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Fills in what a recipe of conf/method leaves out, as conf/config.yaml does."""
     base = {"losses": {}, "statistics": {}, "head": {"part": "linear"}, "unknown_class": NONE}
+    base |= {"background": dict(LEARNED)}
     given = {"base": {"losses": {"ce": {"part": "ce"}}}, **recipe}
     if isinstance(given["base"], Mapping):
         base |= given["base"]

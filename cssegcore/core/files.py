@@ -207,7 +207,7 @@ def read_manifest(folder: Path, *needed: str) -> dict[str, Any]:
     """Reads `manifest.json`.
 
     Args:
-        folder: Of the stage.
+        folder: The stage's folder.
         needed: Keys that it must have.
 
     Raises:

@@ -23,6 +23,15 @@ Scores = Literal["softmax", "sigmoid"]
 """How logits become scores: shares of one whole, or one yes-or-no for each output."""
 
 
+BackgroundOutput = Literal["argmax", "rejected", "auxiliary"]
+"""What a network's output 0 is, which labels call "none of the classes seen so far".
+
+argmax: the background's score, learned like those of the classes; the largest score wins.
+rejected: the constant 0, without weights; so a class wins where its sigmoid exceeds 0.5.
+auxiliary: a score of its own, from features that it does not move; decisions see a 0 instead.
+"""
+
+
 class UpdateFactors(NamedTuple):
     """Factors of one weight's update.
 

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from cssegcore.core.files import digest, write_table
 from cssegcore.core.names import unfit
 from cssegcore.core.types import IGNORE
 from cssegcore.data.dataset import Dataset
-from cssegcore.data.layouts._base import SPLITS
+from cssegcore.data.layouts._base import PHOTOGRAPH_SUFFIXES, SPLITS
 
 _SEAL = "digest of the lines above"
 _HEAD = ("name", "parts", "domain", "digest", "height", "width", "void")
@@ -43,6 +44,8 @@ def examine(dataset: Dataset, name: str, parts: tuple[str, ...]) -> Entry:
     Raises:
         InputError: Either is missing or unreadable, their sizes differ, or a label is unknown.
     """
+    if why := _misspelt(dataset, name):
+        raise InputError(f"{dataset.root}: a list names {name[:80]!r}, which is no image: {why}.")
     label, shape, counts = dataset.count_labels(name)
     photograph, other = dataset.check_photograph(name)
     if shape != other:
@@ -62,6 +65,18 @@ def examine(dataset: Dataset, name: str, parts: tuple[str, ...]) -> Entry:
         void=int(counts[IGNORE]),
         pixels=pixels,
     )
+
+
+def _misspelt(dataset: Dataset, name: str) -> str:
+    """Returns what is wrong with a name that is no file's, if its spelling tells."""
+    if dataset.photograph_path(name).exists():
+        return ""
+    if name.endswith(PHOTOGRAPH_SUFFIXES):
+        return f"write names without their endings, {name.rpartition('.')[0]!r}"
+    first, *more = re.split(r"[\s,;]+", name)
+    if more and dataset.photograph_path(first).exists():
+        return f"its line has {1 + len(more)} columns, write {first!r} alone"
+    return ""
 
 
 def build_index(

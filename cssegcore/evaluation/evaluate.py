@@ -52,7 +52,7 @@ def count_confusion(
         predicted = segmenter.classify(logits)
         matrix += confusion_matrix(batch.labels, predicted, rows, columns)
         if meters:
-            meters.update(batch.labels, predicted, logits)
+            meters.update(batch.labels, predicted, segmenter.decisive(logits))
         for at, name in enumerate(names):
             if name in keep:
                 kept[name] = predicted[at].byte().cpu().numpy()

@@ -5,6 +5,7 @@
 - `confusion.json`: an `Evaluated`; without it there is no step,
 - `further.json`: the numbers of `evaluation.metrics` by name,
 - `epochs.csv`: the curve of its training,
+- `costs.json`: how many weights it trained, and the bytes kept beside the model (`StepCosts`),
 - `pseudo_labels.json`: what the previous model's pseudo-labels were; empty without any,
 - `synthesis.json`, `sheet.png`: what the images made for it are like; empty without any,
 - `examples/`: each photograph shown, its truth and what the model says (`panel_files`).
@@ -78,6 +79,7 @@ class Evaluation:
         guesses: The pseudo-labels of each step that had any.
         made: The images made before each step that had any.
         further: The numbers of `evaluation.metrics` of each step, by name.
+        costs: The costs of each step; empty where none were written.
     """
 
     records: list[Evaluated]
@@ -86,6 +88,7 @@ class Evaluation:
     guesses: list[PseudoLabelStats]
     made: list[SynthesisStats]
     further: list[dict[str, Any]]
+    costs: list[dict[str, Any]]
 
 
 class PanelFiles(NamedTuple):
@@ -152,6 +155,7 @@ def write_step(
     *,
     previous: Path,
     epochs: Path,
+    costs: Path,
     pseudo_labels: Path,
     synthesis: Path,
 ) -> Path:
@@ -162,8 +166,9 @@ def write_step(
         record: The step's.
         further: The numbers of `evaluation.metrics`, by name.
         shown: The photographs that every step shows.
-        previous: The evaluations up to the step before, all of which are copied.
+        previous: The evaluations up to the previous step, all of which are copied.
         epochs: The curve of the training, a CSV file.
+        costs: The costs of the training, a JSON file.
         pseudo_labels: Folder of the step's pseudo-labels, of which the statistics are kept.
         synthesis: Folder of the images made for the step, of which statistics and sheet are kept.
 
@@ -177,6 +182,7 @@ def write_step(
     write_json(step / "confusion.json", dataclasses.asdict(record))
     write_json(step / "further.json", further)
     _copy(epochs, step / "epochs.csv")
+    _copy(costs, step / "costs.json")
     guesses = read_manifest(pseudo_labels, "images")
     write_json(step / "pseudo_labels.json", {k: guesses[k] for k in guesses if k != "images"})
     made = read_manifest(synthesis).get("steps", [])
@@ -230,7 +236,20 @@ def read_evaluation(folder: Path) -> Evaluation:
         _read_guesses(folders),
         _read_made(folders),
         [_optional(folder / "further.json") for folder in folders],
+        [_optional(folder / "costs.json") for folder in folders],
     )
+
+
+def read_costs(path: Path) -> dict[str, Any]:
+    """Returns the costs that a training wrote.
+
+    Raises:
+        InputError: The file is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}): train the step again.") from None
 
 
 def _read_confusion(path: Path) -> Evaluated:

@@ -23,11 +23,12 @@ class SynthesisRequest:
         dataset: The photographs and their annotations.
         current: Training list of the step to come.
         augmentation: The section `augmentation`; generated images have the size of its crops.
-        kept: Folder of the images that were generated before the previous step.
+        previous_synthesis: Folder of the images that were generated before the previous step.
         model: File of the previous step's model.
         seed: Seed of the run.
         resume: Returns the file that stores finished batches in case the process is killed. It
-            reads every input of the result to name the file, so it is called only if needed.
+            reads every input of the result to name the file, so it is called only if needed. The
+            caller removes the file once the result is safe.
         progress: Wraps the iterable of iterations (second argument: their number).
         tell: Receives one line of text after each finished batch.
     """
@@ -35,7 +36,7 @@ class SynthesisRequest:
     dataset: Dataset
     current: ImageList
     augmentation: Mapping[str, object]
-    kept: Path
+    previous_synthesis: Path
     model: Path
     seed: int
     resume: Callable[[], Path]
@@ -49,8 +50,8 @@ class SynthesisRequest:
     def sampled(self, count: int, rng: np.random.Generator) -> ImageList:
         """Returns the step's list with at most `count` of its images, in the list's order."""
         images = self.current.images
-        image_list = rng.permutation(len(images))[:count]
-        return dataclasses.replace(self.current, images=[images[at] for at in sorted(image_list)])
+        chosen = rng.permutation(len(images))[:count]
+        return dataclasses.replace(self.current, images=[images[at] for at in sorted(chosen)])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -53,7 +53,6 @@ def synthesize(out: Path, settings: SynthesisSettings, request: SynthesisRequest
     statistics = _statistics(loop, verifier, settings)
     statistics["distance"] = _distances(teacher, loop.batches[0], request, views)
     _write(out, loop, request, statistics)
-    loop.finished.forget()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,8 +225,8 @@ def _distances(
 def _write(out: Path, loop: _Loop, request: SynthesisRequest, statistics: dict[str, Any]) -> None:
     """Writes the images of earlier steps and of this one, the list, curves and a contact sheet."""
     teacher = loop.teacher
-    shutil.copytree(request.kept, out, dirs_exist_ok=True)
-    earlier = store.open_images(request.kept)
+    shutil.copytree(request.previous_synthesis, out, dirs_exist_ok=True)
+    earlier = store.open_images(request.previous_synthesis)
     images = list(earlier.image_list.images) if earlier else []
     images += [store.write_image(out, one) for one in loop.images]
     copy = store.teacher_path(out, teacher.step)
@@ -242,5 +241,5 @@ def _write(out: Path, loop: _Loop, request: SynthesisRequest, statistics: dict[s
     write_csv(out / "curves" / f"{teacher.step}.csv", rows)
     by_class = {teacher.classes[c]: generated for c, generated in loop.kept.items()}
     contact_sheet.save_contact_sheet(out / "sheets" / f"{teacher.step}.png", by_class)
-    steps = [*read_manifest(request.kept).get("steps", []), statistics]
+    steps = [*read_manifest(request.previous_synthesis).get("steps", []), statistics]
     write_manifest(out, {"images": [name for name, _ in images], "steps": steps})

@@ -3,6 +3,18 @@
 from collections.abc import Callable, Iterator
 
 from cssegcore.core.errors import InputError
+from cssegcore.method._background_compatibility import (
+    a_background_without_output_is_not_read,
+    a_learned_background_is_taught,
+    auxiliary_output_is_used,
+    heads_are_read_where_they_are_linear,
+)
+from cssegcore.method._old_view_compatibility import (
+    old_classes_are_hidden,
+    old_classes_are_seen_alike,
+    pseudo_labels_are_read,
+)
+from cssegcore.method._pretuning_compatibility import a_head_can_be_trained_beforehand
 from cssegcore.method._replay_compatibility import replay_brings_something, teachers_are_there
 from cssegcore.method.assembled import AssembledRecipe
 
@@ -39,6 +51,11 @@ def check_without_new_classes(assembled: AssembledRecipe) -> None:
                 f"`{where}` is {part['part']!r}, and the scenario's steps bring domains and no"
                 " class: set it to none."
             )
+    if assembled.increment.background.output != "argmax":
+        raise InputError(
+            f"`method.base.background` is {recipe.base.background['part']!r}, and the scenario's"
+            " steps bring domains and no class: set it to argmax."
+        )
     for name, term in assembled.increment.terms.items():
         if term.needs_new_classes:
             raise InputError(
@@ -131,7 +148,7 @@ def _unknown_is_where_it_is_expected(assembled: AssembledRecipe) -> Iterator[str
                 )
     if method.classifier_init.expects_background_at_0:
         yield (
-            f"`method.classifier_init: {assembled.recipe.classifier_init['part']}` splits the"
+            f"`method.classifier_init: {assembled.recipe.classifier_init['part']}` starts from the"
             " background, but with an unknown class new classes come out of that: set"
             " `method.classifier_init` to unknown."
         )
@@ -193,7 +210,7 @@ def _fresh_weights_are_not_taken_for_old(assembled: AssembledRecipe) -> Iterator
             " `method.start: scratch` gives: set `method.start: previous`."
         )
     init = assembled.increment.classifier_init
-    if init.needs_unknown or init.expects_background_at_0:
+    if init.needs_unknown or init.needs_auxiliary or init.expects_background_at_0:
         yield (
             f"`method.classifier_init: {assembled.recipe.classifier_init['part']}` starts a head"
             " from trained ones, which `method.start: scratch` leaves out: set"
@@ -252,12 +269,20 @@ RULES: tuple[_Rule, ...] = (
     _something_is_learned,
     _statistics_are_gathered,
     _unknown_is_where_it_is_expected,
+    a_background_without_output_is_not_read,
+    a_learned_background_is_taught,
+    auxiliary_output_is_used,
+    heads_are_read_where_they_are_linear,
     _frozen_features_are_not_moved,
     _pseudo_labels_fit,
     _fresh_weights_are_not_taken_for_old,
     _old_weights_move_before_they_are_fused,
     _annotated_classes_are_learned,
+    a_head_can_be_trained_beforehand,
     _features_are_gathered_alike,
+    old_classes_are_seen_alike,
+    old_classes_are_hidden,
+    pseudo_labels_are_read,
     replay_brings_something,
     teachers_are_there,
 )

@@ -9,6 +9,7 @@ from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part, part_module
 from cssegcore.core.types import Scores
 from cssegcore.method.after import After
+from cssegcore.method.background import BackgroundRule
 from cssegcore.method.classifier_init import ClassifierInit
 from cssegcore.method.freeze import Freeze
 from cssegcore.method.losses import Loss, Penalty, Term
@@ -22,6 +23,7 @@ SLOTS = {
     "statistics": "cssegcore.method.statistics",
     "head": "cssegcore.models.heads",
     "unknown_class": "cssegcore.method.unknown_class",
+    "background": "cssegcore.method.background",
     "classifier_init": "cssegcore.method.classifier_init",
     "freeze": "cssegcore.method.freeze",
     "after": "cssegcore.method.after",
@@ -32,6 +34,8 @@ SLOTS = {
 
 PartRecipe = dict[str, object]
 NOTHING: PartRecipe = {"part": "none"}
+LEARNED: PartRecipe = {"part": "argmax"}
+"""The background of recipes that say nothing of it."""
 
 LATER = ("classifier_init", "freeze", "after", "replay")
 """Slots that act on what the step before left; the base step has none."""
@@ -52,6 +56,7 @@ class BaseRecipe:
         statistics: What is gathered for the first increment, by the part's name.
         head: What stands between features and logits, in every step.
         unknown_class: Whether a class "unknown" is split off the background, in every step.
+        background: What output 0 is, in every step.
     """
 
     MOVED: ClassVar[Mapping[str, str]] = {"unknown": "method.base.unknown_class"}
@@ -60,6 +65,7 @@ class BaseRecipe:
     statistics: dict[str, PartRecipe]
     head: PartRecipe
     unknown_class: PartRecipe
+    background: PartRecipe = dataclasses.field(default_factory=lambda: dict(LEARNED))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,14 +74,14 @@ class Recipe:
 
     Attributes:
         name: What reports call the method; nothing else reads it.
-        images: Which list a step trains on: its own (`train`), or all so far with all their
+        images: The list that a step trains on: its own (`train`), or all so far with all their
             classes annotated (`seen`).
         start: Whether a step starts from the `previous` model or from `scratch`.
         base: The base step.
         losses: Terms of the objective by name.
         statistics: What is gathered for the step after; by default what the base step gathers.
         classifier_init: How a new head starts.
-        freeze: Which weights stand still.
+        freeze: Rule that chooses the weights held fixed.
         after: What becomes of the trained weights before they are saved and tested.
         pseudo_labels: What the previous model adds to the labels.
         replay: What is seen of earlier steps.
@@ -122,8 +128,9 @@ class Method:
         statistics: What is gathered.
         head: Builds heads, and `head_recipe` says how to build the same again.
         unknown: The rule for the unknown class.
+        background: What output 0 is.
         classifier_init: How the new head starts.
-        freeze: Which weights stand still.
+        freeze: Rule that chooses the weights held fixed.
         after: What becomes of the trained weights.
         replay: How earlier steps are seen again.
         replayed: Terms over batches of replayed samples, if those are batches of their own.
@@ -133,8 +140,10 @@ class Method:
     losses: Mapping[str, Loss]
     penalties: Mapping[str, Penalty]
     statistics: Mapping[str, Statistic]
+    head: HeadKind
     head_recipe: PartRecipe
     unknown: Unknown
+    background: BackgroundRule
     classifier_init: ClassifierInit
     freeze: Freeze
     after: After
@@ -172,6 +181,12 @@ class Method:
         return {**self.losses, **self.penalties}
 
     @property
+    def needs_old(self) -> bool:
+        """Whether a term or a statistic reads the previous model's outputs or weights."""
+        terms = any(term.needs_old for term in self.terms.values())
+        return terms or any(s.needs_old_pass for s in self.statistics.values())
+
+    @property
     def scores(self) -> Scores | None:
         """How the losses read logits; None if none of them does."""
         return next((t.scores for t in self.losses.values() if t.scores), None)
@@ -203,14 +218,17 @@ def _assembled(
                 f"`{where}.statistics.{name}` holds the part {recipe['part']!r}: a statistic goes"
                 f" by its part's name, so write `{recipe['part']}:` instead of `{name}:`."
             )
-    build_part(SLOTS["head"], HeadKind, base.head, "method.base.head")
     return Method(
         losses={n: t for n, t in terms.items() if isinstance(t, Loss)},
         penalties={n: t for n, t in terms.items() if isinstance(t, Penalty)},
         statistics=gathered,
+        head=build_part(SLOTS["head"], HeadKind, base.head, "method.base.head"),
         head_recipe=base.head,
         unknown=build_part(
             SLOTS["unknown_class"], Unknown, base.unknown_class, "method.base.unknown_class"
+        ),
+        background=build_part(
+            SLOTS["background"], BackgroundRule, base.background, "method.base.background"
         ),
         classifier_init=build_part(
             SLOTS["classifier_init"],
@@ -253,6 +271,7 @@ def base_modules(recipe: BaseRecipe) -> list[str]:
             **_named("statistics", recipe.statistics, "method.base"),
             "method.base.head": ("head", recipe.head),
             "method.base.unknown_class": ("unknown_class", recipe.unknown_class),
+            "method.base.background": ("background", recipe.background),
             **{f"method.{slot}": (slot, NOTHING) for slot in LATER},
         }
     )
@@ -268,6 +287,7 @@ def recipe_modules(recipe: Recipe) -> list[str]:
             **_named("statistics", recipe.statistics, "method"),
             "method.base.head": ("head", recipe.base.head),
             "method.base.unknown_class": ("unknown_class", recipe.base.unknown_class),
+            "method.base.background": ("background", recipe.base.background),
             "method.classifier_init": ("classifier_init", recipe.classifier_init),
             "method.freeze": ("freeze", recipe.freeze),
             "method.after": ("after", recipe.after),

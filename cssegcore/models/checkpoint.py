@@ -18,7 +18,7 @@ from cssegcore.core.config import parse
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import replacing
 from cssegcore.core.registry import build_part
-from cssegcore.core.types import Scores
+from cssegcore.core.types import BackgroundOutput, Scores
 from cssegcore.models._base import Architecture
 from cssegcore.models.heads import HeadKind
 from cssegcore.models.segmenter import Segmenter
@@ -43,6 +43,7 @@ class Model:
         head: The recipe of its heads.
         unknown: How the score of the unknown class is read, None if there is no such class.
         classes: The network's outputs.
+        background: What output 0 is; files of before have the learned one.
     """
 
     step: str
@@ -50,6 +51,7 @@ class Model:
     head: dict[str, object]
     unknown: Scores | None
     classes: ClassTable
+    background: BackgroundOutput = "argmax"
 
     def segmenter(self) -> Segmenter:
         """Builds the network with fresh weights.
@@ -60,7 +62,8 @@ class Model:
         architecture = build_part(NETWORKS, Architecture, self.network, "model")
         kind = build_part(HEADS, HeadKind, self.head, "method.base.head")
         outputs = [size for size in self.classes.sizes if size]
-        return Segmenter(architecture.extractor(), kind, outputs, self.unknown)
+        architecture.check_outputs(outputs[0])
+        return Segmenter(architecture.extractor(), kind, outputs, self.unknown, self.background)
 
 
 @dataclasses.dataclass(frozen=True)

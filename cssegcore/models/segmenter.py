@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cssegcore.core.normalization import Normalization
-from cssegcore.core.types import Scores
-from cssegcore.models._base import FeatureExtractor
+from cssegcore.core.types import BackgroundOutput, Scores
+from cssegcore.models._base import FeatureExtractor, apply_heads
 from cssegcore.models.fuse_batchnorm import fuse_batchnorm
 from cssegcore.models.heads import Head, HeadKind
-from cssegcore.models.outputs import Outputs
+from cssegcore.models.outputs import Classifiers, Outputs
 
 UnknownScores = Scores | None
 """Whether output 0 is the unknown class, and how its score is read when it joins background's."""
@@ -35,20 +35,24 @@ class Segmenter(nn.Module):
         kind: HeadKind,
         outputs: Sequence[int],
         unknown: UnknownScores = None,
+        background: BackgroundOutput = "argmax",
     ) -> None:
         """Builds a head for each step.
 
         Args:
             extractor: Backbone and decoder.
-            kind: How heads are built.
+            kind: How heads are built, if the extractor takes any.
             outputs: Classes of each step, the background counted in the first.
             unknown: With an unknown class, it and the background have heads of their own, the
                 first two.
+            background: What output 0 is. An auxiliary one is a head of its own, the first.
         """
         super().__init__()
         self.extractor = extractor
+        assert unknown is None or background == "argmax", "refused when parameters are checked"
         self.unknown: UnknownScores = unknown
-        self._kind = kind
+        self.background: BackgroundOutput = background
+        self._kind = kind = extractor.head_kind or kind
         self._held: list[nn.Module] = []
         self._still: list[
             FeatureExtractor
@@ -56,6 +60,8 @@ class Segmenter(nn.Module):
         self._constant = False
         first, *later = outputs
         groups = [first] if unknown is None else [1, 1, first - 1]
+        if background != "argmax":
+            groups = [first - 1] if background == "rejected" else [1, first - 1]
         self.heads = nn.ModuleList(kind.build(extractor.channels, n) for n in [*groups, *later])
         self.auxiliary = nn.ModuleList(
             nn.ModuleList(kind.build(depth, n) for n in [*groups, *later])
@@ -77,13 +83,17 @@ class Segmenter(nn.Module):
 
     @property
     def groups(self) -> list[Head]:
-        """The heads in order: [unknown, background,] the classes of each step."""
+        """The heads in order: [unknown, background,] the classes of each step.
+
+        Without an unknown class the first step's head scores the background too; unless that has
+        no weights, or an auxiliary output is the first head.
+        """
         return [head for head in self.heads if isinstance(head, Head)]
 
     @property
     def outputs(self) -> int:
-        """Number of outputs, the unknown class included."""
-        return sum(head.classifier.out_channels for head in self.groups)
+        """Number of outputs, the unknown class and a constant background included."""
+        return sum(head.outputs for head in self.groups) + (self.background == "rejected")
 
     @property
     def classes(self) -> int:
@@ -135,16 +145,31 @@ class Segmenter(nn.Module):
         with _constants() if self._constant else contextlib.nullcontext():
             features = self._running(images)
         size = images.shape[-2:]
-        small = _scored(self.heads, features.decoder_out)
+        features, small = self._running.score(features, self.groups, self.background)
         auxiliary = [  # an extractor gives nothing to read in evaluation
-            _enlarged(_scored(heads.children(), seen), size)
-            for heads, seen in zip(self.auxiliary, features.auxiliary, strict=False)
+            self.extractor.enlarge(apply_heads(list(more.children()), seen, self.background), size)
+            for more, seen in zip(self.auxiliary, features.auxiliary, strict=False)
         ]
-        return Outputs(_enlarged(small, size), small, features, tuple(auxiliary))
+        return Outputs(self.extractor.enlarge(small, size), small, features, tuple(auxiliary))
 
     def classify(self, logits: Float[Tensor, "b c h w"]) -> Int[Tensor, "b h w"]:
         """Returns the class of each pixel: 0 background, 1.. in learning order."""
-        return classify(logits, self.unknown)
+        return classify(logits, self.unknown, self.background)
+
+    def decisive(self, logits: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Returns the scores that decisions compare; see `decisive_logits`."""
+        return decisive_logits(logits, self.background)
+
+    def classifiers(self) -> Classifiers:
+        """Returns the weights of all outputs in one matrix, through which gradients pass.
+
+        Its heads must be single 1x1 convolutions (`HeadKind.is_linear`) or class tokens.
+        """
+        weight = torch.cat([head.weight.flatten(1) for head in self.groups])
+        bias = torch.cat([head.bias for head in self.groups])
+        if self.background == "rejected":
+            weight, bias = F.pad(weight, (0, 0, 1, 0)), F.pad(bias, (1, 0))
+        return Classifiers(weight, bias)
 
 
 @contextlib.contextmanager
@@ -160,16 +185,20 @@ def _constants() -> Iterator[None]:
         yield
 
 
-def _scored(heads: Iterable[nn.Module], features: Tensor) -> Float[Tensor, "b c hs ws"]:
-    scored = torch.cat([head(features) for head in heads], dim=1)
-    return scored.float().contiguous()  # upsampling is quicker on planes
+def decisive_logits(
+    logits: Float[Tensor, "b c h w"], background: BackgroundOutput
+) -> Float[Tensor, "b c h w"]:
+    """Puts the constant 0 in the place of an auxiliary output, which no decision may see."""
+    if background != "auxiliary":
+        return logits
+    return torch.cat([torch.zeros_like(logits[:, :1]), logits[:, 1:]], 1)
 
 
-def _enlarged(small: Tensor, size: Sequence[int]) -> Float[Tensor, "b c h w"]:
-    return F.interpolate(small, tuple(size), mode="bilinear")
-
-
-def classify(logits: Float[Tensor, "b c h w"], unknown: UnknownScores) -> Int[Tensor, "b h w"]:
+def classify(
+    logits: Float[Tensor, "b c h w"],
+    unknown: UnknownScores,
+    background: BackgroundOutput = "argmax",
+) -> Int[Tensor, "b h w"]:
     """Turns logits into classes; the unknown class's score is added to the background's.
 
     As in SSUL (Cha et al., NeurIPS 2021): the sum may exceed 1, and no threshold is applied.
@@ -177,17 +206,28 @@ def classify(logits: Float[Tensor, "b c h w"], unknown: UnknownScores) -> Int[Te
     Args:
         logits: Scores of [unknown,] background, classes.
         unknown: How scores are read if there is an unknown class; None if there is none.
+        background: What output 0 is, without an unknown class. Of equal scores the first wins: a
+            class whose sigmoid is 0.5 is not chosen.
     """
-    return (logits if unknown is None else class_scores(logits, unknown)).argmax(1)
+    if unknown is None:
+        return decisive_logits(logits, background).argmax(1)
+    return class_scores(logits, unknown).argmax(1)
 
 
 def class_scores(
-    logits: Float[Tensor, "b c h w"], unknown: UnknownScores
+    logits: Float[Tensor, "b c h w"],
+    unknown: UnknownScores,
+    background: BackgroundOutput = "argmax",
 ) -> Float[Tensor, "b classes h w"]:
     """Turns logits into scores of the classes: softmax, or as the unknown class is read.
 
     The unknown class's score is added to the background's, and so may exceed 1 of sigmoids.
+    Without a background output, scores are sigmoids, and the background's is what the surest class
+    leaves of 1.
     """
+    if background != "argmax":
+        each = logits[:, 1:].sigmoid()
+        return torch.cat([1 - each.amax(1, keepdim=True), each], 1)
     scores = logits.sigmoid() if unknown == "sigmoid" else logits.softmax(1)
     if unknown is None:
         return scores

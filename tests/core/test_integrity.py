@@ -197,6 +197,8 @@ def test_a_full_disk_under_the_scratch_folder_ends_no_training(project, monkeypa
     model = project.folder / "work/step0/model.safetensors"
     expected = model.read_bytes()
     model.unlink()
+    for path in (project.folder / ".cssegcore" / "resume").iterdir():
+        path.unlink()
 
     full = OSError(28, "No space left on device")
     make = files.tempfile.mkstemp

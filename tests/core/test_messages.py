@@ -1,6 +1,8 @@
 """Damaged and hostile text: one line, short, whatever it holds."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -16,6 +18,7 @@ from cssegcore.core.registry import build_part
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.image_list import ImageList
 from cssegcore.data.index import read_index
+from stages.common.cli import say
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_dataset import run_module
 
@@ -187,6 +190,17 @@ def test_class_names_that_are_no_text_are_refused(dataset_root, name):
     with pytest.raises(InputError, match=r"names a class .*: give it a name without") as refused:
         open_dataset(settings | {"classes": ["b", name]})
     assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31mb", "a\x9bb", "a\u202eb", "a\udce9b", "a\rb"])
+def test_what_a_name_holds_never_acts_on_the_terminal(tmp_path, name):
+    """As of photographs that somebody sent; bytes that are no UTF-8 would not even be printed."""
+    refused = run_module("stages.predict", "model", str(tmp_path / f"{name}.jpg")).refusal()
+    assert "/a" in refused
+    assert refused.rstrip("\n").isprintable()
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        say(name)
+    assert out.getvalue().rstrip("\n").isprintable()
 
 
 def test_a_tilde_in_the_root_is_refused_with_the_path(project, monkeypatch):

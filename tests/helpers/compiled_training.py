@@ -36,13 +36,13 @@ def trained(lists: Lists, folder: Path, method: str, kind: str) -> dict[str, Any
     counters.clear()
     for step in STEPS:
         how = plan(method, epochs=2, optimizer={"compile": kind == "cpu"})
-        job = lists.prepare(how, step, previous, lists.sources(how, step, previous, folder))
+        trainer = lists.prepare(how, step, previous, lists.sources(how, step, previous, folder))
         if kind == "gpu":
             with patch.object(nn.Module, "compile", TRACED):
-                compile_extractors(job.segmenter, job.old, (), torch.device("cuda"))
-        result = run(job, folder / f"{step}.resume")
+                compile_extractors(trainer.segmenter, trainer.old, (), torch.device("cuda"))
+        result = run(trainer, folder / f"{step}.resume")
         previous = folder / f"{step}.safetensors"
-        checkpoint.save(previous, job.segmenter, job.model, result.statistics)
+        checkpoint.save(previous, trainer.segmenter, trainer.model, result.statistics)
         rows += result.rows
         graphs.append(counters["stats"]["unique_graphs"])
     assert previous is not None

@@ -5,6 +5,7 @@ the device itself, so gradients are zeros; and what locks pages, or hands memory
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -24,13 +25,18 @@ from cssegcore.method.losses.local_pod import _windows
 from cssegcore.training.trainer import Trainer
 
 GPU = torch.device("cuda:0")
-MODE = FakeTensorMode()
+
+
+@functools.cache
+def fake_mode() -> FakeTensorMode:
+    """Returns the one mode that all tensors share; making it imports PyTorch's compiler."""
+    return FakeTensorMode()
 
 
 @contextmanager
-def on_gpu(job: Trainer) -> Iterator[Trainer]:
-    """Moves a job there, for good; what it holds has no content any more."""
-    segmenter = job.segmenter
+def on_gpu(trainer: Trainer) -> Iterator[Trainer]:
+    """Moves a trainer there, for good; what it holds has no content any more."""
+    segmenter = trainer.segmenter
 
     def backward(_: Tensor) -> None:
         for weight in segmenter.parameters():
@@ -50,34 +56,34 @@ def on_gpu(job: Trainer) -> Iterator[Trainer]:
             stack.callback(keeps.cache_clear)
         for name, function in replaced.items():
             stack.enter_context(patch(name, function))
-        stack.enter_context(MODE)
-        for network in filter(None, (segmenter, job.old, *job.teachers)):
+        stack.enter_context(fake_mode())
+        for network in filter(None, (segmenter, trainer.old, *trainer.teachers)):
             move(network)
             for still in network._still:
                 move(still)
         segmenter.train()
         yield dataclasses.replace(
-            job, device=GPU, previous_statistics=moved(job.previous_statistics)
+            trainer, device=GPU, previous_statistics=moved(trainer.previous_statistics)
         )
 
 
-def iterations(job: Trainer, count: int) -> list[Tensor]:
+def iterations(trainer: Trainer, count: int) -> list[Tensor]:
     """Runs some iterations, all but their updates; returns what they and statistics gave."""
-    objective, size = job.begin().objective, job.optimizer.batch_size
+    objective, size = trainer.begin().objective, trainer.optimizer.batch_size
     rng = np.random.default_rng(0)
     batches = training_batches(
-        job.data.images,
-        job.augmentation,
+        trainer.data.images,
+        trainer.augmentation,
         size,
         rng,
         GPU,
-        job.segmenter.normalization,
-        job.data.replayed,
+        trainer.segmenter.normalization,
+        trainer.data.replayed,
     )
     given: list[Tensor] = []
     for batch in itertools.islice(batches, count):
         given += tensors(batch)
-        given += job.gradients(objective, batch).values()
+        given += trainer.gradients(objective, batch).values()
     return given + [t for g in objective.accumulators.values() for t in g.result().values()]
 
 
@@ -100,7 +106,7 @@ def moved(value: Any) -> Any:
         return {name: moved(at) for name, at in value.items()}
     if isinstance(value, FakeTensor):
         return value
-    there = MODE.from_tensor(value).detach().to(GPU)
+    there = fake_mode().from_tensor(value).detach().to(GPU)
     return nn.Parameter(there, value.requires_grad) if isinstance(value, nn.Parameter) else there
 
 

@@ -50,9 +50,11 @@ CASES: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "plop": ("plop", {"losses": {"local_pod": {"part": "local_pod", "scales": [1, 2]}}}),
     "lgkd": ("lgkd", {"losses": {"local_pod": {"part": "local_pod", "scales": [1, 2]}}}),
     "ewf": ("ewf_mib", {}),
+    "nest": ("nest_mib", {"classifier_init": {"epochs": 2, "lr": 0.02}}),
     "ewc": ("ewc", {"losses": {"ewc": {"part": "ewc", "weight": 5}}}),
     "ssul_m": ("ssul_m", {"replay": {"size": 3}}),
     "sdr": ("sdr", {"losses": {"sparsification": {"part": "sparsification", "weight": 0}}}),
+    "star": ("star", {}),
     "made": ("deepinversion", {"replay": {"labels": "hard"}}),
     "made, left alone": ("deepinversion", {"replay": {"moves_statistics": False}}),
     "adamw": ("mib", {}),
@@ -91,11 +93,11 @@ def prepared(lists: Lists, folder: Path, case: str, **optimizer: Any) -> Trainer
     return lists.prepare(how, STEP, folder / f"{case}.safetensors", sources)
 
 
-def trained(job: Trainer, resume: Path, hooks: Hooks | None = None) -> dict[str, Any]:
+def trained(trainer: Trainer, resume: Path, hooks: Hooks | None = None) -> dict[str, Any]:
     """Trains and tells all that came of it."""
-    result = job.train(ResumeFile(resume), hooks) if hooks else run(job, resume)
+    result = trainer.train(ResumeFile(resume), hooks) if hooks else run(trainer, resume)
     told = {f"statistics {n} {k}": v for n, s in result.statistics.items() for k, v in s.items()}
-    return {"rows": result.rows, "state": {**job.segmenter.state_dict(), **told}}
+    return {"rows": result.rows, "state": {**trainer.segmenter.state_dict(), **told}}
 
 
 def evaluated(lists: Lists, folder: Path) -> dict[str, Any]:
@@ -164,12 +166,12 @@ def main(folder: Path, ports: list[str]) -> None:
             "refused": _refused(lists, folder),
         }
         for case in CASES:
-            job = prepared(lists, folder, case)
-            for weight in job.segmenter.state_dict().values():
+            trainer = prepared(lists, folder, case)
+            for weight in trainer.segmenter.state_dict().values():
                 weight += rank  # the first process's weights are everybody's
-            kinds = [type(module) for module in job.segmenter.modules()]
-            told[case] = trained(job, folder / f"{case}{rank}.resume")
-            assert [type(module) for module in job.segmenter.modules()] == kinds
+            kinds = [type(module) for module in trainer.segmenter.modules()]
+            told[case] = trained(trainer, folder / f"{case}{rank}.resume")
+            assert [type(module) for module in trainer.segmenter.modules()] == kinds
     told["resumed"] = torch.load(folder / f"resumed{rank}.pt", weights_only=False)
     torch.save(told, folder / f"told{rank}.pt")
 
@@ -184,22 +186,22 @@ def _forked(port: str, work: Callable[[], None]) -> None:
     os.wait()
 
 
-def _killed(job: Trainer, resume: Path) -> None:
+def _killed(trainer: Trainer, resume: Path) -> None:
     def die(row: dict[str, float]) -> None:
         if row["epoch"] == EPOCHS - 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    trained(job, resume, Hooks(die, whole))
+    trained(trainer, resume, Hooks(die, whole))
 
 
-def _goes_on(job: Trainer, resume: Path, folder: Path) -> None:
+def _goes_on(trainer: Trainer, resume: Path, folder: Path) -> None:
     epochs = []
 
     def watch(batches: Any, count: int) -> Any:
         epochs.append(count)
         return batches
 
-    told = trained(job, resume, Hooks(lambda _: None, watch)) | {"epochs": len(epochs)}
+    told = trained(trainer, resume, Hooks(lambda _: None, watch)) | {"epochs": len(epochs)}
     torch.save(told, folder / f"resumed{world().rank}.pt")
 
 

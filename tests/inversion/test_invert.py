@@ -14,6 +14,8 @@ from tests.helpers.tiny_training import new_segmenter, state, whole
 from tests.inversion.networks import BLUE, GREY, RED, nearest, telling
 from tests.inversion.samples import VOID
 
+pytestmark = pytest.mark.slow
+
 TERMS = ["target", "features", "total_variation_l1", "total_variation_l2", "image_l2"]
 TERMS += ["competition"]
 

@@ -16,7 +16,14 @@ from cssegcore.method.losses.teacher_kd import TeacherDistillation
 from cssegcore.method.losses.teacher_mse import TeacherMse
 from cssegcore.method.losses.unbiased_ce import UnbiasedCrossEntropy
 from cssegcore.method.losses.unbiased_kd import UnbiasedDistillation
-from cssegcore.method.method import SLOTS, Method, Recipe, base_modules, recipe_modules
+from cssegcore.method.method import (
+    SLOTS,
+    BaseRecipe,
+    Method,
+    Recipe,
+    base_modules,
+    recipe_modules,
+)
 from cssegcore.method.replay.deepinversion import DeepInversion
 from cssegcore.method.replay.exemplars import Exemplars
 from cssegcore.method.replay.none import ReplayNothing
@@ -130,6 +137,7 @@ class TestRecipe:
     def test_modules_are_those_of_the_parts_used(self):
         assert sorted(recipe_modules(recipe())) == [
             "cssegcore.method.after.none",
+            "cssegcore.method.background.argmax",
             "cssegcore.method.classifier_init.background",
             "cssegcore.method.freeze.none",
             "cssegcore.method.losses.unbiased_ce",
@@ -140,6 +148,7 @@ class TestRecipe:
         ]
         assert sorted(base_modules(recipe().base)) == [
             "cssegcore.method.after.none",
+            "cssegcore.method.background.argmax",
             "cssegcore.method.classifier_init.none",
             "cssegcore.method.freeze.none",
             "cssegcore.method.losses.ce",
@@ -149,6 +158,7 @@ class TestRecipe:
         ]
         assert sorted(recipe_modules(named("ssul_m"))) == [
             "cssegcore.method.after.none",
+            "cssegcore.method.background.argmax",
             "cssegcore.method.classifier_init.unknown",
             "cssegcore.method.freeze.all_but_newest",
             "cssegcore.method.losses.bce",
@@ -161,6 +171,7 @@ class TestRecipe:
         assert fusion not in base_modules(named("ewf_mib").base)
         assert sorted(recipe_modules(named("deepinversion"))) == [
             "cssegcore.method.after.none",
+            "cssegcore.method.background.argmax",
             "cssegcore.method.classifier_init.background",
             "cssegcore.method.freeze.none",
             "cssegcore.method.losses.teacher_mse",
@@ -175,7 +186,7 @@ class TestRecipe:
 
     def test_every_slot_has_parts_of_its_own(self):
         assert len(set(SLOTS.values())) == len(SLOTS)
-        assert set(SLOTS) <= set(Recipe.__dataclass_fields__) | {"head", "unknown_class"}
+        assert set(SLOTS) <= set(Recipe.__dataclass_fields__) | {*BaseRecipe.__dataclass_fields__}
 
 
 class TestRefusals:

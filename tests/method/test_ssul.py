@@ -386,7 +386,7 @@ class TestSigmoid:
         return checkpoint.load_model(path, CPU).segmenter
 
     @staticmethod
-    def task(lists, path):
+    def request(lists, path):
         chosen = {"train": lists.of("step1"), "memory": lists.of("step1", "seen")}
         return LabelRequest(lists.dataset, chosen, path, lambda batches, _: batches)
 
@@ -396,17 +396,17 @@ class TestSigmoid:
     ):
         monkeypatch.setenv("CSSEGCORE_DEVICE", "cpu")
         segmenter = self.save(tmp_path / "model", lists.of("step0"), unknown)
-        task = self.task(lists, tmp_path / "model")
+        request = self.request(lists, tmp_path / "model")
         part = build_part(
             "cssegcore.method.pseudo_labels",
             PseudoLabels,
             {"part": "sigmoid", "batch_size": 3},
             "x",
         )
-        part.write(tmp_path / "out", task)
+        part.write(tmp_path / "out", request)
 
         shift, counts, background = int(unknown is not None), np.zeros((2, 3), int), 0
-        for which, chosen in task.lists.items():
+        for which, chosen in request.lists.items():
             table = chosen.label_table()
             for name in chosen.names:
                 labels = table[lists.dataset.label(name)].astype(int)
@@ -426,7 +426,7 @@ class TestSigmoid:
         assert counts[1, 1:].all()  # the test says something
         assert (counts[1, 1:] < counts[0, 1:]).any()
         manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-        assert manifest["images"] == {key: chosen.names for key, chosen in task.lists.items()}
+        assert manifest["images"] == {key: chosen.names for key, chosen in request.lists.items()}
         assert manifest["background"] == background
         names, thresholds = ("background", "red", "green"), (None, 0.7, 0.7)
         assert manifest["classes"] == [

@@ -94,6 +94,7 @@ class TestRoundTrip:
             "network": MODEL,
             "head": LINEAR,
             "unknown": None,
+            "background": "argmax",
             "classes": [["background", "red"], ["grün"]],
             "raw": [[0, 2], [1]],
         }

@@ -57,9 +57,9 @@ def alone(tmp_path_factory):
             folder / f"{case}.safetensors",
             folder / f"of {case}",
         )
-        job = lists.prepare(how, "step0", None, lists.sources(how, "step0", None, own))
-        result = run(job, own.with_suffix(".resume"))
-        checkpoint.save(previous, job.segmenter, job.model, result.statistics)
+        trainer = lists.prepare(how, "step0", None, lists.sources(how, "step0", None, own))
+        result = run(trainer, own.with_suffix(".resume"))
+        checkpoint.save(previous, trainer.segmenter, trainer.model, result.statistics)
         if how.method["replay"]["part"] == "deepinversion":
             sources = StageInputs(synthesis=write_noise(lists, previous, own, 4))
         else:
@@ -171,28 +171,28 @@ class TestAccumulation:
         folder, lists, _ = alone
         told = []
         for pieces in (1, 2, 3):
-            job = prepared(lists, folder, case, batch_size=4, accumulate=pieces)
-            modules = job.segmenter.modules()
-            job.segmenter.hold(m for m in modules if isinstance(m, _BatchNorm))
-            told.append(trained(job, tmp_path / str(pieces)))
+            trainer = prepared(lists, folder, case, batch_size=4, accumulate=pieces)
+            modules = trainer.segmenter.modules()
+            trainer.segmenter.hold(m for m in modules if isinstance(m, _BatchNorm))
+            told.append(trained(trainer, tmp_path / str(pieces)))
         assert_alike(told[1], told[0])
         assert_alike(told[2], told[0])
 
     def test_norms_see_a_piece_at_a_time(self, alone, tmp_path):
         folder, lists, _ = alone
-        job = prepared(lists, folder, "ft", accumulate=3)
-        before = job.segmenter.state_dict()["extractor.norm.num_batches_tracked"].item()
-        run(job, tmp_path / "r")
-        after = job.segmenter.state_dict()["extractor.norm.num_batches_tracked"].item()
+        trainer = prepared(lists, folder, "ft", accumulate=3)
+        before = trainer.segmenter.state_dict()["extractor.norm.num_batches_tracked"].item()
+        run(trainer, tmp_path / "r")
+        after = trainer.segmenter.state_dict()["extractor.norm.num_batches_tracked"].item()
         assert after - before == EPOCHS * 3
 
     def test_nothing_labelled_is_nothing(self, alone, tmp_path):
         folder, lists, _ = alone
-        job = prepared(lists, folder, "labelled", batch_size=4, accumulate=2)
-        for sample in map(job.data.images.sample, range(len(job.data.images))):
+        trainer = prepared(lists, folder, "labelled", batch_size=4, accumulate=2)
+        for sample in map(trainer.data.images.sample, range(len(trainer.data.images))):
             for labels in sample.maps:
                 labels[:] = 255
-        (row, *_) = run(job, tmp_path / "r").rows
+        (row, *_) = run(trainer, tmp_path / "r").rows
         assert row["loss"] == 0
 
 
@@ -304,6 +304,8 @@ class TestCommand:
         wanted, rows = load_file(model), curve.read_text()
         model.unlink()
         curve.unlink()
+        for path in (project.folder / ".cssegcore" / "resume").iterdir():
+            path.unlink()
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(scenes.HOME)}
         environment |= {"CSSEGCORE_PROCESSES": "2", "CSSEGCORE_TRACKING": "later"}
         done = subprocess.run(
@@ -324,7 +326,8 @@ class TestCommand:
         for name, value in wanted.items():
             assert torch.allclose(got[name].double(), value.double(), 1e-4, 1e-4)
         assert numbers(curve.read_text()) == pytest.approx(numbers(rows), rel=1e-4)
-        assert list((project.folder / ".cssegcore" / "resume").glob("*")) == []
+        left = (project.folder / ".cssegcore" / "resume").iterdir()
+        assert sorted(path.suffix for path in left) == [".finished", ".pt"]
         (journal,) = (project.folder / ".cssegcore" / "tracking").glob("*.jsonl")
         events = [json.loads(line) for line in journal.read_text().splitlines()]
         values = [e["values"] for e in events if e["kind"] == "Metrics"]

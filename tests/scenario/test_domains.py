@@ -196,15 +196,15 @@ def test_a_step_trains_the_same_outputs_on_other_cities(tree, tmp_path, losses):
     run(base, tmp_path / "r0")
     checkpoint.save(tmp_path / "m0", base.segmenter, base.model, {})
     how.method["losses"] |= losses
-    job = build_trainer(how, dataset, lists[1], tmp_path / "m0", CPU)
-    assert job.segmenter.outputs == job.data.num_old == 19
-    rows = run(job, tmp_path / "r1").rows
+    trainer = build_trainer(how, dataset, lists[1], tmp_path / "m0", CPU)
+    assert trainer.segmenter.outputs == trainer.data.num_old == 19
+    rows = run(trainer, tmp_path / "r1").rows
     assert all(row[name] >= 0 for row in rows for name in losses)
-    checkpoint.save(tmp_path / "m1", job.segmenter, job.model, {})
+    checkpoint.save(tmp_path / "m1", trainer.segmenter, trainer.model, {})
 
     loaded = checkpoint.load_model(tmp_path / "m1", CPU)
     assert loaded.model.classes.names_by_step == (tuple(table), ())
-    assert state(loaded.segmenter) == state(job.segmenter)
+    assert state(loaded.segmenter) == state(trainer.segmenter)
     test = ImageList.read(tmp_path / "step1" / "test.json")
     images = ImageStore(dataset, test)
     matrix, _ = evaluate.count_confusion(loaded.segmenter, images, 19, 4, CPU, whole, set())

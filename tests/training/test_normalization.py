@@ -45,10 +45,10 @@ def photographs(store):
 def test_in_training(tmp_path, normalization):
     lists = Lists.write(tmp_path)
     whole_view = {"part": "scale_and_crop", "size": 24, "scale": [1, 1], "flip": 0}
-    job = lists.prepare(plan(epochs=1, augmentation=whole_view), "step0")
-    seen = watched(job.segmenter, normalization)
-    run(job, tmp_path / "r")
-    given = photographs(job.data.images).astype(np.float32)
+    trainer = lists.prepare(plan(epochs=1, augmentation=whole_view), "step0")
+    seen = watched(trainer.segmenter, normalization)
+    run(trainer, tmp_path / "r")
+    given = photographs(trainer.data.images).astype(np.float32)
     for view in torch.cat(seen).numpy():
         assert np.abs(given - view).max((1, 2, 3)).min() < 1e-3
     assert len(seen) > 1

@@ -34,10 +34,10 @@ SPACIOUS = {"part": "scale_and_crop", "size": 40, "scale": [1, 1], "flip": 0.5}
 """A photograph of 24 by 24 pixels has one place in it: 8 pixels of padding on each side."""
 
 
-def epoch(job, batch_size):
-    """The batches of an epoch of a job."""
-    images, replayed, rng = job.data.images, job.data.replayed, np.random.default_rng(1)
-    return training_batches(images, job.augmentation, batch_size, rng, CPU, IMAGENET, replayed)
+def epoch(trainer, batch_size):
+    """The batches of an epoch of a trainer."""
+    images, replayed, rng = trainer.data.images, trainer.data.replayed, np.random.default_rng(1)
+    return training_batches(images, trainer.augmentation, batch_size, rng, CPU, IMAGENET, replayed)
 
 
 class TestPadding:
@@ -49,9 +49,9 @@ class TestPadding:
         how = plan(name, augmentation=SPACIOUS)
         how.method["base"]["unknown_class"] = {"part": unknown}
         sources = lists.sources(how, "step0", None, tmp_path)
-        job = lists.prepare(how, "step0", sources=sources)
-        assert padding(job.method, "train") == value
-        decoded = {name: (p, x) for name, p, x in job.data.images.decoded()}
+        trainer = lists.prepare(how, "step0", sources=sources)
+        assert padding(trainer.method, "train") == value
+        decoded = {name: (p, x) for name, p, x in trainer.data.images.decoded()}
         assert {0, 255} < set(np.unique([x for _, x in decoded.values()]).tolist())
         views = {}
         for place, (photograph, labels) in decoded.items():
@@ -61,7 +61,7 @@ class TestPadding:
             )
             views[place] = (black, filled), (black[:, ::-1], filled[:, ::-1])
         left = set(decoded)
-        for batch in epoch(job, 1):
+        for batch in epoch(trainer, 1):
             seen, labels = bytes_of(batch.images[0]), batch.labels[0].numpy()
             assert torch.equal(batch.labels, batch.annotated)
             left.remove(
@@ -84,9 +84,9 @@ class TestPadding:
     def test_a_job_asks_for_the_padding_of_exemplars(self, tmp_path, lists):
         how = plan("ssul_m", augmentation=SPACIOUS)
         how.method["replay"] |= {"labels": "released", "share": 0.5}
-        job = lists.prepare(how, "step0", sources=lists.sources(how, "step0", None, tmp_path))
+        trainer = lists.prepare(how, "step0", sources=lists.sources(how, "step0", None, tmp_path))
         path = tmp_path / "model"
-        checkpoint.save(path, job.segmenter, job.model, {})
+        checkpoint.save(path, trainer.segmenter, trainer.model, {})
         memory = tmp_path / "memory"
         lists.of("step0").write(memory / "list.json")
         sources = StageInputs(memory=memory, saliency=lists.folder / "saliency")
@@ -105,16 +105,16 @@ class TestVoid:
     def test_a_job_s_exemplars_read_it_as_its_images_do(self, tmp_path, lists):
         how = plan("ssul_m", augmentation=SPACIOUS)
         how.method["base"]["unknown_class"] = {"part": "everything"}
-        job = lists.prepare(how, "step0")
-        checkpoint.save(tmp_path / "model", job.segmenter, job.model, {})
+        trainer = lists.prepare(how, "step0")
+        checkpoint.save(tmp_path / "model", trainer.segmenter, trainer.model, {})
         lists.of("step0").write(tmp_path / "memory" / "list.json")
         for void, held in (("ignore", True), ("background", False)):
             image_list = dataclasses.replace(lists.of("step1"), void=void)
             sources = StageInputs(memory=tmp_path / "memory")
-            task = build_trainer(
+            trainer = build_trainer(
                 how, lists.dataset, image_list, tmp_path / "model", CPU, sources
             ).data
-            for images in (task.images, task.replayed.images):
+            for images in (trainer.images, trainer.replayed.images):
                 assert {255 in labels for _, _, labels in images.decoded()} == {held}
 
 

@@ -84,7 +84,8 @@ def read_names(path: Path) -> list[str]:
 
 def _name(line: str, path: Path) -> str:
     """Returns the name in a line, or that of a pair of paths."""
-    photograph, _, label = line.partition(" ")
+    photograph, _, label = line.partition("\t" if "\t" in line else " ")
+    photograph = photograph.rstrip()
     if not (photograph.endswith(PHOTOGRAPH_SUFFIXES) and label.endswith(".png")):
         return line
     name, other = (PurePosixPath(given.strip()).stem for given in (photograph, label))

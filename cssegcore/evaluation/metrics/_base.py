@@ -23,7 +23,8 @@ class PredictedBatch:
         labels: True outputs of the model; 255 where nothing counts. Classes to come are background
             or 255 already, as the parameter `evaluation.future` says.
         predicted: Predicted outputs of the model.
-        logits: The model's scores; with an unknown class it is in front.
+        logits: The model's scores; with an unknown class it is in front, and without an output
+            for the background the constant 0 is.
     """
 
     labels: Int[Tensor, "b h w"]
@@ -62,7 +63,7 @@ class Metric(abc.ABC):
         """Returns the numbers to show.
 
         Args:
-            state: Of all images.
+            state: Sum of the states of all images.
             matrix: The confusion matrix of the model's outputs (row: truth), in pixels.
             groups: Outputs by the names that means are taken under: `all`, `old`, `new`, `base`,
                 `added` and the same without background (`all_nobg`, …); some are empty.

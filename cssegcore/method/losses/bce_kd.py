@@ -1,7 +1,9 @@
-"""LwF-MC's distillation: each old output keeps the old model's yes or no.
+"""LwF-MC's and DKD's distillation: each old output keeps the old model's yes or no.
 
 Rebuffi et al., iCaRL: Incremental Classifier and Representation Learning, CVPR 2017,
-https://arxiv.org/abs/1611.07725; for segmentation as in MiB's baselines.
+https://arxiv.org/abs/1611.07725; for segmentation as in MiB's baselines. Without the background:
+Baek et al., Decomposed Knowledge Distillation for Class-Incremental Semantic Segmentation (DKD),
+NeurIPS 2022, https://arxiv.org/abs/2210.05941.
 """
 
 import dataclasses
@@ -17,7 +19,9 @@ from cssegcore.method.losses._base import Loss, LossInputs
 
 
 def binary_distillation(
-    logits: Float[Tensor, "b c h w"], old_logits: Float[Tensor, "b k h w"]
+    logits: Float[Tensor, "b c h w"],
+    old_logits: Float[Tensor, "b k h w"],
+    background: bool = True,
 ) -> Float[Tensor, ""]:
     """Computes the sigmoid cross-entropy from the old model: sum over outputs, mean over pixels.
 
@@ -26,19 +30,31 @@ def binary_distillation(
     Args:
         logits: Scores of all c outputs.
         old_logits: Scores of the old model's k <= c outputs.
+        background: Whether output 0 takes part.
     """
-    k = old_logits.shape[1]
-    target = at_least_float32(old_logits).sigmoid()
-    return k * F.binary_cross_entropy_with_logits(at_least_float32(logits[:, :k]), target)
+    first, k = 0 if background else 1, old_logits.shape[1]
+    target = at_least_float32(old_logits[:, first:]).sigmoid()
+    kept = at_least_float32(logits[:, first:k])
+    return (k - first) * F.binary_cross_entropy_with_logits(kept, target)
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class BinaryDistillation(Loss):
-    """`binary_distillation` as a term. The published weight is 10."""
+    """`binary_distillation` as a term. Published weights: 10 (LwF-MC), 5 (DKD).
+
+    Attributes:
+        background: Whether output 0 takes part; not where the model has no such output (DKD).
+    """
+
+    background: bool = True
 
     needs_old: ClassVar[bool] = True
     scores: ClassVar[Scores | None] = "sigmoid"
 
+    @property
+    def reads_background(self) -> bool:
+        return self.background
+
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
-        return binary_distillation(batch.logits, batch.old_outputs.logits)
+        return binary_distillation(batch.logits, batch.old_outputs.logits, self.background)

@@ -79,7 +79,7 @@ class Writer:
         batches = evaluation_batches(images, self._batch_size, self._device, normalization)
         for names, batch in self._task.progress(batches, len(images)):
             with torch.inference_mode():
-                logits = self._segmenter(batch.images).logits
+                logits = self._segmenter.decisive(self._segmenter(batch.images).logits)
             yield names, logits, batch.labels
 
     def write(self, rule: PixelRule, thresholds: Sequence[float | None]) -> None:

@@ -1,4 +1,4 @@
-"""PLOP's pseudo-labels: the previous model is believed where it is sure, class by class.
+"""PLOP's pseudo-labels: predictions of the old model with low entropy, by a threshold per class.
 
 Douillard et al., PLOP: Learning without Forgetting for Continual Semantic Segmentation, CVPR 2021,
 https://arxiv.org/abs/2011.11390.
@@ -20,23 +20,24 @@ from cssegcore.method.pseudo_labels._base import LabelRequest, PseudoLabels
 from cssegcore.method.pseudo_labels._writing import Ruling, Writer
 
 ThresholdRule = Literal["released", "median"]
-"""How a class's threshold comes of the entropies of its pixels."""
+"""Rule that derives a class's threshold from the entropies of its pixels."""
 
 BINS: dict[ThresholdRule, int] = {"released": 100, "median": 1000}
-"""Bins of [0, 1]. The paper leaves them open; a thousand make one as wide as the base threshold."""
+"""Number of histogram bins of [0, 1]. The paper states none; with 1000 a bin is as wide as the
+published base threshold."""
 
 
 def entropy_unit(num_old: int, num_classes: int, rule: ThresholdRule) -> float:
-    """Returns what entropies (natural log, summed over classes) are divided by.
+    """Returns the divisor of an entropy (natural logarithm, summed over classes).
 
-    "median" is the paper's: log(num_old), the most it can be, so that 1 is knowing nothing.
-    "released" is the published program's, which takes the mean over classes where the sum is meant
-    and divides by log(num_classes) as well: no score exceeds 1 / (num_old log(num_classes)).
+    "median" divides by log(num_old), the largest possible entropy, as the paper does; scores lie in
+    [0, 1]. "released" follows the published program, which takes the mean over classes instead of
+    the sum and also divides by log(num_classes): no score exceeds 1 / (num_old log(num_classes)).
 
     Args:
-        num_old: Outputs of the previous model, background included.
-        num_classes: Outputs with this step's.
-        rule: Whose thresholds the scores are for.
+        num_old: Number of outputs of the old model, background included.
+        num_classes: Number of outputs after this step.
+        rule: Threshold rule that will read the scores.
     """
     if rule == "median":
         return math.log(num_old)
@@ -46,12 +47,16 @@ def entropy_unit(num_old: int, num_classes: int, rule: ThresholdRule) -> float:
 def scores(
     old_logits: Float[Tensor, "b k h w"], unit: float
 ) -> tuple[Float[Tensor, "b h w"], Int[Tensor, "b h w"]]:
-    """Computes the entropy of each pixel's softmax in `unit`s, and the most likely class.
+    """Computes each pixel's softmax entropy divided by `unit`, and its most likely class.
 
-    Deviation: p log p is 0 for p = 0, where the released code adds 1e-8 inside the logarithm.
+    Deviation: p log p is 0 for p = 0; the released code adds 1e-8 inside the logarithm.
+
+    Args:
+        old_logits: The old model's logits, float.
+        unit: Divisor, from `entropy_unit`.
     """
     entropy = torch.special.entr(at_least_float32(old_logits).softmax(1)).sum(1)
-    # `argmax` finds the same, first of equals, and takes three times as long on a CPU
+    # `argmax` gives the same class (the first of equals) but takes three times as long on a CPU
     return entropy / unit, old_logits.max(1).indices
 
 
@@ -61,10 +66,17 @@ def histogram(
     counted: Bool[Tensor, "b h w"],
     shape: tuple[int, int],
 ) -> Int[Tensor, "classes bins"]:
-    """Counts the pixels `counted` by predicted class and by score, in equal bins of [0, 1]."""
+    """Counts pixels by predicted class and score.
+
+    Args:
+        uncertainty: Scores in [0, 1].
+        predicted: Class ids below `shape[0]`.
+        counted: True at the pixels to count.
+        shape: Number of classes and number of equal bins of [0, 1].
+    """
     classes, bins = shape
     of = (bins * uncertainty).long().clamp(0, bins - 1)
-    # the others get a cell of their own, as accumulator those counted would cost more
+    # pixels left out go to one extra cell: selecting the counted ones first would cost more
     cells = torch.where(counted, predicted * bins + of, classes * bins)
     return torch.bincount(cells.flatten(), minlength=classes * bins + 1)[:-1].reshape(classes, bins)
 
@@ -74,11 +86,12 @@ def released_thresholds(
 ) -> Float[Tensor, " classes"]:
     """Computes the thresholds of the published program, at least `base`.
 
-    Meant as a median, it adds up the numbers of the bins and not what is in them. So a threshold
-    lies in the first bin that alone holds half of the class's pixels, at the place where half of
-    them would be reached; where no bin does, it is infinite and all is accepted, or `base` for a
-    class of few pixels. Three bins of a hundred (29, 57, 58) are read one too low, as 0.29 * 100 is
-    less than 29 in binary. A class without pixels, or without a number, has `base`.
+    The program means to find a median, but it accumulates bin numbers instead of bin counts. So a
+    threshold lies in the first bin that alone holds half of the class's pixels, at the point where
+    half of them is reached. If no bin does, the threshold is infinite and accepts every pixel; for
+    a class of few pixels it is `base`. Three of the hundred bins (29, 57, 58) are read one too low,
+    because 0.29 * 100 is less than 29 in binary. A class without pixels, or whose threshold is NaN,
+    has `base`.
     """
     counts = histograms.double()
     bins = counts.shape[1]
@@ -87,7 +100,7 @@ def released_thresholds(
     half = counts.sum(1, keepdim=True) / 2
     run = torch.cat([edges.new_zeros(1), (edges * bins).cumsum(0)])
     stops = (run[:-1] <= half) & (half <= run[:-1] + held)
-    # the search that never stops ends at the last bin, its number added
+    # a search that finds no bin ends at the last one, with its number added
     at = torch.where(stops.any(1), stops.int().argmax(1), bins - 1)[:, None]
     reached = torch.where(stops.any(1, keepdim=True), run[at], run[-1])
     found = (edges[at] + (half - reached) / held.gather(1, at) / bins)[:, 0]
@@ -99,7 +112,7 @@ def median_thresholds(
 ) -> Float[Tensor, " classes"]:
     """Computes the paper's thresholds: each class's median score, at least `base`.
 
-    Within a bin pixels count as spread evenly. A class without pixels has `base`.
+    Pixels are taken as evenly spread within a bin. A class without pixels has `base`.
     """
     counts = histograms.double()
     bins = counts.shape[1]
@@ -122,7 +135,7 @@ def accept(
     predicted: Int[Tensor, "b h w"],
     thresholds: Float[Tensor, " classes"],
 ) -> Bool[Tensor, "b h w"]:
-    """Tells where the score lies below the predicted class's threshold."""
+    """Returns a mask of the pixels whose score is below their predicted class's threshold."""
     return uncertainty < thresholds[predicted]
 
 
@@ -132,7 +145,10 @@ def relabel(
     predicted: Int[Tensor, "b h w"],
     accepted: Bool[Tensor, "b h w"],
 ) -> Int[Tensor, "b h w"]:
-    """Labels background pixels by accepted predictions (background among them), 255 elsewhere."""
+    """Replaces the label of each background pixel: by its prediction if accepted, else by 255.
+
+    An accepted prediction may be background itself. Other labels stay.
+    """
     return torch.where(background, torch.where(accepted, predicted, IGNORE), labels)
 
 
@@ -142,15 +158,16 @@ THRESHOLDS = {"released": released_thresholds, "median": median_thresholds}
 @final
 @dataclasses.dataclass(frozen=True)
 class Entropy(PseudoLabels):
-    """Believes a prediction whose entropy is below a threshold of its class's own.
+    """Accepts a prediction whose entropy is below its class's threshold.
 
-    Deviation: thresholds and labels come of whole photographs, once; the released code takes them
-    of augmented views, the thresholds once and on each process's share of the images alone.
+    Deviation: thresholds and labels are computed once, on whole photographs. The released code
+    computes labels on augmented crops in every iteration, and thresholds once, in each process on
+    that process's images alone.
 
     Attributes:
-        threshold: The least a threshold can be.
-        rule: "released" is the published program, "median" the paper.
-        batch_size: Photographs at a time.
+        threshold: Lower bound of every class's threshold.
+        rule: "released" as in the published program, "median" as in the paper.
+        batch_size: Photographs per forward pass.
     """
 
     threshold: float = 0.001
@@ -175,15 +192,15 @@ class Entropy(PseudoLabels):
             labelled = relabel(labels, labels == BACKGROUND, predicted, accepted)
             return Ruling(labelled, predicted, accepted)
 
-        # no score exceeds 1: for the reader that is as good as infinity, which JSON lacks
+        # JSON has no infinity; no score exceeds 1, so 1 accepts the same pixels
         writer.write(rule, thresholds.clamp(max=1).tolist())
 
     def thresholds(self, writer: Writer, unit: float) -> Float[Tensor, " k"]:
-        """Finds each class's threshold on the pixels that the step's own list leaves open.
+        """Computes each class's threshold on the background pixels of the step's training list.
 
-        The model runs twice over the list, here and for the labels: keeping what it says would
-        take five bytes a pixel, some gigabytes for a benchmark's base classes, and saves less time
-        than an epoch of training takes.
+        The old model runs twice over the list, here and for the labels. Storing its scores would
+        take five bytes a pixel (gigabytes for a benchmark's base step) and save less time than one
+        training epoch takes.
         """
         shape = (len(writer.known), BINS[self.rule])
         total = torch.zeros(shape, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""SSUL's pseudo-labels: old classes whose own yes-or-no score is high.
+"""SSUL's pseudo-labels: old classes with a high sigmoid score.
 
 Cha et al., SSUL: Semantic Segmentation with Unknown Label for Exemplar-based Class-Incremental
 Learning, NeurIPS 2021, https://arxiv.org/abs/2106.11562.
@@ -21,11 +21,13 @@ from cssegcore.method.pseudo_labels._writing import Ruling, Writer
 @final
 @dataclasses.dataclass(frozen=True)
 class Sigmoid(PseudoLabels):
-    """`confident_labels` on the whole photograph; what is not sure stays background.
+    """Labels background pixels with the old class of the highest sigmoid score, if it is high.
+
+    It works on whole photographs. Pixels whose score is below the threshold stay background.
 
     Attributes:
-        threshold: Least score that is believed; 0.7 is published.
-        batch_size: Photographs at a time.
+        threshold: Lowest accepted score, in [0, 1]; 0.7 is published.
+        batch_size: Photographs per forward pass.
     """
 
     threshold: float = 0.7
@@ -42,7 +44,7 @@ class Sigmoid(PseudoLabels):
         known = len(writer.known)
 
         def rule(old_logits: Float[Tensor, "b k h w"], labels: Int[Tensor, "b h w"]) -> Ruling:
-            background = old_logits.shape[1] - known  # 1 if the unknown class is before it
+            background = old_logits.shape[1] - known  # 1 if the unknown class precedes it
             sure = complete_labels(old_logits, labels, self.threshold, background, "sigmoid")
             return Ruling(sure, old_logits.argmax(1) - background, sure != labels)
 

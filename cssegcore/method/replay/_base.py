@@ -22,17 +22,17 @@ class ExemplarRequest:
     Attributes:
         dataset: Where photographs and annotations lie.
         current: Training list of the step to come.
-        finished: Training list of the step before it, its classes annotated.
-        kept: The exemplars of the step before; none if there are none.
-        model: File of the model of the step before.
-        seed: Of the whole run.
+        previous_images: Training list of the previous step, its classes annotated.
+        previous_memory: The exemplars of the previous step; None if it has none.
+        model: File of the previous step's model.
+        seed: Seed of the run.
         progress: Wraps the iterable of batches (second argument: number of photographs).
     """
 
     dataset: Dataset
     current: ImageList
-    finished: ImageList
-    kept: ImageList | None
+    previous_images: ImageList
+    previous_memory: ImageList | None
     model: Path
     seed: int
     progress: Progress
@@ -49,6 +49,9 @@ class Replay:
         generates: Whether it makes images.
         scores: How it reads the previous model's logits; None if it reads none.
         share: Share of the images of an iteration that are replayed.
+        concatenated: Whether they join the step's images in one list instead; `share` is 0 then.
+        labelled_as_own: Whether kept photographs are labelled as the step's own are, and not with
+            all classes so far.
         size: Number of the dataset's photographs it keeps.
         moves_statistics: Whether replayed batches of their own move the running statistics that
             photographs meet in the test.
@@ -64,6 +67,8 @@ class Replay:
     scores: ClassVar[Scores | None] = None
     training_only: ClassVar[tuple[str, ...]] = ()
     share: float = 0.0
+    concatenated: bool = False
+    labelled_as_own: bool = False
     size: int = 0
     moves_statistics: bool = True
     uses_unknown_class: bool = True

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @final
 @dataclasses.dataclass(frozen=True)
 class DeepInversion(Replay):
-    """Makes images before a step of the classes that the step before learned, and keeps them.
+    """Makes images before a step of the classes that the previous step learned, and keeps them.
 
     A class is drawn out of the model that learned it: the running statistics of later models
     describe later photographs. The finished images are labelled by that model, and rehearsed in
@@ -33,11 +33,11 @@ class DeepInversion(Replay):
 
     Attributes:
         per_class: Images kept of each class.
-        share: Of the images of an iteration that are made ones; the step's batches stay whole.
+        share: Share of generated images in an iteration; the step's batches stay whole.
         labels: What is asked of a made image: what the model that made it says of it (`soft`:
             unbiased distillation), the raw scores that model gives it (`logits`, published), or its
             stored labels (`hard`). Later models have forgotten some of it.
-        weight: Of that term; 1 is published for `logits`, 10 for distillation.
+        weight: Weight of that term; 1 is published for `logits`, 10 for distillation.
         moves_statistics: Whether made images move the running statistics. They are not photographs:
             what they move is taken from the test, unless nothing else holds on to old classes.
         confidence: Least probability of a label; pixels below it carry none.

@@ -1,4 +1,4 @@
-"""SSUL-M's memory: photographs of earlier steps, every class seen as often as possible.
+"""SSUL-M's and DKD-M's memory: photographs of earlier steps, every class seen as often as possible.
 
 Cha et al., SSUL: Semantic Segmentation with Unknown Label for Exemplar-based Class-Incremental
 Learning, NeurIPS 2021, https://arxiv.org/abs/2106.11562.
@@ -74,53 +74,67 @@ def choose(
 @final
 @dataclasses.dataclass(frozen=True)
 class Exemplars(Replay):
-    """A memory of fixed size, chosen anew before each step from itself and the step before.
+    """A memory of fixed size, chosen anew before each step, from itself and the last list.
 
     What a candidate shows is read off its annotation, of all classes seen then if it was kept
     before; of the step's own classes, completed by what the previous model is sure of, if not.
 
     Deviations: whole photographs are read, where the release looks at a crop of the centre; a
-    photograph that is kept and stands in the finished step's list too is one candidate, not two;
-    what a kept photograph shows is read again, so that the classes of the finished step count.
+    photograph that is kept and stands in the previous step's list too is one candidate, not two;
+    what a kept photograph shows is read again, so that the classes of the previous step count.
 
     Attributes:
         size: Photographs kept; 100 (VOC) and 300 (ADE20K) are published.
-        share: Share of a batch that is replaced by exemplars.
+        share: Share of a batch that is replaced by exemplars; 0 if they are concatenated.
+        mix: Whether exemplars take places of the step's images in every batch (`replaced`, SSUL),
+            or join them in one list, so that their share is that of their number (`concatenated`,
+            DKD and STAR).
         threshold: Least score of a previous model's class that is believed.
         batch_size: Photographs at a time.
         labels: `shifted` makes room for the unknown class, as the network expects. `released` does
             not, as the released code: background is trained as unknown, the first class as
             background, a class as the one before it, and only pseudo-labels are where they belong.
             (There, pseudo-labels may replace the first class as well, as it passes for background.)
+            `step`: as the step's own images, with the classes of the step alone (DKD and STAR).
     """
 
     size: int = 100
     share: float = 0.5
     threshold: float = 0.7
     batch_size: int = 4
-    labels: Literal["shifted", "released"] = "shifted"
+    labels: Literal["shifted", "released", "step"] = "shifted"
+    mix: Literal["replaced", "concatenated"] = "replaced"
     uses_unknown_class: bool = dataclasses.field(init=False)
+    concatenated: bool = dataclasses.field(init=False)
+    labelled_as_own: bool = dataclasses.field(init=False)
 
     selects_exemplars: ClassVar[bool] = True
-    training_only: ClassVar[tuple[str, ...]] = ("share", "labels")
+    training_only: ClassVar[tuple[str, ...]] = ("share", "labels", "mix")
     scores: ClassVar[Scores | None] = "sigmoid"
 
     def __post_init__(self) -> None:
         at_least(1, size=self.size, batch_size=self.batch_size)
-        if not 0 < self.share < 1:
+        if self.mix == "concatenated" and self.share:
+            raise ValueError(
+                f"`share` is {self.share}, and exemplars that are concatenated have the share of"
+                " their number: set `share` to 0, or `mix` to replaced"
+            )
+        if self.mix == "replaced" and not 0 < self.share < 1:
             raise ValueError(f"`share` must lie in (0, 1), got {self.share}")
         fraction(threshold=self.threshold)
-        object.__setattr__(self, "uses_unknown_class", self.labels == "shifted")
+        object.__setattr__(self, "uses_unknown_class", self.labels != "released")
+        object.__setattr__(self, "concatenated", self.mix == "concatenated")
+        object.__setattr__(self, "labelled_as_own", self.labels == "step")
 
     def select_exemplars(self, out: Path, request: ExemplarRequest) -> None:
-        kept = request.kept or dataclasses.replace(request.finished, images=[])
+        kept = request.previous_memory or dataclasses.replace(request.previous_images, images=[])
         there = set(kept.names)
-        new = [image for image in request.finished.images if image[0] not in there]
-        finished = dataclasses.replace(request.finished, images=new)
-        classes = finished.classes.names
+        new = [image for image in request.previous_images.images if image[0] not in there]
+        previous = dataclasses.replace(request.previous_images, images=new)
+        classes = previous.classes.names
 
-        look = self._completed if finished.index else _annotated
-        rows = [*_annotated(request, kept, len(classes)), *look(request, finished, len(classes))]
+        look = self._completed if previous.index else _annotated
+        rows = [*_annotated(request, kept, len(classes)), *look(request, previous, len(classes))]
         shown, candidates = np.stack(rows), kept.images + new
         image_list = choose(shown, self.size, *orders(len(candidates), len(classes), request.seed))
         images = [
@@ -155,7 +169,7 @@ class Exemplars(Replay):
         batches = evaluation_batches(images, self.batch_size, device, segmenter.normalization)
         for _, batch in request.progress(batches, len(images)):
             with torch.inference_mode():
-                logits = segmenter(batch.images).logits
+                logits = segmenter.decisive(segmenter(batch.images).logits)
                 labels = complete_labels(
                     logits, batch.labels, self.threshold, background, "sigmoid"
                 )

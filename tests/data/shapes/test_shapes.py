@@ -10,6 +10,8 @@ from cssegcore.core.palette import palette
 from cssegcore.core.types import BACKGROUND, IGNORE
 from cssegcore.data.shapes import CLASSES, make_dataset, make_scene
 
+pytestmark = pytest.mark.slow
+
 OBJECTS = range(1, len(CLASSES))
 
 

@@ -180,10 +180,10 @@ class TestTraining:
         assert path.read_bytes() == trained.base_path.read_bytes()
 
     def test_the_next_step_starts_from_the_fused_weights(self, trained, tmp_path):
-        path, job = tmp_path / "step1.safetensors", trained.fused
-        checkpoint.save(path, job.segmenter, job.model, {})
+        path, trainer = tmp_path / "step1.safetensors", trained.fused
+        checkpoint.save(path, trainer.segmenter, trainer.model, {})
         following = trained.lists.prepare(plan("ewf_mib"), "step2", path)
-        saved = state(job.segmenter)
+        saved = state(trainer.segmenter)
         assert {k: v.numpy().tobytes() for k, v in following.old_weights.items()} == saved
         start = state(following.segmenter)
         same = {name for name, value in saved.items() if start[name] == value}
@@ -193,14 +193,14 @@ class TestTraining:
     @pytest.mark.parametrize("killed_in", ["last epoch", "saving"])
     def test_a_kill_after_the_last_epoch_does_not_fuse_twice(self, trained, tmp_path, killed_in):
         resume, hooks = ResumeFile(tmp_path / "resume"), Follower().hooks()
-        job = increment(trained.lists, trained.base_path)
+        trainer = increment(trained.lists, trained.base_path)
 
         def die(row):
             if row["epoch"] == 2 and killed_in == "last epoch":
                 raise KilledError
 
         try:
-            job.train(resume, dataclasses.replace(hooks, epoch=die))
+            trainer.train(resume, dataclasses.replace(hooks, epoch=die))
         except KilledError:
             assert killed_in == "last epoch"
         kept = resume.load(CPU)
@@ -216,9 +216,9 @@ class TestTraining:
         for part in ("none", "weight_fusion"):
             how = plan("pi")
             how.method["after"] = {"part": part}
-            job = trained.lists.prepare(how, "step1", path)
-            result = run(job, tmp_path / part)
-            saved.append((result.statistics["path"], state(job.segmenter)))
+            trainer = trained.lists.prepare(how, "step1", path)
+            result = run(trainer, tmp_path / part)
+            saved.append((result.statistics["path"], state(trainer.segmenter)))
         (plain, weights), (beside, fused) = saved
         assert weights != fused
         assert all(torch.equal(value, beside[name]) for name, value in plain.items())
@@ -240,7 +240,9 @@ class TestTraining:
         path = tmp_path / "step0.safetensors"
         checkpoint.save(path, base.segmenter, base.model, {})
         how.method["pseudo_labels"] = {"part": "none"}
-        job = trained.lists.prepare(how, "step1", path)
-        changed = dataclasses.replace(job, method=dataclasses.replace(job.method, after=Counting()))
+        trainer = trained.lists.prepare(how, "step1", path)
+        changed = dataclasses.replace(
+            trainer, method=dataclasses.replace(trainer.method, after=Counting())
+        )
         run(changed, tmp_path / "step1")
         assert seen == [(3, 1, 0)]

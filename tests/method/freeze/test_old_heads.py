@@ -60,10 +60,10 @@ def test_not_even_weight_decay_moves_them(tmp_path):
     before = state(checkpoint.load_model(path, CPU).segmenter)
     how = plan("ft", optimizer={"weight_decay": 0.1})
     how.method["freeze"] = {"part": "old_heads"}
-    job = lists.prepare(how, "step1", path)
-    fresh = state(job.segmenter)
-    run(job, tmp_path / "resume")
-    after = state(job.segmenter)
+    trainer = lists.prepare(how, "step1", path)
+    fresh = state(trainer.segmenter)
+    run(trainer, tmp_path / "resume")
+    after = state(trainer.segmenter)
     heads = [name for name in before if name.startswith("heads.0.")]
     assert heads
     assert all(after[name] == before[name] for name in heads)

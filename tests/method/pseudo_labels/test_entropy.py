@@ -206,17 +206,17 @@ def lists(tmp_path_factory):
 def previous(lists, tmp_path_factory):
     """A trained base model, as the stage before leaves it, made as sure as one of many epochs."""
     path = tmp_path_factory.mktemp("previous") / "model.safetensors"
-    job = lists.prepare(tiny.plan("ft", epochs=4), "step0")
-    tiny.run(job, path.with_name("resume.pt"))
+    trainer = lists.prepare(tiny.plan("ft", epochs=4), "step0")
+    tiny.run(trainer, path.with_name("resume.pt"))
     with torch.no_grad():
-        job.segmenter.groups[0].classifier.weight *= 6
-    checkpoint.save(path, job.segmenter, job.model, {})
+        trainer.segmenter.groups[0].classifier.weight *= 6
+    checkpoint.save(path, trainer.segmenter, trainer.model, {})
     return path
 
 
 def write(lists, model, out, rule, step_lists):
-    task = LabelRequest(lists.dataset, step_lists, model, lambda batches, _: batches)
-    Entropy(rule=rule, batch_size=3).write(out, task)
+    request = LabelRequest(lists.dataset, step_lists, model, lambda batches, _: batches)
+    Entropy(rule=rule, batch_size=3).write(out, request)
     return read_manifest(out)
 
 

@@ -127,13 +127,13 @@ def on_cpu(monkeypatch):
     monkeypatch.setenv("CSSEGCORE_DEVICE", "cpu")
 
 
-def task(lists, to, kept=None, model=None, seed=1, seen=None):
+def request_for(lists, to, kept=None, model=None, seed=1, seen=None):
     before = {"step1": "step0", "step2": "step1"}[to]
     return ExemplarRequest(
         dataset=lists.dataset,
         current=lists.of(to),
-        finished=lists.of(before),
-        kept=kept,
+        previous_images=lists.of(before),
+        previous_memory=kept,
         model=model or lists.folder / "no model is read",
         seed=seed,
         progress=lambda items, count: items if seen is None else (seen.append(count), items)[1],
@@ -145,7 +145,7 @@ def remembered(out):
 
 
 def first_memory(tmp_path, lists):
-    part(size=3).select_exemplars(tmp_path / "first", task(lists, "step1"))
+    part(size=3).select_exemplars(tmp_path / "first", request_for(lists, "step1"))
     return remembered(tmp_path / "first")[0]
 
 
@@ -162,7 +162,7 @@ def annotated(name, visible):
 class TestAfterTheBaseStep:
     def test_the_annotation_alone_is_read(self, tmp_path, lists):
         seen = []
-        part(size=3).select_exemplars(tmp_path, task(lists, "step1", seen=seen))
+        part(size=3).select_exemplars(tmp_path, request_for(lists, "step1", seen=seen))
         memory, manifest = remembered(tmp_path)
         finished = lists.of("step0")
         shown = [annotated(name, [1, 2]) for name in finished.names]
@@ -191,14 +191,14 @@ class TestAfterTheBaseStep:
         for seed in range(6):
             for again in range(2):
                 out = tmp_path / f"{seed}-{again}"
-                part(size=2).select_exemplars(out, task(lists, "step1", seed=seed))
+                part(size=2).select_exemplars(out, request_for(lists, "step1", seed=seed))
             texts = {(tmp_path / f"{seed}-{a}" / "list.json").read_text() for a in range(2)}
             assert len(texts) == 1
             found |= texts
         assert len(found) > 1
 
     def test_a_memory_larger_than_the_dataset_keeps_all_and_says_so(self, tmp_path, lists):
-        part(size=50).select_exemplars(tmp_path, task(lists, "step1"))
+        part(size=50).select_exemplars(tmp_path, request_for(lists, "step1"))
         memory, manifest = remembered(tmp_path)
         assert memory.names == lists.of("step0").names == ["t0", "t1", "t4", "t5", "t7"]
         assert (manifest["wanted"], len(manifest["images"])) == (50, 5)
@@ -249,7 +249,7 @@ class TestAfterALaterStep:
         shared = set(kept.names) & set(lists.of("step1").names)
         assert shared  # photographs of both lists
         part(size=4, threshold=threshold).select_exemplars(
-            tmp_path / "second", task(lists, "step2", kept, model)
+            tmp_path / "second", request_for(lists, "step2", kept, model)
         )
         memory, manifest = remembered(tmp_path / "second")
 
@@ -275,12 +275,12 @@ class TestAfterALaterStep:
         assert any(row[1] or row[2] for row in found.values())
 
     def test_without_a_memory_before(self, tmp_path, lists, model, on_cpu):
-        part(size=9).select_exemplars(tmp_path / "out", task(lists, "step2", None, model))
+        part(size=9).select_exemplars(tmp_path / "out", request_for(lists, "step2", None, model))
         assert remembered(tmp_path / "out")[0].names == lists.of("step1").names
 
     def test_when_all_of_the_step_is_kept_already(self, tmp_path, lists, model, on_cpu):
         kept = lists.of("step1", "seen")
-        part(size=2).select_exemplars(tmp_path / "out", task(lists, "step2", kept, model))
+        part(size=2).select_exemplars(tmp_path / "out", request_for(lists, "step2", kept, model))
         assert len(remembered(tmp_path / "out")[0].images) == 2
 
 
@@ -300,6 +300,16 @@ class TestPart:
     def test_labels_are_shifted_but_for_the_released_defect(self):
         assert part().uses_unknown_class
         assert not part(labels="released").uses_unknown_class
+
+    def test_labels_and_mix_of_dkd(self):
+        made = part(labels="step", mix="concatenated", share=0)
+        assert (made.labelled_as_own, made.concatenated, made.uses_unknown_class) == (True,) * 3
+        assert not part().labelled_as_own
+        assert not part().concatenated
+        recipe = {"labels": "step", "mix": "concatenated", "share": 0, "size": 7}
+        assert made.stage_parameters(recipe) == {"size": 7}
+        with pytest.raises(InputError, match=r"`share` is 0\.5, .* set `share` to 0, or `mix` to"):
+            part(mix="concatenated")
 
     @pytest.mark.parametrize(
         ("key", "number"),

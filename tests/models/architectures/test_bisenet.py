@@ -16,6 +16,8 @@ from cssegcore.models._base import Architecture
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_training import CPU, LINEAR, Layers, new_segmenter, state
 
+pytestmark = pytest.mark.slow
+
 RESNET18 = {"part": "resnet", "depth": 18, "weights": "none"}
 R18 = {"part": "bisenet", "backbone": RESNET18}
 MILLION = 1e6
