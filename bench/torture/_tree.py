@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from bench.torture._trial import Ended, Kill, at, command, forked
+from bench.torture._trial import LIMIT, Ended, Kill, at, command, forked
 from cssegcore.core.files import TEMPORARY, digest
 from tests.helpers import tiny_dataset as scenes
 
@@ -31,7 +31,7 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 """Recipes in which, together, every stage has something to do."""
 
-PROGRAM = "[bcst]*/**/*.py"
+PROGRAM = ("cssegcore/**/*.py", "stages/**/*.py", "conf/**/*.yaml", "tests/helpers/tiny_dataset.py")
 """The files whose change makes a walked project an old one."""
 
 SLOW_TO_IMPORT = (
@@ -99,7 +99,7 @@ class Tree:
         place, kept = folder / kind, folder / f"{kind}.kept"
         for path in place.iterdir() if place.is_dir() else ():  # which may be a disk of its own
             shutil.rmtree(path)
-        program = digest(*(p.read_bytes() for p in sorted(scenes.HOME.glob(PROGRAM))))
+        program = _program(kind)
         note = kept / "walked.pickle"
         if note.is_file() and pickle.loads(note.read_bytes())[0] == program:
             shutil.copytree(kept, place, dirs_exist_ok=True)
@@ -115,7 +115,7 @@ class Tree:
         """Runs the stages, or all, undisturbed."""
         for stage in stages or scenes.EVERY_STAGE:
             ended = self.run(stage)
-            if ended.status or ended.crashed or ended.outside:
+            if ended.status != 0 or ended.crashed or ended.outside:
                 raise SystemExit(f"{stage} does not run undisturbed: {ended}")
             self.ended[stage] = ended
             self._wanted[stage] = self.made(stage)
@@ -125,7 +125,7 @@ class Tree:
         self,
         stage: str,
         *,
-        seconds: float = 120.0,
+        seconds: float = LIMIT,
         kill: Kill | None = None,
         first: Callable[[], object] | None = None,
         **environment: str | None,
@@ -139,7 +139,7 @@ class Tree:
         self,
         arguments: list[str],
         *,
-        seconds: float = 120.0,
+        seconds: float = LIMIT,
         kill: Kill | None = None,
         first: Callable[[], object] | None = None,
         **environment: str | None,
@@ -190,6 +190,11 @@ class Tree:
     def pristine(self) -> bool:
         """Whether the dataset is as it was."""
         return digests(self.root) == self._dataset
+
+
+def _program(kind: str) -> str:
+    files = [path for pattern in PROGRAM for path in sorted(scenes.HOME.glob(pattern))]
+    return digest(repr((KINDS[kind], EPOCHS)).encode(), *(path.read_bytes() for path in files))
 
 
 def digests(path: Path, below: Path | None = None) -> dict[str, str]:

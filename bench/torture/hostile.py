@@ -29,7 +29,7 @@ def _try(ledger: Ledger, place: Path, calm: Tree, hostile: "inputs.Hostile", num
     before = outside(place)
     what, said = SAME, ""
     for command in hostile.commands(tree):
-        ended = tree.call(command, seconds=60)
+        ended = tree.call(command, seconds=300)
         said = ended.said[-900:]
         what = ledger.judge(ended, None)
         if what != SAME:

@@ -13,13 +13,13 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 def run(ledger: Ledger) -> None:
     """Kills every stage of three recipes, at a random moment or at a random write."""
     import_once()
-    for kind in ("plain", "exemplars", "images"):
-        tree = Tree.walked(ledger.trees, kind)
-        stages = [s for s in scenes.EVERY_STAGE if kind == "plain" or _works(tree, s)]
-        for number in range(ledger.times(2 if kind == "plain" else 1)):
-            for stage in stages:
-                for sent in SIGNALS:
-                    _kill(ledger, tree, stage, sent, number)
+    trees = [Tree.walked(ledger.trees, kind) for kind in ("plain", "exemplars", "images")]
+    for number in range(ledger.times(2)):
+        for tree in trees[: 1 if number % 2 else None]:
+            for stage in scenes.EVERY_STAGE:
+                if tree.kind == "plain" or _works(tree, stage):
+                    for sent in SIGNALS:
+                        _kill(ledger, tree, stage, sent, number)
 
 
 def _works(tree: Tree, stage: str) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import fcntl
 import functools
 import hashlib
@@ -9,6 +10,7 @@ import io
 import json
 import os
 import pickle
+import stat
 import struct
 import tempfile
 import time
@@ -147,6 +149,18 @@ def write_csv(
     filled = ([row.get(column) for column in columns] for row in rows)
     cells = ([format(v, numbers) if isinstance(v, float) else v for v in row] for row in filled)
     write_table(path, columns, cells)
+
+
+def read_text(path: Path) -> str:
+    """Reads UTF-8, with or without a byte order mark, of any line ends, which become LF.
+
+    Raises:
+        OSError: It cannot be read, or is no file: a pipe would never end.
+        UnicodeDecodeError: It is no UTF-8.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return path.read_text(encoding="utf-8-sig")
 
 
 SEAL = "digest"
