@@ -56,8 +56,8 @@ Curve = list[dict[str, float | None]]
 
 def best_epoch(curve: Curve, by: str) -> int:
     """Returns the place of the epoch that did best, the first of several."""
-    values = [row[by] for row in curve]
-    return max(range(len(curve)), key=lambda at: -1.0 if values[at] is None else values[at])
+    values = [-1.0 if (value := row[by]) is None else value for row in curve]
+    return values.index(max(values))
 
 
 def table(method: str, curves: Mapping[str, Curve], by: str) -> str:

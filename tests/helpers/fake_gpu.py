@@ -144,5 +144,7 @@ def ordinary(value: Any) -> Any:
         return torch.empty(value.shape, dtype=value.dtype, device=value.device)
     if isinstance(value, tuple):
         return tuple(map(ordinary, value))
+    if value is None:
+        return None
     fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     return dataclasses.replace(value, **{name: ordinary(at) for name, at in fields.items()})
