@@ -90,6 +90,7 @@ class ReplayedCrossEntropy(Loss):
     needs_new_classes: ClassVar[bool] = True
     reads_annotated: ClassVar[bool] = True
     reads_classifiers: ClassVar[bool] = True
+    needs_linear_scores: ClassVar[bool] = True
     void_is_no: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -102,7 +103,9 @@ class ReplayedCrossEntropy(Loss):
         return False
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
-        own = new_class_cross_entropy(batch.logits, batch.annotated, batch.num_old, self.positive)
+        own = new_class_cross_entropy(
+            batch.logits, batch.annotated, batch.num_old, self.positive
+        ).mean()
         small = batch.new.logits_lowres[:, batch.num_old :]
         size = small.shape[2], small.shape[3]
         old_logits = batch.old_outputs.logits
