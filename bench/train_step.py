@@ -47,7 +47,7 @@ from stages.common.params import FIRST, Params, read_params
 METHODS = (
     *("ft", "lwf", "lwf_mc", "ilt", "ewc", "pi", "rw"),
     *("mib", "plop", "sdr", "sdr_plop", "ssul", "ssul_m"),
-    *("star", "star_m"),
+    *("dkd", "dkd_m", "star", "star_m"),
 )
 PRECISIONS = {"bfloat16": "optimizer.amp=true", "float32": "optimizer.amp=false"}
 

@@ -13,7 +13,7 @@ def check_network(assembled: AssembledRecipe, architecture: Architecture) -> Non
     Raises:
         InputError: What does not go together, why, and the nearest sensible choice.
     """
-    for rule in (_terms_find_what_they_read, _class_tokens_suit):
+    for rule in (_terms_find_what_they_read, _terms_suit_class_tokens, _parts_suit_class_tokens):
         for refusal in rule(assembled, architecture):
             raise InputError(refusal)
 
@@ -37,7 +37,32 @@ def _terms_find_what_they_read(
                 )
 
 
-def _class_tokens_suit(assembled: AssembledRecipe, architecture: Architecture) -> Iterator[str]:
+def _terms_suit_class_tokens(
+    assembled: AssembledRecipe, architecture: Architecture
+) -> Iterator[str]:
+    if not architecture.has_class_tokens:
+        return
+    for where, method in assembled.phases():
+        if method.scores == "sigmoid":
+            yield (
+                f"`{where}.losses` read each score by itself, as a sigmoid, and this network"
+                " normalises scores over the classes, so that none can say no to all: take terms"
+                " of a softmax, such as `ce` with `kd`, or another network, such as"
+                " `model=deeplabv3_r101`."
+            )
+        for name, term in method.losses.items():
+            if term.needs_linear_scores:
+                yield (
+                    f"`{where}.losses.{name}` scores features by a classifier's weights, and the"
+                    " classes of this network are tokens, which decide together: drop the term"
+                    f" (`-S '~{where}.losses.{name}'`), or take another network, such as"
+                    " `model=deeplabv3_r101`."
+                )
+
+
+def _parts_suit_class_tokens(
+    assembled: AssembledRecipe, architecture: Architecture
+) -> Iterator[str]:
     if not architecture.has_class_tokens:
         return
     head = assembled.recipe.base.head["part"]
@@ -47,14 +72,12 @@ def _class_tokens_suit(assembled: AssembledRecipe, architecture: Architecture) -
             " set `method.base.head` to linear, which leaves them, or take another network, such"
             " as `model=deeplabv3_r101`."
         )
-    for where, method in assembled.phases():
-        if method.scores == "sigmoid":
-            yield (
-                f"`{where}.losses` read each score by itself, as a sigmoid, and this network"
-                " normalises scores over the classes, so that none can say no to all: take terms"
-                " of a softmax, such as `ce` with `kd`, or another network, such as"
-                " `model=deeplabv3_r101`."
-            )
+    if assembled.increment.classifier_init.needs_linear_heads:
+        yield (
+            f"`method.classifier_init: {assembled.recipe.classifier_init['part']}` mixes the rows"
+            " of linear classifiers, and the classes of this network are tokens: set"
+            " `method.classifier_init` to background, or background_copy."
+        )
     if assembled.increment.freeze.freezes_extractor:
         yield (
             f"`method.freeze: {assembled.recipe.freeze['part']}` holds old classes by holding their"

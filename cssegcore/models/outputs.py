@@ -30,6 +30,8 @@ class Features:
 class Classifiers:
     """The 1x1 convolutions of all heads, as one linear map of `Features.decoder_out`.
 
+    Of a network with class tokens: the tokens, and what is added to their scores.
+
     Attributes:
         weight: A row for each output, in their order; zeros for an output without weights.
         bias: The same of the biases.
@@ -49,11 +51,9 @@ class Outputs:
             enlargement.
         features: What they were computed from.
         auxiliary: Full-size scores of each auxiliary classifier, float32, in training only.
-        class_weights: Of each head, what stands for its classes (`Head.weight`).
     """
 
     logits: Float[Tensor, "b c h w"]
     logits_lowres: Float[Tensor, "b c hs ws"]
     features: Features
     auxiliary: tuple[Float[Tensor, "b c h w"], ...] = ()
-    class_weights: tuple[Float[Tensor, "_ _"], ...] = ()

@@ -144,15 +144,13 @@ class Segmenter(nn.Module):
         """Computes logits, in float32 also under autocast: losses need the digits."""
         with _constants() if self._constant else contextlib.nullcontext():
             features = self._running(images)
-        size, heads = images.shape[-2:], self.groups
-        features, small = self._running.score(features, heads, self.background)
+        size = images.shape[-2:]
+        features, small = self._running.score(features, self.groups, self.background)
         auxiliary = [  # an extractor gives nothing to read in evaluation
             self.extractor.enlarge(apply_heads(list(more.children()), seen, self.background), size)
             for more, seen in zip(self.auxiliary, features.auxiliary, strict=False)
         ]
-        weights = tuple(head.weight.flatten(1) for head in heads)
-        logits = self.extractor.enlarge(small, size)
-        return Outputs(logits, small, features, tuple(auxiliary), weights)
+        return Outputs(self.extractor.enlarge(small, size), small, features, tuple(auxiliary))
 
     def classify(self, logits: Float[Tensor, "b c h w"]) -> Int[Tensor, "b h w"]:
         """Returns the class of each pixel: 0 background, 1.. in learning order."""
@@ -165,7 +163,7 @@ class Segmenter(nn.Module):
     def classifiers(self) -> Classifiers:
         """Returns the weights of all outputs in one matrix, through which gradients pass.
 
-        Its heads must be single 1x1 convolutions (`HeadKind.is_linear`).
+        Its heads must be single 1x1 convolutions (`HeadKind.is_linear`) or class tokens.
         """
         weight = torch.cat([head.weight.flatten(1) for head in self.groups])
         bias = torch.cat([head.bias for head in self.groups])

@@ -68,6 +68,7 @@ class Settings:
     init: str = "none"
     freeze: str = "none"
     after: dict[str, Any] = dataclasses.field(default_factory=lambda: {"part": "none"})
+    pretuned: tuple[int, float] | None = None
     guided: tuple[float, float] | None = None
     pseudo_labels: dict[str, Any] = dataclasses.field(default_factory=lambda: {"part": "none"})
     unknown: str = "none"
@@ -140,6 +141,10 @@ SLOW = {"lr": (0.001, 0.0001)}
 PLOP_ADE = changed(PLOP, pod=(0.001, 0.00001), **LONG)
 EWF = {"freeze": "old_heads", "after": {"part": "weight_fusion"}}
 EWF_MIB = changed(MIB, **EWF)
+NEST = {"init": "pretuned", "pretuned": (5, 0.001), "lr": (0.02, 0.001)}
+NEST_ADE = {**NEST, "pretuned": (15, 0.5), **LONG}
+NEST_QUICK = {"init": "pretuned", "pretuned": (5, 0.02)}
+NEST_PLOP = changed(PLOP, freeze="old_heads", **NEST)
 LGKD = changed(PLOP, terms=PLOP.terms | {"label_guided_kd": 1}, guided=(1, 1))
 LGKD_ADE = changed(LGKD, pod=(0.001, 0.00001), lr=(0.02, 0.002), **LONG)
 SSUL_ADE = changed(
@@ -251,6 +256,19 @@ TABLE = {
             "dkd_m": changed(DKD_ADE, memory=300, **DKD_M),
         }.items()
     },
+    **{
+        f"voc/{name}/{method}": changed(settings, epochs=(30, epochs))
+        for name, epochs in {"19-1": 30, "15-5": 30, "15-1": 30, "10-1": 10}.items()
+        for method, settings in {"nest_mib": changed(MIB, **NEST), "nest_plop": NEST_PLOP}.items()
+    },
+    **{
+        f"ade/{name}/{method}": settings
+        for name in ("100-50", "100-10", "100-5", "50-50")
+        for method, settings in {
+            "nest_mib": changed(MIB, **NEST_ADE),
+            "nest_plop": changed(PLOP_ADE, **NEST_ADE),
+        }.items()
+    },
     "ade/100-50/ewf_mib": changed(EWF_MIB, batch=48, **LONG),
     **{
         f"ade/{name}/ewf_mib": changed(
@@ -304,6 +322,8 @@ TABLE = {
             "ewc": Settings({"ce": 1, "ewc": 25}),
             "pi": Settings({"ce": 1, "pi": 25}),
             "rw": Settings({"ce": 1, "rw": 5}),
+            "nest_mib": changed(MIB, **NEST_QUICK),
+            "nest_plop": changed(PLOP, freeze="old_heads", **NEST_QUICK),
             "sdr": changed(SDR, terms=SDR.terms | {"unbiased_kd": 10}),
             "sdr_mib": changed(SDR_MIB, terms=SDR.terms | {"unbiased_kd": 10}),
         }.items()
@@ -339,12 +359,17 @@ def checked(values: dict[str, Any]) -> tuple[Params, AssembledRecipe]:
     return params, whole
 
 
+def decoder_of(model: dict[str, Any]) -> tuple[str, float]:
+    """Returns the decoder and the momentum of the backbone's normalisations."""
+    return model.get("decoder", "summed"), model["backbone"].get(MOMENTUM, 0.1)
+
+
 def settings_of(params: Params, whole: AssembledRecipe) -> Settings:
     """Reads what a run would be trained with, off the steps and the built parts."""
     first, *later = params.steps.values()
     assert len({(step.epochs, step.lr) for step in later}) == 1
     optimizer = build_optimizer(params.optimizer)
-    method = whole.increment
+    method, init = whole.increment, whole.increment.classifier_init
     pod, guided = method.losses.get("local_pod"), method.losses.get("label_guided_kd")
     return Settings(
         terms={name: term.weight for name, term in method.terms.items()},
@@ -358,14 +383,12 @@ def settings_of(params: Params, whole: AssembledRecipe) -> Settings:
         pod=(pod.factor, pod.last_factor) if pod else None,  # type: ignore[attr-defined]
         background=whole.recipe.base.background["part"],  # type: ignore[arg-type]
         positive=positive_of(whole),
-        network=(
-            params.model.get("decoder", "summed"),
-            params.model["backbone"].get(MOMENTUM, 0.1),
-        ),
+        network=decoder_of(params.model),
         exemplars=exemplars_of(method.replay),
         init=whole.recipe.classifier_init["part"],  # type: ignore[arg-type]
         freeze=whole.recipe.freeze["part"],  # type: ignore[arg-type]
         after=whole.recipe.after,
+        pretuned=(init.epochs, init.lr) if init.epochs else None,
         guided=(guided.old, guided.new) if guided else None,  # type: ignore[attr-defined]
         pseudo_labels=whole.recipe.pseudo_labels,
         unknown=whole.recipe.base.unknown_class["part"],  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from cssegcore.method.losses.class_feature_mse import ClassFeatureMSE
 from cssegcore.method.losses.orthogonal import Orthogonal
 from cssegcore.method.losses.weighted_feature_mse import WeightedFeatureMSE, old_class_weights
 from cssegcore.method.pseudo_labels.selective import select_labels
-from cssegcore.models.outputs import Features, Outputs
+from cssegcore.models.outputs import Classifiers, Features, Outputs
 from tests.conformance.vectors import Arrays, Checked, cases, compare
 
 
@@ -36,9 +36,10 @@ def check_mbs_orthogonal(arrays: Arrays) -> Checked:
         tokens, num_old = _variable(given["tokens"]), int(given["num_old"])
         assert np.isclose(given["weight"], 1 - num_old / len(tokens)), "which the part computes"
         none = torch.zeros(int(given["batch"]), 1, 1, 1)
-        weights = tokens.split([num_old, len(tokens) - num_old])
-        new = Outputs(none, none, Features((), none, none), class_weights=weights)
-        loss = Orthogonal()(LossInputs(new, None, _none(none), _none(none), num_old))
+        new = Outputs(none, none, Features((), none, none))
+        layers = Classifiers(tokens, torch.zeros(len(tokens)))
+        seen = LossInputs(new, None, _none(none), _none(none), num_old, classifiers=layers)
+        loss = Orthogonal()(seen)
         got = {"loss": loss.detach(), "grad_tokens": torch.autograd.grad(loss, tokens)[0]}
         worst = max(worst, compare(got, expected, f"mbs_orthogonal, case {at}"))
     return Checked(int(arrays["n_cases"]), worst)

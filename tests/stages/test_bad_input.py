@@ -377,6 +377,19 @@ def test_a_step_without_images_is_named_before_any_training(project):
     assert not (project.folder / "work" / "split").exists()
 
 
+def test_a_class_that_was_painted_as_void_is_told_apart_from_one_that_is_not_there(project):
+    for path in (project.root / "SegmentationClass").glob("*.png"):
+        with Image.open(path) as image:
+            labels = np.asarray(image).copy()
+        labels[labels == 3] = 255
+        Image.fromarray(labels).save(path)
+    line = project.run("check", "index", "split").refusal()
+    assert_says(
+        line, "`steps.step1` has no train images: * label images hold 255, which is void, a"
+    )
+    assert_says(line, "if blue was painted 255, as in masks of black and white, paint it 3.")
+
+
 def shown(project, name):
     with Image.open(label(project, name)) as image:
         return set(np.unique(image).tolist())

@@ -121,6 +121,8 @@ class Term:
         pseudo-labels.
     reads_classifiers: whether it computes with the weights of the heads, which must be single 1x1
         convolutions.
+    needs_linear_scores: whether it scores features by those weights itself, which class tokens do
+        not allow.
     void_is_no: whether pixels labelled 255 teach as well, that they are none of its classes.
     trains_auxiliary: whether it teaches an auxiliary output 0.
     """
@@ -140,6 +142,7 @@ class Term:
     needs_new_classes: ClassVar[bool] = False
     reads_annotated: ClassVar[bool] = False
     reads_classifiers: ClassVar[bool] = False
+    needs_linear_scores: ClassVar[bool] = False
     void_is_no: ClassVar[bool] = False
     trains_auxiliary: ClassVar[bool] = False
 

@@ -44,8 +44,9 @@ class Orthogonal(Loss):
     Published weight: 1.
     """
 
+    reads_classifiers: ClassVar[bool] = True
     expects_background_at_0: ClassVar[bool] = True
     needs_new_classes: ClassVar[bool] = True
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
-        return orthogonality(torch.cat(batch.new.class_weights), batch.num_old)
+        return orthogonality(batch.head_weights.weight, batch.num_old)

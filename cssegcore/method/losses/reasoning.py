@@ -60,6 +60,7 @@ class Reasoning(Loss):
 
     needs_old: ClassVar[bool] = True
     reads_classifiers: ClassVar[bool] = True
+    needs_linear_scores: ClassVar[bool] = True
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         old = slice(1, batch.num_old)

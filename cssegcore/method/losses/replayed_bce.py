@@ -97,6 +97,7 @@ class ReplayedCrossEntropy(Loss):
     needs_new_classes: ClassVar[bool] = True
     reads_annotated: ClassVar[bool] = True
     reads_classifiers: ClassVar[bool] = True
+    needs_linear_scores: ClassVar[bool] = True
     void_is_no: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

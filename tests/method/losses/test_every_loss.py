@@ -22,14 +22,19 @@ OF_THE_WHOLE_BATCH = {
     "repulsion": "distances of the means of classes",
     "separation": "directions of the means of classes",
     "sparsification": "maxima of classes",
+    "weighted_feature_mse": "places of new classes, which labels alone do not tell, do not count",
     "teacher_mse": "teachers that know fewer outputs count less",
 }
 """Losses that the mean over pieces of a batch only stands for, and why."""
+HALF_THE_SLOPE = {"orthogonal"}
+"""Losses whose gradient is stopped at what they compare with, which tests of their own check."""
 
 
 @pytest.mark.parametrize("name", TERMS)
 class TestEveryTerm:
     def test_gradients_fit_the_values(self, name):
+        if name in HALF_THE_SLOPE:
+            pytest.skip("its gradient is not that of its value, by design")
         LossTester(TERMS[name]).check_gradients()
 
     def test_values_and_gradients_are_finite(self, name):

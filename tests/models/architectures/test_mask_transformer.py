@@ -111,8 +111,7 @@ class TestGrowth:
         assert torch.equal(segmenter.groups[0].token, kept)
         seen = segmenter(images(1, 16, 16))
         assert seen.logits.shape == (1, 6, 16, 16)
-        assert [len(rows) for rows in seen.class_weights] == [4, 2]
-        assert torch.equal(seen.class_weights[0], kept)
+        assert torch.equal(segmenter.classifiers().weight, torch.cat([kept, new.token]))
 
     def test_other_heads_are_not_built(self):
         segmenter = Segmenter(architecture().extractor(), Conv(), [4, 1])
@@ -121,7 +120,6 @@ class TestGrowth:
     def test_the_old_model_s_outputs_are_ordinary_tensors(self):
         seen = infer(network(4).requires_grad_(False), images(1, 16, 16))
         assert not seen.features.classes.is_inference()
-        assert not seen.class_weights[0].is_inference()
 
 
 REFUSED = [

@@ -64,5 +64,5 @@ def test_features_are_the_patches_in_their_places():
 
 def test_without_timm_the_way_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "timm.layers", None)
-    with pytest.raises(InputError, match=r"`model.backbone.part` is vit, .* `pip install timm`"):
+    with pytest.raises(InputError, match=r"`model\.backbone\.part` is vit, .* `pip install timm`"):
         kind().outline(8)
