@@ -22,7 +22,8 @@ import yaml
 
 METHODS = (
     *("ft", "ewc", "pi", "rw", "lwf", "lwf_mc", "ilt", "mib", "plop"),
-    *("sdr", "sdr_mib", "sdr_plop", "ssul", "ssul_m", "deepinversion", "mbs", "joint"),
+    *("sdr", "sdr_mib", "sdr_plop", "ssul", "ssul_m", "ewf_mib", "ewf_plop", "lgkd"),
+    *("nest_mib", "nest_plop", "mbs", "dkd", "dkd_m", "star", "star_m", "deepinversion", "joint"),
 )
 ON_TOKENS = ("mbs",)
 """Methods that need `-S model=segmenter_vit_tiny`, or another network with class tokens."""

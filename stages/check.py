@@ -227,16 +227,16 @@ def _parts_with_a_setting(method: dict[str, Any]) -> Iterator[tuple[str, dict[st
 
 
 def _write(out: Path, nothing: Path, first: Path, tables: dict[str, dict[str, str]]) -> None:
-    from cssegcore.core.files import write_json, write_text
+    from cssegcore.core.files import write_json, write_manifest, write_text
     from cssegcore.evaluation.folder import write_nothing
 
     for name, table in tables.items():
         write_json(out / f"{name}.json", table)
     write_text(nothing / "model.safetensors", "none\n")
     write_nothing(nothing / "evaluation")
-    write_json(first / "pseudo_labels" / "manifest.json", {"images": {}})
+    write_manifest(first / "pseudo_labels", {"images": {}})
     for kind in ("memory", "synthesis"):
-        write_json(first / kind / "manifest.json", {"images": []})
+        write_manifest(first / kind, {"images": []})
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def main(
     from cssegcore.data.image_store import ImageStore
     from cssegcore.evaluation import evaluate
     from cssegcore.evaluation import examples as examples
-    from cssegcore.evaluation.folder import panels_shown, read_costs, write_step
+    from cssegcore.evaluation.folder import panels_shown, read_costs, seal_files, write_step
     from cssegcore.evaluation.meters import Meters, build_metrics
     from cssegcore.metrics.continual import step_metrics
     from cssegcore.metrics.record import Evaluated
@@ -86,6 +86,7 @@ def main(
         synthesis=synthesis,
     )
     examples.write_examples(there, tests, shown, kept)
+    seal_files(out)
 
     numbers = step_metrics(record, future=how.future)
     protocol = f"{_protocol(params, image_list.classes.sizes)}; {numbers['protocol']}"

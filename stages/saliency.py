@@ -14,7 +14,7 @@ def main(
     out: Annotated[Path, typer.Argument(help="Folder for manifest.json and the maps.")],
 ) -> None:
     """Write a saliency map of each training photograph, if `method.base.unknown_class` reads it."""
-    from cssegcore.core.files import write_json
+    from cssegcore.core.files import write_manifest
     from cssegcore.core.registry import build_part
     from cssegcore.data.dataset import open_dataset
     from cssegcore.method.unknown_class import Unknown
@@ -25,7 +25,7 @@ def main(
         "cssegcore.method.unknown_class", Unknown, recipe, "method.base.unknown_class"
     )
     if not rule.by_saliency:
-        write_json(out / "manifest.json", {"source": "none", "images": []})
+        write_manifest(out, {"source": "none", "images": []})
         return
 
     from cssegcore.data.index import read_index

@@ -26,7 +26,7 @@ def main(
     params = read_params()
     shared = params.evaluation.shared == "allow"
     counts = write_splits(out, params.scenario_of(table), entries, table, shared=shared)
-    first, later = json.loads(json.loads(code.read_bytes())["images"]) if code else (1, 1)
+    first, later = _smallest_batches(code) if code else (1, 1)
     for step, kinds in counts.items():
         numbers = params.step(step)
         smallest_batch = first if numbers.previous == "none" else later
@@ -37,6 +37,15 @@ def main(
                 " add images, or share the classes out in another way."
             )
         say(f"{step}: " + ", ".join(f"{kind} {number}" for kind, number in kinds.items()))
+
+
+def _smallest_batches(code: Path) -> tuple[int, int]:
+    """Returns how many images a batch must have in the first step and in all later ones."""
+    try:
+        first, later = json.loads(json.loads(code.read_bytes())["images"])
+        return int(first), int(later)
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise InputError(f"{code} is damaged: run `dvc repro -f check`.") from None
 
 
 if __name__ == "__main__":

@@ -95,7 +95,8 @@ def _train(
             if not interactive() and row["epoch"] % every == 0:
                 say(f"{step} epoch {row['epoch']:.0f}: loss {row['loss']:.4f}")
 
-        trained = trainer.train(ResumeFile(state), Hooks(follow, bar("batches", step)))
+        bars = bar("batches", step), bar("batches", f"statistics of {step}")
+        trained = trainer.train(ResumeFile(state), Hooks(follow, *bars))
         if world.is_main:
             checkpoint.save(outs.model, trainer.segmenter, trainer.model, trained.statistics)
             write_csv(outs.epochs, trained.rows)

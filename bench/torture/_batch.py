@@ -19,8 +19,11 @@ from cssegcore.core.errors import InputError
 from stages.common.cli import LONGEST
 from tests.data.watch import writes
 
-SECONDS = 30
-"""After which a trial hangs."""
+SECONDS = 20
+"""Of the processor, after which a trial hangs."""
+
+WAITS = 300
+"""Seconds by the clock, after which it hangs."""
 
 AT_ONCE = 200
 """Trials a fork."""
@@ -117,7 +120,8 @@ def _some(
             os.dup2(quiet, 1)
             os.dup2(quiet, 2)
             for number in numbers:
-                signal.alarm(SECONDS)  # whose default is the end of the process
+                signal.alarm(WAITS)  # either's default is the end of the process
+                signal.setitimer(signal.ITIMER_PROF, SECONDS)
                 what = _one(number, prepare, read, wanted, otherwise, inside)
                 lines.write(json.dumps(dataclasses.asdict(what)) + "\n")
                 lines.flush()
@@ -127,7 +131,7 @@ def _some(
         told = [Told(**json.loads(line)) for line in lines if line.endswith("\n")]
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if len(told) < len(numbers):
-        what = HANGS if status == -signal.SIGALRM else CRASHED
+        what = HANGS if status in (-signal.SIGALRM, -signal.SIGPROF) else CRASHED
         told.append(Told(what, f"the process ended with status {status}"))
     return told
 

@@ -137,12 +137,9 @@ def _names() -> Iterator[Hostile]:
         fault = f"a class name that is {what}" if "no" in what else f"a class name with {what}"
         yield Hostile(fault, lambda p, name=name: p.class_name(name))
     for what, name in {
-        "dollar signs": "$5_to_$10",
-        "HTML": "<script>alert(1)</script>",
-        "braces and backslashes": r"{\frac{1}{0}} %s {0}",
-        "no letter of our font": "猫🐈",
+        "dollar signs, braces and backslashes": r"$5_to_$10 {\frac{1}{0}} %s {0}",
+        "HTML, and no letter of our font": "<script>alert(1)</script>猫🐈",
         "a thousand characters": "x" * 1000,
-        "a formula of spreadsheets": "=1+1",
         "a path": "../../x/y",
     }.items():
         stages = (*TRAINED, *(s for s in scenes.EVERY_STAGE if s not in TRAINED))
@@ -394,14 +391,13 @@ def _evil_weights(place: Place) -> None:
 
 def _evil_resume(place: Place) -> None:
     """Under the very name that the training looks for, and with the digest that it wants."""
-    from unittest import mock
-
     import torch
 
-    from cssegcore.runtime.resume import ResumeFile, _head
+    from cssegcore.runtime.resume import _head
 
     tree = place.tree
-    tree.run("train@step0", first=mock.patch.object(ResumeFile, "remove").start)
+    tree.anew("train@step0")
+    tree.run("train@step0")
     (path,) = (tree.folder / ".cssegcore/resume").glob("*.pt")
     whole = BytesIO()
     torch.save({"model": _Evil(place.marker)}, whole)

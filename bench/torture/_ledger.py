@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import json
 import os
 import platform
@@ -28,6 +29,9 @@ BLOCKED = "restart blocked"
 LOST = "work lost"
 ACCEPTED = "damage accepted"
 BAD = (DIFFERS, CRASHED, HANGS, OUTSIDE, BLOCKED, LOST, ACCEPTED)
+
+OFTEN = 20.0
+"""Seconds between two writings of what is known so far."""
 
 KEPT = 3
 """Examples of a bad outcome that a row keeps."""
@@ -74,6 +78,12 @@ class Ledger:
     share: float = 1.0
     rows: dict[str, Row] = dataclasses.field(default_factory=dict)
     started: float = dataclasses.field(default_factory=time.time)
+    _written: float = 0.0
+
+    @property
+    def trees(self) -> Path:
+        """The folder of the projects in which families make their faults."""
+        return self.out / "trees"
 
     def times(self, usual: int) -> int:
         """Returns how many trials to make where `usual` are made by default; one at least."""
@@ -100,6 +110,8 @@ class Ledger:
         """
         row = self.rows.setdefault(fault, Row(fault))
         row.happened[what] += 1
+        if time.time() - self._written > OFTEN:
+            self.write()
         if what in BAD and len(row.examples) < KEPT:
             place = self.out / "examples" / f"{self.family}-{len(self.rows)}-{len(row.examples)}"
             if keep:
@@ -130,7 +142,8 @@ class Ledger:
         return SAME if same is None or same() else otherwise
 
     def write(self) -> Path:
-        """Writes the family's file."""
+        """Writes the family's file, as far as it is."""
+        self._written = time.time()
         path = self.out / f"{self.family}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {
@@ -154,6 +167,7 @@ def read_rows(content: dict[str, Any]) -> list[Row]:
     ]
 
 
+@functools.cache
 def machine() -> str:
     """Returns what machine this is, in words."""
     import torch
@@ -166,6 +180,7 @@ def machine() -> str:
     return f"{platform.machine()}, {cores}, {gpu}, {system}, {versions}"
 
 
+@functools.cache
 def _commit() -> str:
     done = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False

@@ -58,12 +58,19 @@ def targets(trees: Mapping[str, Tree]) -> Iterator[Target]:
         yield from (_FILES[tree.kind])(tree)
 
 
-def stage(tree: Tree, name: str, *arguments: str) -> Callable[[], Any]:
-    """Returns what runs a stage as it is and digests what it makes."""
+def stage(tree: Tree, name: str, *arguments: str, kept: bool = False) -> Callable[[], Any]:
+    """Returns what runs a stage as it is and digests what it makes.
+
+    Args:
+        tree: Where.
+        name: Of the stage.
+        arguments: More of them.
+        kept: Whether it finds the state that a process before it left.
+    """
     given = [*tree.project.commands[name], *arguments]
 
     def read() -> dict[str, str]:
-        tree.clear(name)
+        (tree.clear if kept else tree.anew)(name)
         _run(given)
         return tree.made(name)
 
@@ -184,7 +191,8 @@ def _weights(tree: Tree) -> Iterator[Target]:
     change = _mutate.change_bytes
     fault = "model: `train`, `evaluate`, `predict` and all others"
     yield Target(fault, "plain", model, change, load, 500, ACCEPTED)
-    tree.run("train@step0", first=mock.patch.object(ResumeFile, "remove").start)
+    tree.anew("train@step0")
+    tree.run("train@step0")
     (resume,) = (tree.folder / ".cssegcore/resume").glob("*.pt")
 
     def state() -> object:
@@ -193,7 +201,7 @@ def _weights(tree: Tree) -> Iterator[Target]:
 
     fault = "resume file: `train`"
     yield Target(fault, "plain", resume, change, state, 400, ACCEPTED)
-    whole = stage(tree, "train@step0")
+    whole = stage(tree, "train@step0", kept=True)
     yield Target(fault, "plain", resume, change, whole, 20, ACCEPTED)
     yield from _published(tree)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from bench.torture._trial import Ended, Kill, at, command, forked
-from cssegcore.core.files import TEMPORARY
+from bench.torture._trial import LIMIT, Ended, Kill, at, command, forked
+from cssegcore.core.files import TEMPORARY, digest
 from tests.helpers import tiny_dataset as scenes
 
 KINDS: dict[str, tuple[str, ...]] = {
@@ -29,6 +30,9 @@ KINDS: dict[str, tuple[str, ...]] = {
     ),
 }
 """Recipes in which, together, every stage has something to do."""
+
+PROGRAM = ("cssegcore/**/*.py", "stages/**/*.py", "conf/**/*.yaml", "tests/helpers/tiny_dataset.py")
+"""The files whose change makes a walked project an old one."""
 
 SLOW_TO_IMPORT = (
     "torch",
@@ -59,6 +63,10 @@ def import_once() -> None:
     torch.set_num_threads(1)
 
 
+EPOCHS = ("schedule.base.epochs=2", "schedule.increment.epochs=2")
+"""Two, so that a training can be killed between them."""
+
+
 class Tree:
     """The project, its dataset and what each stage made.
 
@@ -72,20 +80,42 @@ class Tree:
     def __init__(self, place: Path, kind: str = "plain", *overrides: str) -> None:
         self.place, self.kind = place, kind
         self.folder = place / "project"
-        self.folder.mkdir(parents=True)
+        self.folder.mkdir(parents=True)  # below a place that may be there
         self.root = scenes.make_scenes(place / "dataset")
-        self.project = scenes.Project(self.folder, self.root, *KINDS[kind], *overrides)
+        self.project = scenes.Project(self.folder, self.root, *KINDS[kind], *EPOCHS, *overrides)
         self.params = self.project.params
         self.ended: dict[str, Ended] = {}
         self._outs = outs(self.params)
         self._wanted: dict[str, dict[str, str]] = {}
         self._dataset = digests(self.root)
 
+    @classmethod
+    def walked(cls, folder: Path, kind: str) -> "Tree":
+        """Returns a fresh project in which every stage ran.
+
+        It always lies at one place below `folder`, since its path is in its results, and is
+        walked once for all families.
+        """
+        place, kept = folder / kind, folder / f"{kind}.kept"
+        for path in place.iterdir() if place.is_dir() else ():  # which may be a disk of its own
+            shutil.rmtree(path)
+        program = _program(kind)
+        note = kept / "walked.pickle"
+        if note.is_file() and pickle.loads(note.read_bytes())[0] == program:
+            shutil.copytree(kept, place, dirs_exist_ok=True)
+            _, tree = pickle.loads(note.read_bytes())
+            return tree
+        shutil.rmtree(kept, ignore_errors=True)
+        tree = cls(place, kind).walk()
+        shutil.copytree(place, kept)
+        note.write_bytes(pickle.dumps((program, tree)))
+        return tree
+
     def walk(self, *stages: str) -> "Tree":
         """Runs the stages, or all, undisturbed."""
         for stage in stages or scenes.EVERY_STAGE:
             ended = self.run(stage)
-            if ended.status or ended.crashed or ended.outside:
+            if ended.status != 0 or ended.crashed or ended.outside:
                 raise SystemExit(f"{stage} does not run undisturbed: {ended}")
             self.ended[stage] = ended
             self._wanted[stage] = self.made(stage)
@@ -95,7 +125,7 @@ class Tree:
         self,
         stage: str,
         *,
-        seconds: float = 120.0,
+        seconds: float = LIMIT,
         kill: Kill | None = None,
         first: Callable[[], object] | None = None,
         **environment: str | None,
@@ -109,7 +139,7 @@ class Tree:
         self,
         arguments: list[str],
         *,
-        seconds: float = 120.0,
+        seconds: float = LIMIT,
         kill: Kill | None = None,
         first: Callable[[], object] | None = None,
         **environment: str | None,
@@ -143,6 +173,11 @@ class Tree:
             else:
                 path.unlink(missing_ok=True)
 
+    def anew(self, stage: str) -> None:
+        """Removes what a stage makes, and the finished state that it would be taken from."""
+        self.clear(stage)
+        shutil.rmtree(self.folder / ".cssegcore" / "resume", ignore_errors=True)
+
     def made(self, stage: str) -> dict[str, str]:
         """Returns a digest of each file that a stage made, but not of what it left half done."""
         found = {k: v for path in self.outs(stage) for k, v in digests(path, self.folder).items()}
@@ -155,6 +190,11 @@ class Tree:
     def pristine(self) -> bool:
         """Whether the dataset is as it was."""
         return digests(self.root) == self._dataset
+
+
+def _program(kind: str) -> str:
+    files = [path for pattern in PROGRAM for path in sorted(scenes.HOME.glob(pattern))]
+    return digest(repr((KINDS[kind], EPOCHS)).encode(), *(path.read_bytes() for path in files))
 
 
 def digests(path: Path, below: Path | None = None) -> dict[str, str]:

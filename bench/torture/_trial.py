@@ -23,6 +23,9 @@ from tests.helpers.tiny_dataset import run_module
 LONGEST_LINE = 5000
 """Characters; a message that is longer says nothing."""
 
+LIMIT = 600.0
+"""Seconds after which a trial hangs: others may use the machine, too."""
+
 MEMORY = 6 * 2**30
 """Bytes that a trial may take beside what the forking process has."""
 
@@ -84,7 +87,7 @@ def forked(
     work: Callable[[], int],
     inside: tuple[Path, ...],
     *,
-    seconds: float = 120.0,
+    seconds: float = LIMIT,
     kill: Kill | None = None,
 ) -> Ended:
     """Runs `work` in a fork of this process, in a session of its own.

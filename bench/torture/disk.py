@@ -3,7 +3,6 @@
 import os
 import resource
 import subprocess
-import tempfile
 from pathlib import Path
 
 from bench.torture._ledger import BLOCKED, CRASHED, DIFFERS, REFUSED, SAME, Ledger
@@ -15,7 +14,7 @@ BLOCK = 4096
 ROOM = (0.0, 0.0, 0.2, 0.5, 0.8, 0.97)
 """What a stage finds, as a share of what it needs."""
 
-ACTS = {
+ACTS: dict[str, str | tuple[str, ...]] = {
     "exemplars": ("saliency", "pseudo_label", "memory", "train", "evaluate", "report"),
     "images": ("synthesize", "train", "evaluate", "report"),
 }
@@ -24,24 +23,24 @@ ACTS = {
 def run(ledger: Ledger) -> None:
     """Runs every stage on a disk with too little room, then with enough."""
     import_once()
-    with tempfile.TemporaryDirectory() as name:
-        mounted = mount(Path(name))
+    for kind in ("plain", "exemplars", "images"):
+        mounted = mount(ledger.trees / kind)
         try:
-            for kind in ("plain", "exemplars", "images"):
-                tree = Tree(Path(name, kind), kind).walk()
-                for stage in scenes.EVERY_STAGE:
-                    if stage.startswith(ACTS.get(kind, "")):
-                        for number in range(ledger.times(3)):
-                            (_full if mounted else _limited)(ledger, tree, stage, number)
-                if mounted:
-                    _scratch_full(ledger, tree)
+            tree = Tree.walked(ledger.trees, kind)
+            for stage in scenes.EVERY_STAGE:
+                if stage.startswith(ACTS.get(kind, "")):
+                    for number in range(ledger.times(3 if kind == "plain" else 2)):
+                        (_full if mounted else _limited)(ledger, tree, stage, number)
+            if mounted and kind == "plain":
+                _scratch_full(ledger, tree)
         finally:
             if mounted:
-                subprocess.run(["umount", "-l", name], check=True)
+                subprocess.run(["umount", "-l", str(ledger.trees / kind)], check=True)
 
 
 def mount(folder: Path) -> bool:
     """Puts a small disk there, where this process may do that: in a name space of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)]
     if not os.environ.get("CSSEGCORE_TORTURE_MOUNTS"):
         return False
@@ -52,7 +51,7 @@ def _full(ledger: Ledger, tree: Tree, stage: str, number: int) -> None:
     rng = ledger.rng(tree.kind, stage, number)
     share = rng.choice(ROOM)
     need = sum(_blocks(path) for out in tree.outs(stage) for path in (out, *out.rglob("*")))
-    tree.clear(stage)
+    tree.anew(stage)
     ballast = tree.place / "ballast"
     _fill(ballast, int(share * need) // BLOCK * BLOCK)
     full = tree.run(stage, CSSEGCORE_TRACKING=rng.choice(("off", "later")))
@@ -67,7 +66,7 @@ def _limited(ledger: Ledger, tree: Tree, stage: str, number: int) -> None:
     """Where nothing can be mounted: no file may grow beyond a size."""
     rng = ledger.rng(tree.kind, stage, number)
     largest = max(p.stat().st_size for out in tree.outs(stage) for p in (out, *out.rglob("*")))
-    tree.clear(stage)
+    tree.anew(stage)
     limit = int(rng.choice(ROOM) * largest)
     full = tree.run(stage, first=lambda: _limit(limit))
     what = ledger.judge(full, lambda: tree.same(stage))

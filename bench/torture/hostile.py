@@ -8,15 +8,12 @@ from bench.torture import _hostile_inputs as inputs
 from bench.torture._ledger import CRASHED, DIFFERS, OUTSIDE, REFUSED, SAME, Ledger
 from bench.torture._tree import Tree, digests, import_once
 
-STAGES = ("check", "index", "split", "saliency", "train@step0")
-
 
 def run(ledger: Ledger) -> None:
     """Gives each input to the stages, in a fresh project, until one of them refuses it."""
     import_once()
     with tempfile.TemporaryDirectory() as name:
-        calm = Tree(Path(name, "calm")).walk(*STAGES)
-        calm.walk("memory@step1", "synthesize@step1", "pseudo_label@step1", "train@step1")
+        calm = Tree.walked(ledger.trees, "plain")
         for hostile in inputs.every():
             for number in range(ledger.times(1) if hostile.varies else 1):
                 _try(ledger, Path(name, "tree"), calm, hostile, number)
@@ -32,7 +29,7 @@ def _try(ledger: Ledger, place: Path, calm: Tree, hostile: "inputs.Hostile", num
     before = outside(place)
     what, said = SAME, ""
     for command in hostile.commands(tree):
-        ended = tree.call(command, seconds=60)
+        ended = tree.call(command, seconds=300)
         said = ended.said[-900:]
         what = ledger.judge(ended, None)
         if what != SAME:

@@ -1,8 +1,6 @@
 """Processes that are killed at any moment, and started again."""
 
 import signal
-import tempfile
-from pathlib import Path
 
 from bench.torture._ledger import BLOCKED, OUTSIDE, Ledger
 from bench.torture._tree import Tree, import_once
@@ -10,18 +8,16 @@ from bench.torture._trial import Kill
 from tests.helpers import tiny_dataset as scenes
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-EPOCHS = ("schedule.base.epochs=4", "schedule.increment.epochs=3")
 
 
 def run(ledger: Ledger) -> None:
     """Kills every stage of three recipes, at a random moment or at a random write."""
     import_once()
-    with tempfile.TemporaryDirectory() as name:
-        for kind in ("plain", "exemplars", "images"):
-            tree = Tree(Path(name, kind), kind, *EPOCHS).walk()
-            stages = [s for s in scenes.EVERY_STAGE if kind == "plain" or _works(tree, s)]
-            for number in range(ledger.times(2 if kind == "plain" else 1)):
-                for stage in stages:
+    trees = [Tree.walked(ledger.trees, kind) for kind in ("plain", "exemplars", "images")]
+    for number in range(ledger.times(2)):
+        for tree in trees[: 1 if number % 2 else None]:
+            for stage in scenes.EVERY_STAGE:
+                if tree.kind == "plain" or _works(tree, stage):
                     for sent in SIGNALS:
                         _kill(ledger, tree, stage, sent, number)
 
@@ -41,7 +37,7 @@ def _kill(ledger: Ledger, tree: Tree, stage: str, sent: signal.Signals, number: 
         kill = Kill(sent, at_write=rng.randint(1, max(1, before.writes)))
     else:
         kill = Kill(sent, after=rng.uniform(0, before.seconds))
-    tree.clear(stage)
+    tree.anew(stage)
     killed = tree.run(stage, kill=kill, CSSEGCORE_TRACKING=tracking)
     if rng.random() < 0.5:  # as DVC does; by hand, what is there stays there
         tree.clear(stage)

@@ -65,7 +65,7 @@ def _story(
         )
         if hit:
             kills.append(f"{victim}: {sent.name}")
-        if ("error: " in said and not hit) or status is None:
+        if status is None or (status and not hit):
             what = HANGS if status is None else BLOCKED
             ledger.count(_fault(victim), what, {"trial": (number, turn), "said": said[-1500:]})
         if not hit and status == 0:

@@ -1,14 +1,12 @@
 """One bit that flips in a file that was right: by a disk, a cable, a memory cell."""
 
 import dataclasses
-import tempfile
 import warnings
-from pathlib import Path
 
 from bench.torture import _mutate, _readers
 from bench.torture._ledger import DIFFERS, OTHER, Ledger
 from bench.torture._tree import Tree, import_once
-from bench.torture.mutations import try_target
+from bench.torture.mutations import try_all
 
 UNKNOWN = ("photograph (JPEG): `index`", "published weights, without", "a photograph (JPEG, PNG")
 """Read before anybody noted what is in them, so that another picture is nobody's fault."""
@@ -20,12 +18,12 @@ BY_HAND = ("list of images", "class names", "`params.yaml`", "`conf/`", "journal
 def run(ledger: Ledger) -> None:
     """Flips bits in every kind of file that any stage reads."""
     import_once()
-    with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        trees = {kind: Tree(Path(name, kind), kind).walk() for kind in _readers.NEEDED}
-        for target in _readers.targets(trees):
-            if not target.fault.startswith((*UNKNOWN, *BY_HAND)):
-                try_target(ledger, trees[target.kind], rotten(target))
+        trees = {kind: Tree.walked(ledger.trees, kind) for kind in _readers.NEEDED}
+        found = [rotten(target) for target in _readers.targets(trees)]
+        known = [each for each in found if not each.fault.startswith((*UNKNOWN, *BY_HAND))]
+        try_all(ledger, trees, known)
 
 
 def rotten(target: _readers.Target) -> _readers.Target:

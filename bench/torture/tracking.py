@@ -18,7 +18,6 @@ from bench.torture._ledger import BLOCKED, CRASHED, DIFFERS, LOST, REFUSED, SAME
 from bench.torture._tree import Tree, import_once
 from bench.torture._trial import Ended, Kill, at, command, forked
 
-EPOCHS = ("schedule.base.epochs=3",)
 STAGE = "train@step0"
 Points = list[tuple[str, str, int, float]]
 Environment = dict[str, str | None]
@@ -30,18 +29,15 @@ def run(ledger: Ledger) -> None:
     import mlflow.tracking  # noqa: F401 - once, for all forks
 
     with tempfile.TemporaryDirectory() as name:
-        tree = Tree(Path(name, "tree"), "plain", *EPOCHS).walk(
-            "check", "index", "split", "saliency"
-        )
-        tree.walk(STAGE)
+        tree = Tree.walked(ledger.trees, "plain")
         empty = Path(name, "empty.db")
         once(lambda: _make_database(empty))
         for fault, outage in OUTAGES.items():
-            for number in range(ledger.times(3)):
+            for number in range(ledger.times(2)):
                 _outage(ledger, tree, empty, fault, outage, number)
-        for number in range(ledger.times(6)):
-            _killed(ledger, tree, empty, number)
-            _race(ledger, tree, empty, number)
+        for number in range(ledger.times(4)):
+            seconds = _race(ledger, tree, empty, number)
+            _killed(ledger, tree, empty, number, seconds)
 
 
 def _make_database(path: Path) -> None:
@@ -79,22 +75,22 @@ def _outage(
     ledger.count(fault, DIFFERS if what == REFUSED else what, example)
 
 
-def _killed(ledger: Ledger, tree: Tree, empty: Path, number: int) -> None:
+def _killed(ledger: Ledger, tree: Tree, empty: Path, number: int, seconds: float) -> None:
     """The sender itself is killed; the next one sends what is missing, and nothing twice."""
     rng = ledger.rng("killed", number)
     _fresh(tree, empty)
     tree.clear(STAGE)
     tree.run(STAGE, CSSEGCORE_TRACKING="later")
     wanted = _spooled(tree)
-    _send(tree, {}, Kill(9, after=rng.uniform(0.02, 1.5)))
+    _send(tree, {}, Kill(9, after=rng.uniform(0, seconds)))
     again = _send(tree, {})
     what = BLOCKED if again.status else SAME if _points(tree) == wanted else DIFFERS
     example = {"trial": number, "said": again.said[-600:]}
     ledger.count("the sender is killed at any moment, then sends again", what, example)
 
 
-def _race(ledger: Ledger, tree: Tree, empty: Path, number: int) -> None:
-    """Two checkouts of one run send at once to one database."""
+def _race(ledger: Ledger, tree: Tree, empty: Path, number: int) -> float:
+    """Two checkouts of one run send at once to one database; returns the seconds that took."""
     _fresh(tree, empty)
     tree.clear(STAGE)
     tree.run(STAGE, CSSEGCORE_TRACKING="later")
@@ -114,11 +110,12 @@ def _race(ledger: Ledger, tree: Tree, empty: Path, number: int) -> None:
         return max(mine, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
     with at(tree.folder, MLFLOW_PORT=None):
-        sent = forked(both, (tree.folder, other), seconds=180)
+        sent = forked(both, (tree.folder, other))
     what = (
         SAME if sent.status == 0 and _points(tree) == wanted else ledger.judge(sent, lambda: False)
     )
     ledger.count("two senders send the same run at once", what, {"said": sent.said[-900:]})
+    return sent.seconds
 
 
 def _fresh(tree: Tree, empty: Path) -> None:
@@ -177,7 +174,7 @@ def _send(tree: Tree, environment: Environment, kill: Kill | None = None) -> End
     variables = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "3", "MLFLOW_PORT": None, **environment}
     with at(tree.folder, **variables):
         place = (tree.folder,)
-        return forked(lambda: command(["stages.track"]), place, seconds=120, kill=kill)
+        return forked(lambda: command(["stages.track"]), place, kill=kill)
 
 
 Outage = Callable[[Path, random.Random], contextlib.AbstractContextManager[Environment]]
@@ -206,7 +203,7 @@ def _answering(status: int, body: bytes) -> Outage:
 
         do_GET = do_POST = _answer  # noqa: N815 - the library's names
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *_: object) -> None:
             return
 
     @contextlib.contextmanager

@@ -15,6 +15,7 @@ from cssegcore.core.types import IGNORE
 from cssegcore.data.dataset import Dataset
 from cssegcore.data.layouts._base import PHOTOGRAPH_SUFFIXES, SPLITS
 
+_SEAL = "digest of the lines above"
 _HEAD = ("name", "parts", "domain", "digest", "height", "width", "void")
 
 
@@ -129,12 +130,16 @@ def _check_links(root: Path) -> None:
 
 
 def write_index(path: Path, entries: Sequence[Entry], classes: Sequence[str]) -> None:
-    """Writes a CSV table: one row an image, one column of pixel counts a class."""
-    rows = (
+    """Writes a CSV table: one row an image, one column of pixel counts a class.
+
+    The last row is a digest of all others: another number in one would be another split.
+    """
+    rows = [
         (e.name, "+".join(e.parts), e.domain, e.digest, e.height, e.width, e.void, *e.pixels)
         for e in entries
-    )
-    write_table(path, (*_HEAD, *classes), rows)
+    ]
+    head = (*_HEAD, *classes)
+    write_table(path, head, [*rows, (_SEAL, _digest([head, *rows]))])
 
 
 def read_index(path: Path) -> tuple[list[Entry], tuple[str, ...]]:
@@ -148,9 +153,15 @@ def read_index(path: Path) -> tuple[list[Entry], tuple[str, ...]]:
             head, *rows = csv.reader(lines, strict=True)
         if head[: len(_HEAD)] != [*_HEAD]:
             raise ValueError("its first line is another")
+        if not rows or rows.pop() != [_SEAL, _digest([head, *rows])]:
+            raise ValueError("its last line, a digest, is another")
         return [_entry(row, len(head)) for row in rows], tuple(head[len(_HEAD) :])
     except (ValueError, csv.Error) as error:
         raise InputError(f"{path} is damaged ({error}): run `dvc repro -f index`.") from None
+
+
+def _digest(rows: Sequence[Sequence[object]]) -> str:
+    return digest(*("\0".join(map(str, row)).encode() for row in rows))
 
 
 def _entry(row: list[str], columns: int) -> Entry:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from cssegcore.core.files import digest, replacing, write_json
+from cssegcore.core.files import digest, replacing, write_manifest
 from cssegcore.data.dataset import Dataset
 from cssegcore.saliency import Origin
 from cssegcore.saliency.detector import saliency_maps, salient, shrink
@@ -71,7 +71,7 @@ def write_maps(
     manifest: dict[str, Any] = {"source": source, "images": list(names), "salient": share}
     if source == "published":
         manifest["digests"] = {name: m.digest for name, m in zip(names, made, strict=True)}
-    write_json(out / "manifest.json", manifest)
+    write_manifest(out, manifest)
     return manifest
 
 

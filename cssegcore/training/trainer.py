@@ -184,7 +184,7 @@ class Trainer:
         for row in rows:
             hooks.epoch(row)
         numbers = self._iterations, self.optimizer.accumulate
-        passes = StatisticPasses(running.objective, self._batches, *numbers, hooks.progress)
+        passes = StatisticPasses(running.objective, self._batches, *numbers, hooks.pass_progress)
         if not rows:
             passes.prepare(self.data.epochs)  # an epoch that training never reaches
         self.segmenter.train()

@@ -157,7 +157,7 @@ def _clear(state: Path, known: str) -> None:
         write_json(note, about | {"safe": True})
     safe = about.get("safe") and now - note.stat().st_mtime > GRACE
     files = (state, state.with_suffix(".before.pt"), note, lock)
-    newest = max(path.stat().st_mtime for path in files if path.exists())
+    newest = max((path.stat().st_mtime for path in files if path.exists()), default=now)
     if not safe and now - newest < ABANDONED:
         return
     if (handle := _take(lock)) is not None:
@@ -174,7 +174,7 @@ def _read(note: Path) -> dict[str, Any]:
     try:
         about = json.loads(note.read_bytes())
         return about if isinstance(about, dict) else {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
 
 

@@ -11,6 +11,7 @@ import yaml
 from cssegcore.core.class_table import Void
 from cssegcore.core.config import did_you_mean, parse, shown
 from cssegcore.core.errors import InputError
+from cssegcore.core.files import read_text
 from cssegcore.core.ranges import at_least, positive
 from cssegcore.scenario.scenario import LeftOut, Scenario, Setting
 
@@ -233,7 +234,7 @@ def read_raw(path: Path = PARAMS) -> dict[str, Any]:
         InputError: The file is missing or no YAML mapping.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(read_text(path))
     except FileNotFoundError:
         raise InputError(
             f"there is no {path} in {Path.cwd()}: run from the repository's root."

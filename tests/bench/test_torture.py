@@ -111,7 +111,7 @@ class TestTrial:
 
 class TestBatch:
     def test_each_trial_has_its_word_also_after_a_crash_and_a_hang(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(_batch, "SECONDS", 1)
+        monkeypatch.setattr(_batch, "WAITS", 1)
         given = []
 
         def read():

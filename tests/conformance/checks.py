@@ -28,6 +28,3 @@ CHECKS: dict[str, Callable[[Arrays], Checked]] = {
     if name.startswith("check_")
 }
 """The check of each file, by the file's name without `.npz`."""
-
-PENDING: frozenset[str] = frozenset()
-"""Files of methods that the library does not have: they are listed and fail nothing."""

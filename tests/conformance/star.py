@@ -169,7 +169,7 @@ def check_star_total(arrays: Arrays) -> Checked:
             "logits_old": old[:, 1:],
             "old_region": (batch.annotated == 0) & old_classes_are_seen(old),
             "background_sampled": sampled,
-            "own": new_class_cross_entropy(*own),
+            "own": new_class_cross_entropy(*own).mean(),
             "replay": summed_no(F.linear(replayed, *_new_rows(batch))).mean(),
             "background": no.mean() if len(no) else torch.zeros(()),
             "weight_replay": torch.tensor(len(replayed) / places),

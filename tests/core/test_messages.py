@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 import shutil
 
 import numpy as np
@@ -98,6 +99,21 @@ def test_a_hostile_params_file_is_one_short_line(project, content, words):
     line = project.run("check").refusal()
     assert words in line
     assert len(line) < 5000
+
+
+def test_a_pipe_in_place_of_a_text_ends(project):
+    """Opening one waits for a writer, for ever."""
+    for path, stage in (
+        (project.folder / "params.yaml", "check"),
+        (project.root / "classes.txt", "index"),
+        (project.root / "ImageSets/Segmentation/val.txt", "index"),
+    ):
+        kept = path.rename(path.with_suffix(".kept"))
+        os.mkfifo(path)
+        line = project.run(stage).refusal()
+        assert path.name in line
+        assert "it is no regular file" in line
+        kept.replace(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"name,x\n", b"\xff\xfe", b"a\0b\n", b'"', b"{}"])

@@ -11,7 +11,7 @@ from cssegcore.core.errors import InputError
 from cssegcore.core.names import unfit
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.image_list import ImageList
-from cssegcore.data.index import build_index, read_index
+from cssegcore.data.index import Entry, build_index, read_index, write_index
 from cssegcore.data.layouts._base import read_names
 from tests.data.watch import writes
 from tests.helpers import tiny_dataset as scenes
@@ -113,10 +113,9 @@ class TestWhatStagesWroteAndSomebodyChanged:
 
     def test_an_index(self, tmp_path, name):
         path = tmp_path / "index.csv"
-        head = "name,parts,domain,digest,height,width,void,b\n"
-        path.write_text(f"{head}{name},train,,x,1,1,0,1\n")
+        write_index(path, [Entry(name, ("train",), "x", 1, 1, 0, (1,))], ["b"])
         with pytest.raises(
-            InputError, match=r"index\.csv is damaged \(.*: run `dvc repro -f index"
+            InputError, match=r"index\.csv is damaged \(it names .*: run `dvc repro -f index"
         ):
             read_index(path)
 

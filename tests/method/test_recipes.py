@@ -173,6 +173,7 @@ def test_a_tensor_of_the_host_is_noticed(lists, monkeypatch):
 def test_in_bfloat16_the_first_loss_is_the_same(learned, lists, tmp_path, monkeypatch):
     """On a CPU for once, much as convolutions run on a GPU."""
     how, previous = dataclasses.replace(learned["step1"].how, epochs=1, lr=1e-6), learned["step0"]
+    how = dataclasses.replace(how, method=undecided(how.method))
 
     def trained(resume):
         trainer = lists.prepare(how, "step1", previous.path, learned["step1"].sources)
@@ -188,6 +189,15 @@ def test_in_bfloat16_the_first_loss_is_the_same(learned, lists, tmp_path, monkey
         for key, value in gathered.items():
             assert value.isfinite().all(), (name, key)
             assert value.dtype == plain.statistics[name][key].dtype, (name, key)
+
+
+def undecided(section):
+    """Has STAR's old model see nothing: here it is sure of little, and half the digits decide."""
+    section = copy.deepcopy(section)
+    for part in (*section["losses"].values(), *section["statistics"].values()):
+        if part["part"] in ("class_features", "replayed_bce", "old_features"):
+            part["raw_threshold"] = 1000.0
+    return section
 
 
 class KilledError(Exception):

@@ -13,6 +13,7 @@ from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cssegcore.core.errors import InputError
 from cssegcore.core.normalization import IMAGENET
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import training_batches
@@ -122,6 +123,46 @@ class TestTwoProcesses:
     def test_a_batch_of_fewer_images_is_refused_by_both(self, pair):
         said = "step1: a batch of 1 images cannot be shared by 2 processes, each in 1 pieces"
         assert [told["refused"].startswith(said) for told in pair] == [True, True]
+
+
+class TestPatience:
+    """Of processes that wait for one that was killed, or stopped."""
+
+    @pytest.fixture
+    def started(self, monkeypatch):
+        said = {}
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setattr("torch.distributed.init_process_group", lambda *_, **k: said.update(k))
+        monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: None)
+        return said
+
+    @pytest.mark.parametrize(("given", "seconds"), [("", 600), ("7", 7)])
+    def test_it_has_an_end(self, started, monkeypatch, given, seconds):
+        monkeypatch.setenv("CSSEGCORE_PATIENCE", given)
+        with process_group(CPU):
+            assert started["timeout"].total_seconds() == seconds
+
+    def test_of_no_number_is_refused(self, started, monkeypatch):
+        monkeypatch.setenv("CSSEGCORE_PATIENCE", "long")
+        with pytest.raises(InputError, match="CSSEGCORE_PATIENCE is 'long'"), process_group(CPU):
+            pass
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            RuntimeError("[third_party/gloo/buffer.cc:81] Timed out waiting 7000ms for recv"),
+            RuntimeError("[third_party/gloo/pair.cc:534] Connection closed by peer"),
+            torch.distributed.DistStoreError("wait timeout"),
+        ],
+    )
+    def test_ends_with_one_line(self, started, error):
+        said = "another process .* run the same command again"
+        with pytest.raises(InputError, match=said), process_group(CPU):
+            raise error
+
+    def test_another_error_is_its_own(self, started):
+        with pytest.raises(RuntimeError, match="shape"), process_group(CPU):
+            raise RuntimeError("shape mismatch")
 
 
 class TestAccumulation:
@@ -338,20 +379,6 @@ class TestCommand:
         said = scenes.run_module(*project.commands["evaluate@step0"]).refusal()
         assert "names one GPU, 'cuda:1', for 2 processes" in said
 
-    @pytest.mark.slow
-    def test_a_stopped_process_is_waited_for_and_then_named(self, tmp_path):
-        told = tmp_path / "told"
-        done = subprocess.run(
-            [sys.executable, "-c", STOPPED, str(told)],
-            env=os.environ | {"PYTHONPATH": str(scenes.HOME), "MASTER_ADDR": "127.0.0.1"},
-            check=False,
-        )
-        assert done.returncode == 0
-        assert told.read_text() == (
-            "process 0 got no answer from another one for 0:00:02: that was stopped, or its"
-            " machine is away. Run the same command again."
-        )
-
     def test_what_one_refuses_is_said_once(self, project, processes, monkeypatch, tmp_path):
         file = tmp_path / "error.json"
         processes("2", RANK="1", TORCHELASTIC_ERROR_FILE=str(file))
@@ -375,30 +402,6 @@ class TestCommand:
         monkeypatch.setattr(torchrun, "run", fail)
         with pytest.raises(ValueError, match=r"process 1: Signal 9 \(SIGKILL\) received"):
             scenes.run_module(*project.commands["evaluate@step0"])  # which takes it for a number
-
-
-STOPPED = """
-import datetime, os, pathlib, signal, socket, sys
-import torch
-from cssegcore.core.errors import InputError
-from cssegcore.runtime import distributed
-
-distributed.PATIENCE = datetime.timedelta(seconds=2)
-with socket.create_server(("127.0.0.1", 0)) as free:
-    os.environ |= {"WORLD_SIZE": "2", "MASTER_PORT": str(free.getsockname()[1])}
-child = os.fork()
-os.environ["RANK"] = "0" if child else "1"
-try:
-    with distributed.process_group(torch.device("cpu")):
-        distributed.all_gather(1)
-        if not child:
-            os.kill(os.getpid(), signal.SIGSTOP)
-        distributed.all_gather(2)
-except InputError as error:
-    pathlib.Path(sys.argv[1]).write_text(str(error))
-os.kill(child, signal.SIGKILL)
-os._exit(0)
-"""
 
 
 def numbers(text):

@@ -123,6 +123,7 @@ def dying_at(call):
     return passes, progress
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("call", "left"), [(2, 1 + EPOCHS + 2), (1 + EPOCHS + 2, 1)])
 def test_a_kill_changes_no_byte(lists, base, tmp_path, call, left):
     """In the first epoch of the head's training, which is repeated; and in the step's second."""

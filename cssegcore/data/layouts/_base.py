@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cssegcore.core.errors import InputError
+from cssegcore.core.files import read_text
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -64,7 +65,7 @@ def read_names(path: Path) -> list[str]:
         InputError: The file is missing, empty, no text, repeats a name or pairs two.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except OSError as error:
         raise InputError(
             f"the list {path} cannot be read ({error.strerror}): check `dataset.root` and"

@@ -20,7 +20,7 @@ from cssegcore.core.types import BACKGROUND
 from cssegcore.method._class_features import nearest_labels
 from cssegcore.method.classifier_init._base import ClassifierInit
 from cssegcore.method.classifier_init._tuning import Tuning
-from cssegcore.models.heads import Head
+from cssegcore.models.heads import FeatureHead, Head
 from cssegcore.models.outputs import Outputs
 from cssegcore.runtime.distributed import all_reduce_sum
 
@@ -119,16 +119,17 @@ class Mixture(Tuning):
         """Starts with every channel as it is and all old classifiers alike.
 
         Args:
-            heads: Of all steps, the new one last.
+            heads: Heads of all steps, the new one last.
 
         Raises:
             InputError: A head is more than one 1x1 convolution.
         """
         super().__init__()
-        self._heads = list(heads)  # in a list: their weights are not this module's
+        self._heads: list[FeatureHead] = []  # in a list: their weights are not this module's
         for head in heads:
-            own = {id(head.classifier.weight), id(head.classifier.bias)}
-            if {id(weight) for weight in head.parameters()} != own:
+            if isinstance(head, FeatureHead) and set(head.parameters()) == {head.weight, head.bias}:
+                self._heads.append(head)
+            else:
                 raise InputError(
                     "`method.classifier_init: pretuned` mixes the rows of linear classifiers, and"
                     " this network's heads have other weights: set `method.base.head` to linear, or"
@@ -150,13 +151,11 @@ class Mixture(Tuning):
 
     @property
     def _first_bias(self) -> Tensor:
-        bias = self._heads[0].classifier.bias
-        assert bias is not None
-        return bias
+        return self._heads[0].bias
 
     def old_rows(self) -> Float[Tensor, "n d"]:
         """Returns the rows of all old classifiers, without gradient."""
-        rows = [head.classifier.weight.detach().flatten(1) for head in self._heads[:-1]]
+        rows = [head.weight.detach().flatten(1) for head in self._heads[:-1]]
         return torch.cat(rows)
 
     @torch.no_grad()
@@ -186,7 +185,7 @@ class Mixture(Tuning):
 
     def replaced(self) -> dict[Parameter, Tensor]:
         new, background = self.rows()
-        first, added = self._heads[0].classifier.weight, self._new
+        first, added = self._heads[0].weight, self._new
         assert isinstance(first, Parameter)
         assert isinstance(added.weight, Parameter)
         assert isinstance(added.bias, Parameter)
@@ -206,10 +205,9 @@ class Mixture(Tuning):
         two vectors are of different length).
         """
         (new, background), before = self.rows(), self.old_rows()[BACKGROUND].norm()
-        first = self._heads[0].classifier.weight
+        first = self._heads[0].weight
         first[BACKGROUND] = (background * _ratio(before, background.norm()))[:, None, None]
-        biases = [head.classifier.bias for head in self._heads[:-1]]
-        old_biases = torch.cat([bias for bias in biases if bias is not None])
+        old_biases = torch.cat([head.bias for head in self._heads[:-1]])
         gain = _ratio(self.old_rows().norm(dim=1).mean(), new.norm(dim=1).mean())
         self._new.weight.copy_((gain * new).view_as(self._new.weight))
         assert self._new.bias is not None

@@ -103,7 +103,9 @@ class ReplayedCrossEntropy(Loss):
         return False
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
-        own = new_class_cross_entropy(batch.logits, batch.annotated, batch.num_old, self.positive)
+        own = new_class_cross_entropy(
+            batch.logits, batch.annotated, batch.num_old, self.positive
+        ).mean()
         small = batch.new.logits_lowres[:, batch.num_old :]
         size = small.shape[2], small.shape[3]
         old_logits = batch.old_outputs.logits

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from cssegcore.core.files import write_json
+from cssegcore.core.files import write_manifest
 from cssegcore.core.types import Progress, Scores
 from cssegcore.data.dataset import Dataset
 from cssegcore.data.image_list import ImageList
@@ -115,7 +115,7 @@ class Replay:
         if any are kept, how many were chosen for each class (`classes`).
         """
         del request
-        write_json(out / "manifest.json", {"images": []})
+        write_manifest(out, {"images": []})
 
     def synthesize(self, out: Path, request: SynthesisRequest) -> None:
         """Writes `manifest.json` below `out` and, if it generates images, these and `list.json`.
@@ -124,4 +124,4 @@ class Replay:
             InputError: The previous model cannot be used, or generates no usable image.
         """
         del request
-        write_json(out / "manifest.json", {"images": []})
+        write_manifest(out, {"images": []})

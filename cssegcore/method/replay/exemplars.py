@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, final
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from cssegcore.core.files import write_json
+from cssegcore.core.files import write_manifest
 from cssegcore.core.ranges import at_least, fraction
 from cssegcore.core.types import BACKGROUND, Scores
 from cssegcore.data.image_list import ImageList
@@ -148,7 +148,7 @@ class Exemplars(Replay):
             for c, group in image_list.items()
         ]
         manifest = {"images": memory.names, "wanted": self.size, "classes": counts}
-        write_json(out / "manifest.json", manifest)
+        write_manifest(out, manifest)
 
     def _completed(
         self, request: ExemplarRequest, image_list: ImageList, known: int

@@ -104,6 +104,20 @@ def test_none_changes_nothing():
         assert torch.equal(head.classifier.bias, bias)
 
 
+class TestAuxiliary:
+    def test_new_classes_are_the_auxiliary_output_and_nothing_else_moves(self):
+        heads = make_heads(1, 3, 2)
+        before = numbers(heads)
+        make("auxiliary")(heads)
+        (weight, bias), *_ = before
+        assert torch.equal(heads[-1].classifier.weight, weight.expand(2, -1, -1, -1))
+        assert torch.equal(heads[-1].classifier.bias, bias.expand(2))
+        for old, head in zip(before[:-1], heads[:-1], strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(old, parameters(head), strict=True))
+        heads[0].classifier.weight.data.zero_()  # a copy, not the same memory
+        assert torch.equal(heads[-1].classifier.weight, weight.expand(2, -1, -1, -1))
+
+
 def make_tokens(*outputs, depth=5):
     torch.manual_seed(sum(outputs))
     heads = [ClassTokens().build(depth, n) for n in outputs]

@@ -82,18 +82,13 @@ def test_what_is_installed_has_the_norms_of_the_old_rows():
     mixture, old = Mixture(heads), rows(heads[:-1])
     rng = np.random.default_rng(3)
     for parameter in mixture.parameters():
-        parameter.data = torch.from_numpy(rng.random(tuple(parameter.shape), np.float32) + 0.1)
+        parameter.data = torch.tensor(rng.random(tuple(parameter.shape)) + 0.1).float()
     tuned = {name: p.detach().double().numpy() for name, p in mixture.named_parameters()}
     mixture.install()
 
     background = tuned["background_mix"] * tuned["background_channels"] * old[0]
     background *= np.linalg.norm(old[0]) / np.linalg.norm(background)
-    wanted = np.stack(
-        [
-            (u[:, None] * m * old).sum(0)
-            for u, m in zip(tuned["mix"], tuned["channels"], strict=True)
-        ]
-    )
+    wanted = (tuned["mix"][:, :, None] * tuned["channels"] * old).sum(1)
     kept = np.concatenate([background[None], old[1:]])
     wanted *= np.linalg.norm(kept, axis=1).mean() / np.linalg.norm(wanted, axis=1).mean()
     old_bias = np.concatenate([before[1].numpy(), before[3].numpy()])
