@@ -111,6 +111,24 @@ def test_it_trains_as_the_formulas_say(trainer, tmp_path):
     assert not torch.allclose(new / new.norm(), rows.mean(0) / rows.mean(0).norm(), atol=1e-2)
 
 
+def dropping(module, _, features):
+    dropped = torch.nn.functional.dropout(features.decoder_out, training=module.training)
+    return dataclasses.replace(features, decoder_out=dropped)
+
+
+def test_what_a_network_draws_by_itself_follows_from_the_seed(lists, base, tmp_path):
+    states = []
+    for number, drops in enumerate((True, True, False)):
+        trainer = lists.prepare(section(epochs=0), "step1", base)
+        if drops:
+            trainer.segmenter.extractor.register_forward_hook(dropping)
+        torch.rand(number)  # what ran before does not matter
+        run(trainer, tmp_path / str(number))
+        states.append(state(trainer.segmenter))
+    assert states[0] == states[1]
+    assert states[0] != states[2]
+
+
 class KilledError(Exception):
     """Ends a training."""
 
