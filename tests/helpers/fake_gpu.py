@@ -142,6 +142,8 @@ def ordinary(value: Any) -> Any:
     """Stands for `observed`'s handing over: the same shapes, in memory of their own."""
     if isinstance(value, Tensor):
         return torch.empty(value.shape, dtype=value.dtype, device=value.device)
+    if value is None:
+        return None
     if isinstance(value, tuple):
         return tuple(map(ordinary, value))
     if value is None:
