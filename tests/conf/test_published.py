@@ -1,6 +1,7 @@
 import copy
 import dataclasses
 import functools
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -353,6 +354,25 @@ def composed(pair: str, *overrides: str, folder: Path = CONF) -> dict[str, Any]:
     return copy.deepcopy(_composed(folder, *chosen))
 
 
+ALIKE: dict[str, tuple[Params, AssembledRecipe]] = {}
+
+
+def first_alike(pair: str) -> tuple[Params, AssembledRecipe]:
+    """Returns the checked parameters of the first pair whose files choose the same as this one's.
+
+    Hydra takes half a second for each pair, and most scenarios of a dataset are trained alike.
+    """
+    scenario, _, method = pair.rpartition("/")
+    own, chosen = (
+        yaml.safe_load(path.read_text()) if path.exists() else None
+        for path in (CONF / "published" / f"{pair}.yaml", CONF / "scenario" / f"{scenario}.yaml")
+    )
+    key = json.dumps([method, own, chosen["defaults"]])
+    if key not in ALIKE:
+        ALIKE[key] = checked(composed(pair))
+    return ALIKE[key]
+
+
 def checked(values: dict[str, Any]) -> tuple[Params, AssembledRecipe]:
     """Builds everything that `stages.check` builds without the dataset and pretrained weights."""
     params = parse(Params, values, "params.yaml")
@@ -443,7 +463,7 @@ def made_of(replay: DeepInversion, batch: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("pair", TABLE)
 def test_a_pair_is_trained_as_published(pair):
-    params, whole = checked(composed(pair))
+    params, whole = first_alike(pair)
     assert settings_of(params, whole) == TABLE[pair]
     assert params.optimizer["momentum"] == 0.9
     if not pair.startswith(("shapes", "camvid")):
