@@ -187,6 +187,7 @@ STAR = changed(
     init="none",
 )
 STAR_ADE = changed(STAR, epochs=(100, 100), lr=(0.025, 0.0025), warmup=0.2, positive=(30, 30))
+STAR_QUICK = changed(STAR, backbone_lr=1, network=("summed", 0.1))
 MBS = Settings(
     {
         "ce": 1,
@@ -319,6 +320,15 @@ TABLE = {
     "cityscapes/11-1/plop": changed(DRIVE, pod=(0.0001, 0.0001)),
     "cityscapes/11-5/plop": changed(DRIVE, pod=(0.0001, 0.001)),
     **{f"{name}/mib": Settings({"ce": 1, "kd": 10}, epochs=(50, 50)) for name in CITIES},
+    # our own: a rate at which the small networks' features stay
+    **{
+        f"{name}/{method}": changed(settings, **SHAPES | {"lr": (0.05, 0.004)})
+        for name in ("shapes/4-2", "shapes/4-1")
+        for method, settings in {
+            "star": STAR_QUICK,
+            "star_m": changed(STAR_QUICK, memory=50, **DKD_M),
+        }.items()
+    },
     # our own: the weights that go with the quick schedules of the small networks
     **{
         f"{name}/{method}": changed(settings, **quick)
