@@ -76,6 +76,15 @@ class TestPlaces:
         share = np.histogram((scaled[:, 1] + 0.5) / 500, 6, (0.5, 2.0))[0] / len(sizes)
         assert np.abs(share - 1 / 6).max() < 0.03
 
+    def test_the_shorter_side_is_brought_to_a_length_first(self):
+        rule = ScaleAndCrop(size=8, scale=(1.5, 1.5), shorter_side=10)
+        boxes = rule.draw(np.array([[20, 31], [60, 25]]), np.random.default_rng(0)).boxes
+        scaled = np.array([[15, 22], [36, 15]])  # of 10 x 15 and 24 x 10
+        expected = 8 * np.array([[20, 31], [60, 25]]) / scaled
+        assert np.allclose(boxes[:, 2:], expected)
+        with pytest.raises(ValueError, match="shorter_side"):
+            ScaleAndCrop(shorter_side=0)
+
     def test_a_pixel_is_scaled_to_one_and_not_to_none(self):
         sizes = np.array([[1, 1]])
         assert np.isfinite(ScaleAndCrop().draw(sizes, np.random.default_rng(1)).boxes).all()
