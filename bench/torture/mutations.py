@@ -14,7 +14,7 @@ from bench.torture._ledger import BAD, REFUSED, Ledger
 from bench.torture._tree import Tree, import_once
 from bench.torture._trial import at
 
-ROUNDS = 5
+ROUNDS = 4
 
 
 def run(ledger: Ledger) -> None:
@@ -22,8 +22,9 @@ def run(ledger: Ledger) -> None:
     import_once()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        trees = {kind: Tree.walked(ledger.trees, kind) for kind in _readers.NEEDED}
-        try_all(ledger, trees, list(_readers.targets(trees)))
+        for kind in _readers.NEEDED:
+            trees = {kind: Tree.walked(ledger.trees, kind)}
+            try_all(ledger, trees, list(_readers.targets(trees)))
 
 
 def try_all(ledger: Ledger, trees: dict[str, Tree], found: list[_readers.Target]) -> None:
