@@ -12,6 +12,7 @@ from cssegcore.core.class_table import Void
 from cssegcore.core.config import did_you_mean, parse, shown
 from cssegcore.core.errors import InputError
 from cssegcore.core.ranges import at_least, positive
+from cssegcore.scenario.lists import StepLists
 from cssegcore.scenario.scenario import LeftOut, Scenario, Setting
 
 PARAMS = Path("params.yaml")
@@ -56,7 +57,9 @@ class ScenarioParams:
         order: What the order of the classes is called; `native` is the dataset's own.
         partition_groups: Finer groups of a step's classes, for the setting `partitioned`.
         domains: Where each step's images were taken, for the settings by domain.
-        left_out: Meaning of the dataset's classes that no step learns; null refuses such classes.
+        left_out: Meaning of the dataset's classes that no step learns; null refuses such classes,
+            or, where steps list their images, takes them for classes to come.
+        lists: The images of each step, for the setting `listed`.
     """
 
     MOVED: ClassVar[Mapping[str, str]] = {"portions": "scenario.partition_groups"}
@@ -69,6 +72,7 @@ class ScenarioParams:
     partition_groups: dict[str, list[list[str]]] = dataclasses.field(default_factory=dict)
     domains: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     left_out: LeftOut | None = None
+    lists: dict[str, StepLists] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +185,7 @@ class Params:
             given.partition_groups,
             given.domains,
             given.left_out,
+            given.lists,
         )
 
     def check_chain(self) -> None:
