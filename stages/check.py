@@ -50,7 +50,7 @@ def main(
     params.scenario_of(dataset.classes)
     _check_lists(params, dataset)
     tables = _check_parts(params, dataset)
-    _note_lists(params, tables)
+    _note_scenario(params, tables)
     _write(out, nothing, first, tables)
     steps = ", ".join(f"{n}: {len(c)} classes" for n, c in params.scenario.classes.items())
     say(f"{params.method['name']} on {params.scenario.name} ({params.scenario.setting}): {steps}")
@@ -133,15 +133,17 @@ def _check_lists(params: Params, dataset: "Dataset") -> None:
         read_lists(params.scenario.lists, names, dataset.photograph_path)
 
 
-def _note_lists(params: Params, tables: dict[str, dict[str, str]]) -> None:
-    """Has stages run again when other lists are named.
+def _note_scenario(params: Params, tables: dict[str, dict[str, str]]) -> None:
+    """Has stages run again when other lists or another partition are named.
 
     They are no parameters of DVC's, which params.yaml would have to hold in every setting.
     """
-    if lists := params.scenario.lists:
-        given = {step: dataclasses.asdict(own) for step, own in lists.items()}
-        tables["split"]["scenario.lists"] = json.dumps(given, sort_keys=True)
+    given = dataclasses.asdict(params.scenario)
+    if params.scenario.lists:
+        tables["split"]["scenario.lists"] = json.dumps(given["lists"], sort_keys=True)
         tables["saliency"]["images"] = "all"
+    if params.scenario.rule != params.scenario.setting:
+        tables["split"]["scenario.partition"] = json.dumps(given["partition"], sort_keys=True)
 
 
 def _smallest_batches(

@@ -105,7 +105,7 @@ def _dataset(params: Params) -> "Dataset":
 def _protocol(params: Params, sizes: list[int]) -> str:
     without_background = ", ".join(map(str, [sizes[0] - 1, *sizes[1:]]))
     order = params.scenario.order
-    rule = f"{params.scenario.setting}, classes {without_background} in order {order}"
+    rule = f"{params.scenario.rule}, classes {without_background} in order {order}"
     shared = "; test images may be training images" * (params.evaluation.shared == "allow")
     return f"{rule}; {params.evaluation.reading}{shared}"
 

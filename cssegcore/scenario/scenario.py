@@ -16,6 +16,7 @@ from cssegcore.core.config import did_you_mean
 from cssegcore.core.errors import InputError
 from cssegcore.core.types import BACKGROUND, ClassSetting
 from cssegcore.scenario.lists import LISTED, StepLists, check_lists
+from cssegcore.scenario.partition import PartitionRule
 
 Setting = Literal[ClassSetting, "domain", "domain_apart"]
 LeftOut = Literal["background", "void"]
@@ -62,12 +63,14 @@ class Scenario:
         steps: The steps in order.
         ignored: Raw labels of the classes that no step learns, if they are void.
         unlearned: Raw labels of the classes that no step learns, if they are void or background.
+        partition: How `partitioned` gives images to steps.
     """
 
     setting: Setting
     steps: tuple[Step, ...]
     ignored: tuple[int, ...] = ()
     unlearned: tuple[int, ...] = ()
+    partition: PartitionRule = dataclasses.field(default_factory=PartitionRule)
 
     @classmethod
     def of(
@@ -79,6 +82,7 @@ class Scenario:
         domains: Mapping[str, Sequence[str]] | None = None,
         left_out: LeftOut | None = None,
         lists: Mapping[str, StepLists] | None = None,
+        partition: PartitionRule | None = None,
     ) -> "Scenario":
         """Checks the class lists of `steps` against the dataset's `table` (background first).
 
@@ -92,6 +96,7 @@ class Scenario:
             left_out: Meaning of the classes that no step learns; None if there must be none, or,
                 where steps list their images, if they are classes to come.
             lists: The images of each step, where steps list them.
+            partition: How `partitioned` gives images to steps, if not as MiB does.
 
         Raises:
             InputError: A class is unknown, stands in two steps or in none, a step has none, or the
@@ -134,7 +139,8 @@ class Scenario:
                 " or set `scenario.left_out` to background or void."
             )
         unlearned = tuple(map(table.index, left)) if left_out else ()
-        return cls(setting, tuple(made), unlearned if left_out == "void" else (), unlearned)
+        ignored = unlearned if left_out == "void" else ()
+        return cls(setting, tuple(made), ignored, unlearned, partition or PartitionRule())
 
     def class_table(self, background: str, known: int) -> ClassTable:
         """Returns the outputs of the first `known` steps; background joins those of step 0."""

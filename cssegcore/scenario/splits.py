@@ -11,7 +11,6 @@ from cssegcore.data.index import Entry
 from cssegcore.scenario.domains import Chosen, domain_images
 from cssegcore.scenario.listed import as_entries, later_classes, listed_images
 from cssegcore.scenario.lists import LISTED
-from cssegcore.scenario.partition import partition
 from cssegcore.scenario.scenario import Scenario, Step
 
 TESTS = ("val", "test")
@@ -154,7 +153,9 @@ def training_images(scenario: Scenario, entries: Sequence[Entry]) -> list[list[E
     partition_groups = [
         (step.index, group) for step in scenario.steps for group in step.partition_groups
     ]
-    places = partition([present for _, present in images], [group for _, group in partition_groups])
+    places = scenario.partition.places(
+        [present for _, present in images], [group for _, group in partition_groups]
+    )
     own: list[list[Entry]] = [[] for _ in scenario.steps]
     for (entry, _), place in zip(images, places, strict=True):
         if place is not None:

@@ -13,6 +13,7 @@ from cssegcore.core.config import did_you_mean, parse, shown
 from cssegcore.core.errors import InputError
 from cssegcore.core.ranges import at_least, positive
 from cssegcore.scenario.lists import StepLists
+from cssegcore.scenario.partition import PartitionRule
 from cssegcore.scenario.scenario import LeftOut, Scenario, Setting
 
 PARAMS = Path("params.yaml")
@@ -60,6 +61,7 @@ class ScenarioParams:
         left_out: Meaning of the dataset's classes that no step learns; null refuses such classes,
             or, where steps list their images, takes them for classes to come.
         lists: The images of each step, for the setting `listed`.
+        partition: The rule of the setting `partitioned`.
     """
 
     MOVED: ClassVar[Mapping[str, str]] = {"portions": "scenario.partition_groups"}
@@ -73,6 +75,14 @@ class ScenarioParams:
     domains: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     left_out: LeftOut | None = None
     lists: dict[str, StepLists] = dataclasses.field(default_factory=dict)
+    partition: PartitionRule = dataclasses.field(default_factory=PartitionRule)
+
+    @property
+    def rule(self) -> str:
+        """Says by which rule steps get their images."""
+        if self.setting != "partitioned" or self.partition.rule == "mib":
+            return self.setting
+        return f"{self.setting} ({self.partition.rule}, seed {self.partition.seed})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,6 +196,7 @@ class Params:
             given.domains,
             given.left_out,
             given.lists,
+            given.partition,
         )
 
     def check_chain(self) -> None:
