@@ -22,7 +22,8 @@ import yaml
 
 METHODS = (
     *("ft", "ewc", "pi", "rw", "lwf", "lwf_mc", "ilt", "mib", "plop"),
-    *("sdr", "sdr_mib", "sdr_plop", "ssul", "ssul_m", "deepinversion", "joint"),
+    *("sdr", "sdr_mib", "sdr_plop", "ssul", "ssul_m", "ewf_mib", "ewf_plop", "lgkd"),
+    *("nest_mib", "nest_plop", "mbs", "dkd", "dkd_m", "star", "star_m", "deepinversion", "joint"),
 )
 COLUMNS = {"old": "base_nobg", "new": "added_nobg", "all": "all"}
 """Heading and key: the classes of step 0 and those added later, both without background as MiB

@@ -50,7 +50,7 @@ class Case:
     """A formula written twice.
 
     Attributes:
-        name: Of it.
+        name: Name of the formula.
         library: Ours.
         loops: The plain version.
         leaves: What gradients go to; empty where there is no backward pass.

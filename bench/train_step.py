@@ -47,6 +47,7 @@ from stages.common.params import FIRST, Params, read_params
 METHODS = (
     *("ft", "lwf", "lwf_mc", "ilt", "ewc", "pi", "rw"),
     *("mib", "plop", "sdr", "sdr_plop", "ssul", "ssul_m"),
+    *("dkd", "dkd_m", "star", "star_m"),
 )
 PRECISIONS = {"bfloat16": "optimizer.amp=true", "float32": "optimizer.amp=false"}
 
@@ -58,7 +59,7 @@ class Subject:
     Attributes:
         trainer: Ready to train.
         held: MiB that it holds on a GPU between its turns.
-        seconds: Of each iteration.
+        seconds: Seconds of each iteration.
         peak: The most MiB that it took on a GPU, its weights included; others' are not.
         operations: Floating-point operations of an iteration.
         bytes: That its operations read and write.
@@ -178,8 +179,8 @@ def prepared(method: str, overrides: list[str], folder: Path, device: torch.devi
 def train(
     trainer: Trainer, resume: Path, progress: Callable[[Iterable[Batch], int], Iterable[Batch]]
 ) -> Trained:
-    """Trains an epoch, or what `progress` leaves of it."""
-    trained = trainer.train(ResumeFile(resume), Hooks(lambda _: None, progress))
+    """Trains an epoch, or what `progress` leaves of it; statistics look at one batch."""
+    trained = trainer.train(ResumeFile(resume), Hooks(lambda _: None, progress, first_only))
     resume.unlink()  # nothing is to go on from here
     return trained
 

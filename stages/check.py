@@ -59,13 +59,12 @@ def main(
 def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]]:
     """Builds every part once, has the network's weights looked for, and returns the code tables."""
     from cssegcore.core.registry import build_part, part_module
-    from cssegcore.data.augmentation import Augmentation, augmentation_modules
+    from cssegcore.data.augmentation import augmentation_modules
     from cssegcore.data.dataset import LAYOUTS
     from cssegcore.method.assembled import AssembledRecipe
     from cssegcore.method.compatibility import check_recipe
     from cssegcore.method.method import SLOTS, Method, Recipe, base_modules, recipe_modules
     from cssegcore.method.pseudo_labels import PseudoLabels
-    from cssegcore.models._base import Architecture
     from cssegcore.models.backbones import backbone_module
     from cssegcore.models.checkpoint import NETWORKS
     from cssegcore.training.optimizer import OPTIMIZERS, build_optimizer
@@ -78,10 +77,7 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     check_recipe(assembled)
     optimizer = build_optimizer(params.optimizer)
     _check_room(params, assembled, dataset)
-    size = Augmentation.of(params.augmentation).size
-    architecture = build_part(NETWORKS, Architecture, params.model, "model")
-    architecture.check()
-    assembled.increment.replay.check(architecture.extractor, size)
+    architecture = _checked_network(params, assembled, dataset)
 
     layout = part_module(LAYOUTS, params.dataset["layout"], "dataset.layout")
     network = part_module(NETWORKS, params.model, "model")
@@ -146,6 +142,26 @@ def _note_scenario(params: Params, tables: dict[str, dict[str, str]]) -> None:
         tables["split"]["scenario.partition"] = json.dumps(given["partition"], sort_keys=True)
 
 
+def _checked_network(
+    params: Params, assembled: "AssembledRecipe", dataset: "Dataset"
+) -> "Architecture":
+    """Builds the network's part once, and refuses what does not fit recipe or scenario."""
+    from cssegcore.core.registry import build_part
+    from cssegcore.data.augmentation import Augmentation
+    from cssegcore.method.network_compatibility import check_network
+    from cssegcore.models._base import Architecture
+    from cssegcore.models.checkpoint import NETWORKS
+
+    architecture = build_part(NETWORKS, Architecture, params.model, "model")
+    check_network(assembled, architecture)
+    architecture.check()
+    first, *_ = params.scenario_of(dataset.classes).steps
+    architecture.check_outputs(1 + len(first.classes))
+    size = Augmentation.of(params.augmentation).size
+    assembled.increment.replay.check(architecture.extractor, size)
+    return architecture
+
+
 def _smallest_batches(
     params: Params,
     assembled: "AssembledRecipe",
@@ -190,7 +206,7 @@ def _check_room(params: Params, assembled: "AssembledRecipe", dataset: "Dataset"
             f" photographs in all: keep at most as many, such as {max(1, photographs // 10)}."
         )
     share, batch = assembled.increment.replay.share, params.optimizer["batch_size"]
-    if size and int(batch * share) < 1:
+    if size and not assembled.increment.replay.concatenated and int(batch * share) < 1:
         raise InputError(
             f"`method.replay.share` of {share} leaves no place in a batch of {batch}: set"
             f" `optimizer.batch_size` to {math.ceil(1 / share)} or more."
@@ -246,16 +262,16 @@ def _parts_with_a_setting(method: dict[str, Any]) -> Iterator[tuple[str, dict[st
 
 
 def _write(out: Path, nothing: Path, first: Path, tables: dict[str, dict[str, str]]) -> None:
-    from cssegcore.core.files import write_json, write_text
+    from cssegcore.core.files import write_json, write_manifest, write_text
     from cssegcore.evaluation.folder import write_nothing
 
     for name, table in tables.items():
         write_json(out / f"{name}.json", table)
     write_text(nothing / "model.safetensors", "none\n")
     write_nothing(nothing / "evaluation")
-    write_json(first / "pseudo_labels" / "manifest.json", {"images": {}})
+    write_manifest(first / "pseudo_labels", {"images": {}})
     for kind in ("memory", "synthesis"):
-        write_json(first / kind / "manifest.json", {"images": []})
+        write_manifest(first / kind, {"images": []})
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ def main(
     model: Annotated[Path, typer.Option(help="The step's model.")],
     images: Annotated[Path, typer.Option(help="The cumulative test list.")],
     epochs: Annotated[Path, typer.Option(help="The training's curve, kept with the results.")],
+    costs: Annotated[Path, typer.Option(help="Weights and bytes of the training (JSON).")],
     pseudo_labels: Annotated[Path, typer.Option(help="Folder of the step's pseudo-labels.")],
     synthesis: Annotated[Path, typer.Option(help="Folder of the images made for the step.")],
     previous: Annotated[Path, typer.Option(help="The previous step's evaluation.")],
@@ -33,7 +34,7 @@ def main(
     from cssegcore.data.image_store import ImageStore
     from cssegcore.evaluation import evaluate
     from cssegcore.evaluation import examples as examples
-    from cssegcore.evaluation.folder import panels_shown, write_step
+    from cssegcore.evaluation.folder import panels_shown, read_costs, seal_files, write_step
     from cssegcore.evaluation.meters import Meters, build_metrics
     from cssegcore.metrics.continual import step_metrics
     from cssegcore.metrics.record import Evaluated
@@ -69,6 +70,7 @@ def main(
         matrix=matrix.tolist(),
     )
     further = meters.compute(record)
+    spent = read_costs(costs)
     # The report needs the files of every step, and DVC has no dependency on all steps of a
     # `foreach`: so the evaluation of each step carries those of the steps before it, with their
     # curves, pseudo-labels and made images, and the report depends on the last one.
@@ -79,18 +81,20 @@ def main(
         shown,
         previous=previous,
         epochs=epochs,
+        costs=costs,
         pseudo_labels=pseudo_labels,
         synthesis=synthesis,
     )
     examples.write_examples(there, tests, shown, kept)
+    seal_files(out)
 
     numbers = step_metrics(record, future=how.future)
     protocol = f"{_protocol(params, image_list.classes.sizes)}; {numbers['protocol']}"
-    write_json(metrics, numbers | further | {"protocol": protocol})
+    write_json(metrics, numbers | further | spent | {"protocol": protocol})
     miou = {k: v for k, v in numbers["miou"].items() if v is not None}
     say(f"{step}: mIoU " + ", ".join(f"{k} {v:.1f}" for k, v in miou.items()))
     with open_run(params, code.parent) as tracked:
-        told = flatten({"miou": miou, **further}, "/")
+        told = flatten({"miou": miou, **further, **spent}, "/")
         tracked.metrics(told, step=image_list.index)  # type: ignore[arg-type]
 
 

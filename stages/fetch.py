@@ -136,7 +136,8 @@ def main(
         if name == "animals":
             check_labels(dataset)
     except InputError:
-        say(PUBLISHED[name].text)
+        for line in PUBLISHED[name].text.splitlines():
+            say(line)
         raise
     say(f"{name} is complete: " + ", ".join(f"{part} {n}" for part, n in counts.items()))
 

@@ -11,12 +11,13 @@ from stages.common.params import read_params, read_raw
 
 def main(
     evaluation: Annotated[Path, typer.Option(help="The evaluation of the last step.")],
+    steps: Annotated[Path, typer.Option(help="Folder of the steps' folders, for their seconds.")],
     code: Annotated[Path, typer.Option(help="Table of the code behind this stage.")],
     out: Annotated[Path, typer.Option(help="Folder for summary.json, tables, figures, the page.")],
 ) -> None:
     """Write the summary, curves, tables, figures and a page of the whole run."""
     from cssegcore.report.write import write_report
-    from stages.common.reporting import log_run, open_run
+    from stages.common.reporting import log_run, open_run, read_seconds
 
     params = read_params()
     scenario, future = params.scenario, params.evaluation.future
@@ -28,6 +29,7 @@ def main(
         "seed": str(params.seed),
         "test images": params.evaluation.reading,
     }
+    seconds = read_seconds(steps, list(params.steps))
     title = f"{protocol['method']} on {scenario.name}"
     write_report(
         evaluation,
@@ -37,9 +39,10 @@ def main(
         parameters=read_raw(),
         future=future,
         background=params.dataset.get("background", "annotated"),
+        seconds=seconds,
     )
     with open_run(params, code.parent) as tracked:
-        log_run(tracked, evaluation, out, future)
+        log_run(tracked, evaluation, out, future, seconds)
     say(f"report: {out / 'report.html'}")
 
 

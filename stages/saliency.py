@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cssegcore.core.errors import InputError
 from stages.common.cli import bar, run, say
 from stages.common.params import read_params
 
@@ -21,7 +22,7 @@ def main(
 
     Where steps list their images, that may be any.
     """
-    from cssegcore.core.files import write_json
+    from cssegcore.core.files import write_manifest
     from cssegcore.core.registry import build_part
     from cssegcore.data.dataset import open_dataset
     from cssegcore.method.unknown_class import Unknown
@@ -32,18 +33,26 @@ def main(
         "cssegcore.method.unknown_class", Unknown, recipe, "method.base.unknown_class"
     )
     if not rule.by_saliency:
-        write_json(out / "manifest.json", {"source": "none", "images": []})
+        write_manifest(out, {"source": "none", "images": []})
         return
 
     from cssegcore.data.index import read_index
     from cssegcore.saliency.maps import write_maps
 
     entries, _ = read_index(index)
-    every = code is not None and "images" in json.loads(code.read_bytes())
+    every = code is not None and _may_be_any(code)
     names = [entry.name for entry in entries if every or "train" in entry.parts]
     dataset = open_dataset(params.dataset)
     said = write_maps(out, dataset, names, rule.maps, bar("images", "saliency"))
     say(f"saliency: {said['source']} maps of {len(names)} images, {said['salient']:.1%} salient")
+
+
+def _may_be_any(code: Path) -> bool:
+    """Whether any image may be trained on, whatever its part of the dataset."""
+    try:
+        return "images" in json.loads(code.read_bytes())
+    except (ValueError, TypeError, RecursionError):
+        raise InputError(f"{code} is damaged: run `dvc repro -f check`.") from None
 
 
 if __name__ == "__main__":

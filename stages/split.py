@@ -31,11 +31,10 @@ def main(
     entries, table = read_index(index)
     params = read_params()
     shared = params.evaluation.shared == "allow"
-    scenario, photograph = params.scenario_of(table), Path
-    if params.scenario.lists:
-        photograph = open_dataset(params.dataset).photograph_path
+    photograph = open_dataset(params.dataset).photograph_path if params.scenario.lists else Path
+    scenario = params.scenario_of(table)
     counts = write_splits(out, scenario, entries, table, shared=shared, photograph=photograph)
-    first, later = json.loads(json.loads(code.read_bytes())["images"]) if code else (1, 1)
+    first, later = _smallest_batches(code) if code else (1, 1)
     for step, kinds in counts.items():
         numbers = params.step(step)
         smallest_batch = first if numbers.previous == "none" else later
@@ -53,12 +52,23 @@ def _write_digests(out: Path, steps: list[str], saliency: Path | None) -> None:
     from cssegcore.core.files import read_manifest, write_json
     from cssegcore.data.image_list import ImageList
 
-    maps = read_manifest(saliency) if saliency and saliency.exists() else {"source": "none"}
+    maps = (
+        read_manifest(saliency, "source") if saliency and saliency.exists() else {"source": "none"}
+    )
     digests = maps.get("digests", {})
     for step in steps:
         names = ImageList.read(out / step / "seen.json").names
         known = {name: digests[name] for name in names if name in digests}
         write_json(out / step / "saliency.json", {"source": maps["source"], "digests": known})
+
+
+def _smallest_batches(code: Path) -> tuple[int, int]:
+    """Returns how many images a batch must have in the first step and in all later ones."""
+    try:
+        first, later = json.loads(json.loads(code.read_bytes())["images"])
+        return int(first), int(later)
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise InputError(f"{code} is damaged: run `dvc repro -f check`.") from None
 
 
 if __name__ == "__main__":

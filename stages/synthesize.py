@@ -1,11 +1,14 @@
 """Makes images of earlier classes out of the previous model."""
 
+import contextlib
+import functools
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stages.common.cli import bar, run, say
+from stages.common.once import alone, keep
 from stages.common.params import read_params
 from stages.common.places import resume_path
 
@@ -20,7 +23,8 @@ def main(
 ) -> None:
     """Make images of the classes that the previous model knows, as `method.replay` says.
 
-    Killed and started again, it goes on from its last finished batch.
+    Killed and started again, it goes on from its last finished batch. If another process makes the
+    same, it waits and takes that result.
     """
     from cssegcore.core.registry import build_part
     from cssegcore.data.dataset import open_dataset
@@ -30,7 +34,8 @@ def main(
     params = read_params()
     way = build_part("cssegcore.method.replay", Replay, params.method["replay"], "method.replay")
 
-    def resume() -> Path:
+    @functools.cache
+    def state() -> Path:
         sections = [params.augmentation, params.seed]
         inputs = [images, previous, previous_synthesis, code]
         return resume_path(f"{step}-synthesis", sections, inputs)
@@ -42,11 +47,14 @@ def main(
         previous_synthesis=previous_synthesis,
         model=previous,
         seed=params.seed,
-        resume=resume,
+        resume=state,
         progress=bar("iterations", f"invert for {step}"),
         tell=say,
     )
-    way.synthesize(out, request)
+    with alone(state(), say) if way.generates else contextlib.nullcontext():
+        way.synthesize(out, request)
+    if way.generates:
+        keep(state(), [out])
 
 
 if __name__ == "__main__":

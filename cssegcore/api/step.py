@@ -10,11 +10,14 @@ import torch
 from cssegcore.api.recipe import MODEL, OPTIMIZER, check, whole_recipe
 from cssegcore.core.class_table import ClassTable, Void
 from cssegcore.core.errors import InputError
+from cssegcore.core.registry import build_part
 from cssegcore.data.arrays import ArrayDataset, Arrays
 from cssegcore.data.image_list import ImageList
 from cssegcore.method.assembled import AssembledRecipe
+from cssegcore.method.network_compatibility import check_network
 from cssegcore.method.pseudo_labels import LabelRequest
 from cssegcore.models import checkpoint
+from cssegcore.models._base import Architecture
 from cssegcore.runtime.device import choose_device
 from cssegcore.runtime.resume import ResumeFile
 from cssegcore.saliency.maps import write_maps
@@ -60,7 +63,7 @@ def train_step(
         memory: Images of earlier steps and their labels, for a recipe with `replay: exemplars`.
         epochs: Passes over the images.
         lr: Learning rate at the first iteration.
-        seed: Of fresh weights, order and crops: the same seed gives the same model.
+        seed: Seed of fresh weights, order and crops: the same seed gives the same model.
         void: Whether pixels labelled 255 do not train, or count as `background`.
         device: Where it runs; None: `CSSEGCORE_DEVICE`, else the GPU if there is one.
         tell: Called with each epoch's row as soon as it is there.
@@ -94,6 +97,7 @@ def train_step(
         lr=lr,
         seed=seed,
     )
+    check_network(assembled, build_part(checkpoint.NETWORKS, Architecture, params.model, "model"))
     before = Path(previous) if previous else None
     with tempfile.TemporaryDirectory() as folder:
         inputs = _stage_inputs(assembled, dataset, lists, before, Path(folder))

@@ -168,4 +168,7 @@ def _fit_scalar(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401
     if isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool):
         return value
     kinds = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    raise InputError(f"`{where}` must be {kinds.get(hint, hint.__name__)}, got {shown(value)}.")
+    quotes = " Put it in quotes: without them, YAML takes it for something else." * (hint is str)
+    raise InputError(
+        f"`{where}` must be {kinds.get(hint, hint.__name__)}, got {shown(value)}.{quotes}"
+    )

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import fcntl
 import functools
 import hashlib
@@ -9,6 +10,7 @@ import io
 import json
 import os
 import pickle
+import stat
 import struct
 import tempfile
 import time
@@ -149,23 +151,76 @@ def write_csv(
     write_table(path, columns, cells)
 
 
-def read_manifest(folder: Path, *needed: str) -> dict[str, Any]:
-    """Reads `manifest.json`, in which a stage says what else it wrote into its folder.
+def read_text(path: Path) -> str:
+    """Reads UTF-8, with or without a byte order mark, of any line ends, which become LF.
+
+    Raises:
+        OSError: It cannot be read, or is no file: a pipe would never end.
+        UnicodeDecodeError: It is no UTF-8.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return path.read_text(encoding="utf-8-sig")
+
+
+SEAL = "digest"
+"""The key under which a file of JSON holds a digest of all else in it."""
+
+
+def sealed(value: Mapping[str, object]) -> dict[str, object]:
+    """Adds a digest of all that a mapping holds, so that `unsealed` sees a bit that flipped."""
+    return {**value, SEAL: _seal(value)}
+
+
+def unsealed(content: object, path: Path, way_out: str) -> object:
+    """Takes the digest out of what was read from JSON again, and holds it against the rest.
+
+    What has none (written by hand, say) is left as it is.
 
     Args:
-        folder: Of the stage.
+        content: As `json.loads` gives it.
+        path: Where it is from; named in the error.
+        way_out: What to do if it is damaged.
+
+    Raises:
+        InputError: The content is not what was written.
+    """
+    if not isinstance(content, dict) or SEAL not in content:
+        return content
+    rest = {key: value for key, value in content.items() if key != SEAL}
+    if content[SEAL] != _seal(rest):
+        raise InputError(f"{path} is damaged, it is not what was written: {way_out}.")
+    return rest
+
+
+def _seal(value: Mapping[str, object]) -> str:
+    plain = json.loads(json.dumps(value))  # as it will be read: keys are texts, tuples lists
+    return digest(json.dumps(plain, sort_keys=True).encode())
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, object]) -> None:
+    """Writes `manifest.json`, in which a stage says what else it wrote into its folder."""
+    write_json(folder / "manifest.json", sealed(manifest))
+
+
+def read_manifest(folder: Path, *needed: str) -> dict[str, Any]:
+    """Reads `manifest.json`.
+
+    Args:
+        folder: The stage's folder.
         needed: Keys that it must have.
 
     Raises:
-        InputError: It is missing, no JSON, or lacks a key.
+        InputError: It is missing, damaged, no JSON, or lacks a key.
     """
     path = folder / "manifest.json"
     try:
-        manifest = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: run `dvc repro`.") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error}): delete it and run `dvc repro`.") from None
+    manifest = unsealed(content, path, "delete it and run `dvc repro`")
     if not isinstance(manifest, dict) or not manifest.keys() >= {*needed}:
         raise InputError(
             f"{path} must be a mapping{' with the keys ' * bool(needed)}{', '.join(needed)}: delete"

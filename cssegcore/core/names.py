@@ -6,9 +6,20 @@ UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 """Unicode's categories of controls, of bytes that are no UTF-8, and of line and page ends."""
 
 
+TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that turn the direction of what follows, so that a text reads as another one."""
+
+
 def unprintable(text: str) -> bool:
     """Returns whether a text holds what a terminal, a table or a page takes for more than text."""
-    return any(unicodedata.category(character) in UNPRINTABLE for character in text)
+    return printable(text) != text
+
+
+def printable(text: str) -> str:
+    """Returns a text as it may stand on a terminal, with � for what is more than text there."""
+    return "".join(
+        "�" if c in TURNING or unicodedata.category(c) in UNPRINTABLE else c for c in text
+    )
 
 
 def unfit(name: str) -> str:
@@ -17,6 +28,8 @@ def unfit(name: str) -> str:
     A stage writes `FOLDER/NAME.png`. So a name is a relative path that stays below the folder in
     whatever folder it is put, and that says the same in a list, in a table and on a terminal.
     """
+    if "\t" in name:
+        return "it holds a tab, as between columns: a line is one name"
     if unprintable(name):
         return "it holds a control character or is no UTF-8"
     if name.startswith("/"):

@@ -12,8 +12,8 @@ class Normalization:
     The network reads `(value / 255 - mean) / std`.
 
     Attributes:
-        mean: Of red, green and blue.
-        std: Of red, green and blue.
+        mean: Mean of red, green and blue.
+        std: Standard deviation of red, green and blue.
     """
 
     mean: Triple

@@ -26,12 +26,20 @@ class Replayed:
         separate_batches: Whether they form batches of their own beside the step's, which stay
             whole; if not, they take places in the step's batches.
         sources: Index of the model that generated each image.
+        concatenated: Whether they join the step's images in one list, each seen once an epoch;
+            `share` is 0 then.
     """
 
     images: ImageStore
     share: float
     separate_batches: bool = False
     sources: Int[np.ndarray, " n"] | None = None
+    concatenated: bool = False
+
+    @property
+    def joined(self) -> int:
+        """Number of images that join the step's in one list."""
+        return len(self.images) if self.concatenated else 0
 
     def replay_batch_size(self, size: int) -> int:
         """Returns the length of the replayed batch that goes with `size` images of the step."""
@@ -47,13 +55,16 @@ def training_batches(
     normalization: Normalization,
     replayed: Replayed | None = None,
     world: World = ALONE,
+    *,
+    join_rest: bool = False,
 ) -> Generator[Batch]:
     """Yields the batches of one epoch: every image once, in random order.
 
-    An incomplete last batch is left out; a list shorter than a batch makes one batch of all it has.
-    With `replayed`, random places of every batch go to those images instead, and the images that
-    stood there are not seen in this epoch; or, if `replayed.separate_batches`, every batch has a
-    batch of those images beside it.
+    An incomplete last batch is left out, unless `join_rest`; a list shorter than a batch makes one
+    batch of all it has. With `replayed`, random places of every batch go to those images instead,
+    and the images that stood there are not seen in this epoch; or, if `replayed.separate_batches`,
+    every batch has a batch of those images beside it. If they are `replayed.concatenated`, every
+    image of both is seen once.
 
     Args:
         images: The step's images.
@@ -61,15 +72,20 @@ def training_batches(
         batch_size: Images of a batch, over all processes.
         rng: Draws all random numbers of the epoch; alike in every process.
         device: Where batches are computed.
-        normalization: That of the network which reads the batches.
+        normalization: Normalization of the network that reads the batches.
         replayed: Images of earlier steps.
         world: Place of this process among those that share each batch.
+        join_rest: Whether the last batch takes in the images that are too few for one more.
     """
-    order = rng.permutation(len(images))
-    size = min(batch_size, len(images))
+    pool = [(images, at) for at in range(len(images))]
+    if replayed and replayed.concatenated:
+        pool += [(replayed.images, at) for at in range(len(replayed.images))]
+    order = rng.permutation(len(pool))
+    size = min(batch_size, len(pool))
     others = _endless(len(replayed.images), rng) if replayed else iter(())
-    for start in range(0, len(images) - size + 1, size):
-        places = [(images, int(at)) for at in order[start : start + size]]
+    for start in range(0, len(pool) - size + 1, size):
+        last = join_rest and start + 2 * size > len(pool)
+        places = [pool[at] for at in (order[start:] if last else order[start : start + size])]
         if replayed and not replayed.separate_batches:
             for place in rng.permutation(size)[: int(size * replayed.share)]:
                 places[place] = replayed.images, next(others)
@@ -86,14 +102,14 @@ def training_batches(
         yield batch
 
 
-def iterations(images: ImageStore, batch_size: int) -> int:
+def iterations(images: ImageStore, batch_size: int, replayed: Replayed | None = None) -> int:
     """Returns the number of batches that `training_batches` yields."""
-    return max(1, len(images) // batch_size)
+    return max(1, _seen_once(images, replayed) // batch_size)
 
 
 def smallest_batch(images: ImageStore, batch_size: int, replayed: Replayed | None) -> int:
     """Returns the length of the shortest batch of an epoch, replayed batches included."""
-    size = min(batch_size, len(images))
+    size = min(batch_size, _seen_once(images, replayed))
     return (
         min(size, replayed.replay_batch_size(size))
         if replayed and replayed.separate_batches
@@ -123,6 +139,11 @@ def evaluation_batches(
         batch = stacked_batch([images.sample(at) for at in places], device, normalization)
         yield [images.names[at] for at in places], batch
         start = stop
+
+
+def _seen_once(images: ImageStore, replayed: Replayed | None) -> int:
+    """Returns the number of images in the list that an epoch goes through."""
+    return len(images) + (replayed.joined if replayed else 0)
 
 
 def _endless(count: int, rng: np.random.Generator) -> Iterator[int]:

@@ -100,8 +100,8 @@ class Dataset:
         before an image is decoded, and costs a fiftieth of that.
 
         Args:
-            name: Of the image.
-            digest_before: As in the index; nothing is checked if it is empty.
+            name: Name of the image.
+            digest_before: Digest in the index; if empty, nothing is checked.
 
         Raises:
             InputError: Either has changed, or is missing.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cssegcore.core.class_table import ClassTable, Void, with_class_table
 from cssegcore.core.config import parse
 from cssegcore.core.errors import InputError
-from cssegcore.core.files import write_text
+from cssegcore.core.files import SEAL, sealed, unsealed, write_text
 from cssegcore.core.names import unfit
 from cssegcore.core.types import IGNORE, TO_COME
 
@@ -87,6 +87,8 @@ class ImageList:
         place = {"step": self.step, "index": self.index}
         head = place | self.classes.as_file() | {"visible": self.visible}
         head |= {key: raw for key in ("ignored", "later") if (raw := getattr(self, key))}
+        whole = sealed(head | {"images": self.images})
+        head[SEAL] = whole[SEAL]
         lines = [f' "{k}": {json.dumps(v, ensure_ascii=False)}' for k, v in head.items()]
         images = ",\n  ".join(json.dumps(i, ensure_ascii=False) for i in self.images)
         write_text(path, "{\n" + ",\n".join(lines) + f',\n "images": [\n  {images}\n ]\n}}\n')
@@ -99,7 +101,7 @@ class ImageList:
             InputError: The file is missing or not such a list.
         """
         try:
-            content = json.loads(path.read_bytes())
+            content = unsealed(json.loads(path.read_bytes()), path, "run `dvc repro -f split`")
             image_list = parse(cls, with_class_table(content), str(path))
         except FileNotFoundError:
             raise InputError(f"{path} does not exist: run `dvc repro split`.") from None

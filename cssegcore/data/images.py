@@ -65,7 +65,7 @@ def photograph(
     Args:
         content: The file's.
         path: Named in errors.
-        formats: Those that are opened.
+        formats: Formats that may be opened.
         turn: Turns it as viewers do, by its EXIF orientation. Beside a label image that cannot be
             done: some tools draw labels over what is stored, others over what viewers show.
 

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from cssegcore.core.files import digest, write_table
 from cssegcore.core.names import unfit
 from cssegcore.core.types import IGNORE
 from cssegcore.data.dataset import Dataset
-from cssegcore.data.layouts._base import SPLITS
+from cssegcore.data.layouts._base import PHOTOGRAPH_SUFFIXES, SPLITS
 
+_SEAL = "digest of the lines above"
 _HEAD = ("name", "parts", "domain", "digest", "height", "width", "void")
 
 
@@ -42,6 +44,8 @@ def examine(dataset: Dataset, name: str, parts: tuple[str, ...]) -> Entry:
     Raises:
         InputError: Either is missing or unreadable, their sizes differ, or a label is unknown.
     """
+    if why := _misspelt(dataset, name):
+        raise InputError(f"{dataset.root}: a list names {name[:80]!r}, which is no image: {why}.")
     label, shape, counts = dataset.count_labels(name)
     photograph, other = dataset.check_photograph(name)
     if shape != other:
@@ -61,6 +65,18 @@ def examine(dataset: Dataset, name: str, parts: tuple[str, ...]) -> Entry:
         void=int(counts[IGNORE]),
         pixels=pixels,
     )
+
+
+def _misspelt(dataset: Dataset, name: str) -> str:
+    """Returns what is wrong with a name that is no file's, if its spelling tells."""
+    if dataset.photograph_path(name).exists():
+        return ""
+    if name.endswith(PHOTOGRAPH_SUFFIXES):
+        return f"write names without their endings, {name.rpartition('.')[0]!r}"
+    first, *more = re.split(r"[\s,;]+", name)
+    if more and dataset.photograph_path(first).exists():
+        return f"its line has {1 + len(more)} columns, write {first!r} alone"
+    return ""
 
 
 def build_index(
@@ -114,12 +130,16 @@ def _check_links(root: Path) -> None:
 
 
 def write_index(path: Path, entries: Sequence[Entry], classes: Sequence[str]) -> None:
-    """Writes a CSV table: one row an image, one column of pixel counts a class."""
-    rows = (
+    """Writes a CSV table: one row an image, one column of pixel counts a class.
+
+    The last row is a digest of all others: another number in one would be another split.
+    """
+    rows = [
         (e.name, "+".join(e.parts), e.domain, e.digest, e.height, e.width, e.void, *e.pixels)
         for e in entries
-    )
-    write_table(path, (*_HEAD, *classes), rows)
+    ]
+    head = (*_HEAD, *classes)
+    write_table(path, head, [*rows, (_SEAL, _digest([head, *rows]))])
 
 
 def read_index(path: Path) -> tuple[list[Entry], tuple[str, ...]]:
@@ -133,9 +153,15 @@ def read_index(path: Path) -> tuple[list[Entry], tuple[str, ...]]:
             head, *rows = csv.reader(lines, strict=True)
         if head[: len(_HEAD)] != [*_HEAD]:
             raise ValueError("its first line is another")
+        if not rows or rows.pop() != [_SEAL, _digest([head, *rows])]:
+            raise ValueError("its last line, a digest, is another")
         return [_entry(row, len(head)) for row in rows], tuple(head[len(_HEAD) :])
     except (ValueError, csv.Error) as error:
         raise InputError(f"{path} is damaged ({error}): run `dvc repro -f index`.") from None
+
+
+def _digest(rows: Sequence[Sequence[object]]) -> str:
+    return digest(*("\0".join(map(str, row)).encode() for row in rows))
 
 
 def _entry(row: list[str], columns: int) -> Entry:

@@ -5,6 +5,7 @@
 - `confusion.json`: an `Evaluated`; without it there is no step,
 - `further.json`: the numbers of `evaluation.metrics` by name,
 - `epochs.csv`: the curve of its training,
+- `costs.json`: how many weights it trained, and the bytes kept beside the model (`StepCosts`),
 - `pseudo_labels.json`: what the previous model's pseudo-labels were; empty without any,
 - `synthesis.json`, `sheet.png`: what the images made for it are like; empty without any,
 - `examples/`: each photograph shown, its truth and what the model says (`panel_files`).
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.files import read_manifest, unwritable, write_json
+from cssegcore.core.files import digest, read_manifest, unwritable, write_json, write_manifest
 from cssegcore.core.types import TO_COME
 from cssegcore.metrics.record import Evaluated, evaluated
 
@@ -79,6 +80,7 @@ class Evaluation:
         guesses: The pseudo-labels of each step that had any.
         made: The images made before each step that had any.
         further: The numbers of `evaluation.metrics` of each step, by name.
+        costs: The costs of each step; empty where none were written.
     """
 
     records: list[Evaluated]
@@ -87,6 +89,7 @@ class Evaluation:
     guesses: list[PseudoLabelStats]
     made: list[SynthesisStats]
     further: list[dict[str, Any]]
+    costs: list[dict[str, Any]]
 
 
 class PanelFiles(NamedTuple):
@@ -106,7 +109,7 @@ def panel_files(examples: Path, name: str) -> PanelFiles:
 
 def write_nothing(out: Path) -> None:
     """Writes the evaluation that precedes the first step."""
-    write_json(out / "manifest.json", {"examples": []})
+    write_manifest(out, {"examples": []})
 
 
 def panels_shown(previous: Path) -> list[str]:
@@ -115,7 +118,34 @@ def panels_shown(previous: Path) -> list[str]:
     Raises:
         InputError: `previous` is no evaluation.
     """
-    return read_manifest(previous)["examples"]
+    return read_manifest(previous, "examples")["examples"]
+
+
+def seal_files(out: Path) -> None:
+    """Notes a digest of every file of a whole evaluation in its manifest; `check_files` asks."""
+    found = {str(p.relative_to(out)): digest(p.read_bytes()) for p in _files(out)}
+    write_manifest(out, read_manifest(out) | {"files": found})
+
+
+def check_files(folder: Path) -> None:
+    """Makes sure that an evaluation is what was written, if it says what that was.
+
+    Raises:
+        InputError: A file has changed or is missing.
+    """
+    found: dict[str, str] = read_manifest(folder).get("files", {})
+    for name, written in found.items():
+        path = folder / name
+        if not path.is_file() or digest(path.read_bytes()) != written:
+            stage = f"evaluate@{Path(name).parts[0]}"
+            raise InputError(
+                f"{path} is damaged, it is not what was written: run `dvc checkout` or, if DVC's"
+                f" cache holds the same, `dvc repro -f {stage}`."
+            )
+
+
+def _files(out: Path) -> list[Path]:
+    return sorted(p for p in out.rglob("*") if p.is_file() and p.parent != out)
 
 
 def write_step(
@@ -126,6 +156,7 @@ def write_step(
     *,
     previous: Path,
     epochs: Path,
+    costs: Path,
     pseudo_labels: Path,
     synthesis: Path,
 ) -> Path:
@@ -138,19 +169,22 @@ def write_step(
         shown: The photographs that every step shows.
         previous: The evaluations up to the previous step, all of which are copied.
         epochs: The curve of the training, a CSV file.
+        costs: The costs of the training, a JSON file.
         pseudo_labels: Folder of the step's pseudo-labels, of which the statistics are kept.
         synthesis: Folder of the images made for the step, of which statistics and sheet are kept.
 
     Raises:
-        InputError: A file cannot be written.
+        InputError: A file cannot be written, or one of `previous` is damaged.
     """
+    check_files(previous)
     _copy(previous, out)
-    write_json(out / "manifest.json", {"examples": shown})
+    write_manifest(out, {"examples": shown})
     step = out / record.step
     write_json(step / "confusion.json", dataclasses.asdict(record))
     write_json(step / "further.json", further)
     _copy(epochs, step / "epochs.csv")
-    guesses = read_manifest(pseudo_labels)
+    _copy(costs, step / "costs.json")
+    guesses = read_manifest(pseudo_labels, "images")
     write_json(step / "pseudo_labels.json", {k: guesses[k] for k in guesses if k != "images"})
     made = read_manifest(synthesis).get("steps", [])
     write_json(step / "synthesis.json", made[-1] if made else {})
@@ -181,6 +215,8 @@ def read_evaluation(folder: Path) -> Evaluation:
         InputError: No step was evaluated, a file is not what it must be, or the steps are not of
             one scenario.
     """
+    if (folder / "manifest.json").exists():
+        check_files(folder)
     found = [(_read_confusion(path), path.parent) for path in folder.glob("*/confusion.json")]
     if not found:
         raise InputError(
@@ -201,6 +237,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         _read_guesses(folders),
         _read_made(folders),
         [_optional(folder / "further.json") for folder in folders],
+        [_optional(folder / "costs.json") for folder in folders],
     )
 
 
@@ -211,12 +248,30 @@ def _follows(earlier: Evaluated, later: Evaluated) -> bool:
     return grown or earlier.classes == later.classes
 
 
+def read_costs(path: Path) -> dict[str, Any]:
+    """Returns the costs that a training wrote.
+
+    Raises:
+        InputError: The file is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}): train the step again.") from None
+
+
 def _read_confusion(path: Path) -> Evaluated:
+    return evaluated(_read(path), str(path))
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error}); evaluate the step again.") from None
-    return evaluated(content, str(path))
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must hold a mapping; evaluate the step again.")
+    return content
 
 
 def _read_epochs(records: list[Evaluated], folders: list[Path]) -> list[dict[str, str]]:
@@ -224,15 +279,26 @@ def _read_epochs(records: list[Evaluated], folders: list[Path]) -> list[dict[str
     for record, folder in zip(records, folders, strict=True):
         path = folder / "epochs.csv"
         if path.is_file():
-            with path.open(newline="") as lines:
-                for row in csv.DictReader(lines):
-                    running = {"running_epoch": str(len(epochs) + 1), "step": str(record.index)}
-                    epochs.append(running | row)
+            for row in _read_curve(path):
+                running = {"running_epoch": str(len(epochs) + 1), "step": str(record.index)}
+                epochs.append(running | row)
     return epochs
 
 
+def _read_curve(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as lines:
+            rows = list(csv.DictReader(lines, strict=True))
+        for row in rows:
+            for cell in row.values():
+                float(cell or "nan")
+    except (ValueError, TypeError, csv.Error) as error:
+        raise InputError(f"{path} is damaged ({error}); train the step again.") from None
+    return rows
+
+
 def _optional(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_bytes()) if path.is_file() else {}
+    return _read(path) if path.is_file() else {}
 
 
 def _read_guesses(folders: list[Path]) -> list[PseudoLabelStats]:

@@ -22,7 +22,7 @@ METRICS: Final = "cssegcore.evaluation.metrics"
 TAKEN: Final = (
     *("miou", "harmonic", "accuracy", "mean_accuracy", "fw_iou"),
     *("average", "forgetting", "backward_transfer", "future", "protocol", "protocols"),
-    *("step", "steps", "images"),
+    *("step", "steps", "images", "trainable_weights", "kept_bytes"),
 )
 """What every step's and every run's numbers are called."""
 

@@ -28,7 +28,7 @@ class Labelled:
     Attributes:
         shares: The share of all pixels that each class has.
         before: How many a call before this one had labelled.
-        failures: Of the others, a line for each that could not be labelled.
+        failures: One line for each photograph that could not be labelled.
     """
 
     shares: Float64[np.ndarray, " k"]
@@ -55,7 +55,7 @@ def label_photographs(
         segmenter: The model.
         photographs: Files with different names.
         out: Where NAME.png (palette) and NAME.overlay.jpg go.
-        opacity: Of the colours over the photograph; background stays clear.
+        opacity: Opacity of the colours over the photograph; background stays clear.
         device: Where it runs.
         progress: Wraps the iterable of paths (second argument: how many).
         model: What tells the model from others; a digest of it.

@@ -32,7 +32,3 @@ class FinishedBatches:
         images = torch.from_numpy(batch.images)
         self._batches.append({"images": images, "rows": batch.rows})
         self._file.save({"batches": self._batches})
-
-    def forget(self) -> None:
-        """Removes the file: the synthesis is complete."""
-        self._file.remove()

@@ -27,7 +27,8 @@ class SynthesisRequest:
         model: File of the previous step's model.
         seed: Seed of the run.
         resume: Returns the file that stores finished batches in case the process is killed. It
-            reads every input of the result to name the file, so it is called only if needed.
+            reads every input of the result to name the file, so it is called only if needed. The
+            caller removes the file once the result is safe.
         progress: Wraps the iterable of iterations (second argument: their number).
         tell: Receives one line of text after each finished batch.
     """

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import UInt8
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.files import digest, read_manifest, write_csv, write_json
+from cssegcore.core.files import digest, read_manifest, write_csv, write_manifest
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import training_batches
 from cssegcore.data.crop_and_resize import normalise
@@ -53,7 +53,6 @@ def synthesize(out: Path, settings: SynthesisSettings, request: SynthesisRequest
     statistics = _statistics(loop, verifier, settings)
     statistics["distance"] = _distances(teacher, loop.batches[0], request, views)
     _write(out, loop, request, statistics)
-    loop.finished.forget()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,4 +242,4 @@ def _write(out: Path, loop: _Loop, request: SynthesisRequest, statistics: dict[s
     by_class = {teacher.classes[c]: generated for c, generated in loop.kept.items()}
     contact_sheet.save_contact_sheet(out / "sheets" / f"{teacher.step}.png", by_class)
     steps = [*read_manifest(request.previous_synthesis).get("steps", []), statistics]
-    write_json(out / "manifest.json", {"images": [name for name, _ in images], "steps": steps})
+    write_manifest(out, {"images": [name for name, _ in images], "steps": steps})

@@ -28,7 +28,7 @@ def confident_labels(
     which all above a logit of 17 are 1, and then takes the first.
 
     Args:
-        old_logits: Of the previous model.
+        old_logits: Logits of the old model.
         labels: Network outputs, 255 where there is no label.
         threshold: Least score that is believed.
         first_class: Output of the first class: 2 with an unknown class, 1 without.
@@ -51,7 +51,7 @@ def complete_labels(
     """Does the same with labels that know no unknown class: 0 background, 1.. classes, 255 void.
 
     Args:
-        old_logits: Of the previous model.
+        old_logits: Logits of the old model.
         labels: Classes.
         threshold: Least score that is believed.
         background: The model's output of the background: 1 after an unknown class, else 0.

@@ -9,6 +9,12 @@ from cssegcore.method._background_compatibility import (
     auxiliary_output_is_used,
     heads_are_read_where_they_are_linear,
 )
+from cssegcore.method._old_view_compatibility import (
+    old_classes_are_hidden,
+    old_classes_are_seen_alike,
+    pseudo_labels_are_read,
+)
+from cssegcore.method._pretuning_compatibility import a_head_can_be_trained_beforehand
 from cssegcore.method._replay_compatibility import replay_brings_something, teachers_are_there
 from cssegcore.method.assembled import AssembledRecipe
 
@@ -142,7 +148,7 @@ def _unknown_is_where_it_is_expected(assembled: AssembledRecipe) -> Iterator[str
                 )
     if method.classifier_init.expects_background_at_0:
         yield (
-            f"`method.classifier_init: {assembled.recipe.classifier_init['part']}` splits the"
+            f"`method.classifier_init: {assembled.recipe.classifier_init['part']}` starts from the"
             " background, but with an unknown class new classes come out of that: set"
             " `method.classifier_init` to unknown."
         )
@@ -272,7 +278,11 @@ RULES: tuple[_Rule, ...] = (
     _fresh_weights_are_not_taken_for_old,
     _old_weights_move_before_they_are_fused,
     _annotated_classes_are_learned,
+    a_head_can_be_trained_beforehand,
     _features_are_gathered_alike,
+    old_classes_are_seen_alike,
+    old_classes_are_hidden,
+    pseudo_labels_are_read,
     replay_brings_something,
     teachers_are_there,
 )

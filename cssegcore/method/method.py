@@ -74,14 +74,14 @@ class Recipe:
 
     Attributes:
         name: What reports call the method; nothing else reads it.
-        images: Which list a step trains on: its own (`train`), or all so far with all their
+        images: The list that a step trains on: its own (`train`), or all so far with all their
             classes annotated (`seen`).
         start: Whether a step starts from the `previous` model or from `scratch`.
         base: The base step.
         losses: Terms of the objective by name.
         statistics: What is gathered for the step after; by default what the base step gathers.
         classifier_init: How a new head starts.
-        freeze: Which weights stand still.
+        freeze: Rule that chooses the weights held fixed.
         after: What becomes of the trained weights before they are saved and tested.
         pseudo_labels: What the previous model adds to the labels.
         replay: What is seen of earlier steps.
@@ -130,7 +130,7 @@ class Method:
         unknown: The rule for the unknown class.
         background: What output 0 is.
         classifier_init: How the new head starts.
-        freeze: Which weights stand still.
+        freeze: Rule that chooses the weights held fixed.
         after: What becomes of the trained weights.
         replay: How earlier steps are seen again.
         replayed: Terms over batches of replayed samples, if those are batches of their own.
@@ -179,6 +179,12 @@ class Method:
     def terms(self) -> dict[str, Term]:
         """Losses and penalties."""
         return {**self.losses, **self.penalties}
+
+    @property
+    def needs_old(self) -> bool:
+        """Whether a term or a statistic reads the previous model's outputs or weights."""
+        terms = any(term.needs_old for term in self.terms.values())
+        return terms or any(s.needs_old_pass for s in self.statistics.values())
 
     @property
     def scores(self) -> Scores | None:

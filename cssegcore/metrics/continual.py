@@ -44,7 +44,7 @@ def step_metrics(record: Evaluated, *, future: Future) -> dict[str, Any]:
     """Returns the numbers of one step, for its `metrics.json`.
 
     Args:
-        record: Of its evaluation.
+        record: The record of the step's evaluation.
         future: What pixels of classes to come count as.
     """
     return {

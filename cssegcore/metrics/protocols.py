@@ -1,4 +1,4 @@
-"""One evaluation as the tables of four papers count it.
+"""One evaluation as the tables of six papers count it.
 
 What counts is that of each paper's released program:
 
@@ -12,8 +12,13 @@ What counts is that of each paper's released program:
   counts it.
 - SDR, Michieli and Zanuttigh, CVPR 2021, https://arxiv.org/abs/2103.06342 (LTTM/SDR, a
   fork of MiB's program).
+- DKD, Baek et al., NeurIPS 2022, https://arxiv.org/abs/2210.05941 (cvlab-yonsei/DKD, `metric.py`,
+  `dataset.py`), and STAR, Chen et al., NeurIPS 2023 (jinpeng0528/STAR), a fork of its program.
+- MBS, Park et al., ECCV 2024, https://arxiv.org/abs/2407.11859 (RoadoneP/ECCV2024_MBS,
+  `metrics/stream_metrics.py`, a fork of SSUL's). Its mean leaves out a class whose IoU is 0, and so
+  rises when a class is forgotten altogether: compare it with MBS's tables alone.
 
-How test images are read (all four cut a square out of the middle) no matrix can tell.
+How test images are read (all cut a square out of the middle) no matrix can tell.
 """
 
 from collections.abc import Sequence
@@ -24,7 +29,7 @@ from jaxtyping import Float64
 
 from cssegcore.core.types import BACKGROUND, Background
 from cssegcore.metrics.confusion import Future, fold_future, iou, mean_defined
-from cssegcore.metrics.continual import FUTURE_RULES, Points, points
+from cssegcore.metrics.continual import FUTURE_RULES, Points, harmonic_mean, points
 from cssegcore.metrics.record import Evaluated
 
 TableRow = dict[str, Points | list[Points]]
@@ -40,7 +45,9 @@ class Protocol:
         background_pixels: Whether pixels annotated as background (or void) count.
         background_class: Whether the background is a class in means: one of the first step.
         absent_is_zero: Whether a class without truth counts as 0 in means; else it is left out.
+        zero_is_left_out: Whether a class with an IoU of 0 is left out of means.
         average: Whether its tables have the mean over the steps.
+        harmonic: Whether its tables have the harmonic mean of base and added classes.
     """
 
     paper: str
@@ -48,16 +55,19 @@ class Protocol:
     background_pixels: bool = True
     background_class: bool = True
     absent_is_zero: bool = False
+    zero_is_left_out: bool = False
     average: bool = False
+    harmonic: bool = False
 
     def line(self) -> str:
         """Says what counts."""
         pixels = "" if self.background_pixels else "pixels of the background do not count; "
         means = "is a class of the first step" if self.background_class else "is in no mean"
         absent = "count as 0" if self.absent_is_zero else "are left out"
+        zero = " and classes with IoU 0" if self.zero_is_left_out else ""
         return (
             f"{FUTURE_RULES[self.future]}; {pixels}background {means};"
-            f" classes without truth {absent}"
+            f" classes without truth{zero} {absent}"
         )
 
 
@@ -66,7 +76,8 @@ def protocols(background: Background) -> dict[str, Protocol]:
 
     Args:
         background: What output 0 is. Where it is void, as ADE20K's label 0, MiB and SDR do not test
-            it, and PLOP and SSUL take it for a class; where there is none, it is a class like any.
+            it, and the others take it for a class; where there is none, it is a class like any.
+            DKD has classes to come ignored on ADE20K and taken for background elsewhere.
     """
     real, none = background != "void", background == "none"
     return {
@@ -74,33 +85,45 @@ def protocols(background: Background) -> dict[str, Protocol]:
         "plop": Protocol("PLOP", "background", average=True),
         "ssul": Protocol("SSUL", "ignore", absent_is_zero=True),
         "sdr": Protocol("SDR", "ignore", background_pixels=real, background_class=real),
+        "dkd": Protocol(
+            "DKD, STAR",
+            "background" if real else "ignore",
+            absent_is_zero=True,
+            harmonic=True,
+        ),
+        "mbs": Protocol("MBS", "ignore", zero_is_left_out=True),
     }
 
 
 def table_row(records: Sequence[Evaluated], protocol: Protocol) -> TableRow:
     """Returns a run's row of the paper's table, in points after the last step.
 
-    `base` is the papers' "old", as 1-15 in 15-1, `added` their "new", 16-20; `average` is None
-    where the paper has none; `groups` are the classes of each step, as in MiB's table of ADE20K.
+    `base` is the papers' "old", as 1-15 in 15-1, `added` their "new", 16-20; `harmonic` (of these
+    two, DKD's hIoU) and `average` are None where the paper has none; `groups` are the classes of
+    each step, as in MiB's table of ADE20K.
     """
     means = [group_means(counted_iou(r, protocol), r.learned, protocol) for r in records]
     average = mean_defined(np.array([row[0] for row in means])) if protocol.average else np.nan
     everything, added, *groups = means[-1]
+    harmonic = harmonic_mean(groups[0], added) if protocol.harmonic else np.nan
     return {
         "base": points(groups[0]),
         "added": points(added),
         "all": points(everything),
+        "harmonic": points(harmonic),
         "average": points(average),
         "groups": [points(group) for group in groups],
     }
 
 
 def counted_iou(record: Evaluated, protocol: Protocol) -> Float64[np.ndarray, " k"]:
-    """Returns the IoU of the seen classes; NaN for one without truth, or 0 if that counts."""
+    """Returns the IoU of the seen classes, NaN for a class that is in no mean."""
     matrix = record.counts
     if not protocol.background_pixels:
         matrix[BACKGROUND] = 0
     values = iou(fold_future(matrix, protocol.future))
+    if protocol.zero_is_left_out:
+        return np.where(values == 0, np.nan, values)
     return np.nan_to_num(values) if protocol.absent_is_zero else values
 
 

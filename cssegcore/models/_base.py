@@ -1,13 +1,19 @@
 """What an architecture gives: an extractor that turns photographs into features."""
 
 import abc
+from collections.abc import Sequence
 from typing import ClassVar
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cssegcore.core.errors import InputError
 from cssegcore.core.normalization import Normalization
+from cssegcore.core.types import BACKGROUND, BackgroundOutput
 from cssegcore.models.backbones import Backbone, BackboneKind, backbone_kind
+from cssegcore.models.heads import FeatureHead, Head, HeadKind
 from cssegcore.models.outputs import Features
 
 
@@ -21,6 +27,7 @@ class FeatureExtractor(nn.Module, abc.ABC):
         auxiliary_channels: Depth of each of `Features.auxiliary`, which classifiers of their own
             read in training.
         auxiliary_weight: What their losses are multiplied by.
+        head_kind: What builds its heads, if it takes no others.
     """
 
     channels: int
@@ -28,10 +35,27 @@ class FeatureExtractor(nn.Module, abc.ABC):
     backbone: Backbone
     auxiliary_channels: tuple[int, ...] = ()
     auxiliary_weight: float = 0.0
+    head_kind: HeadKind | None = None
 
     @abc.abstractmethod
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Features:
         """Computes features; those that classifiers read have the network's output stride."""
+
+    def score(
+        self, features: Features, heads: Sequence[Head], background: BackgroundOutput
+    ) -> tuple[Features, Float[Tensor, "b c hs ws"]]:
+        """Scores features by the heads; by default, each head reads `Features.decoder_out`.
+
+        Returns:
+            The features with what the heads made of them, and the logits of all outputs.
+        """
+        return features, apply_heads(heads, features.decoder_out, background)
+
+    def enlarge(
+        self, small: Float[Tensor, "b c hs ws"], size: Sequence[int]
+    ) -> Float[Tensor, "b c h w"]:
+        """Brings logits to the photographs' size, bilinearly (corners not aligned)."""
+        return F.interpolate(small, tuple(size), mode="bilinear")
 
     @property
     def normalization(self) -> Normalization:
@@ -53,15 +77,43 @@ class FeatureExtractor(nn.Module, abc.ABC):
         return [m for m in self.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
 
 
+def apply_heads(
+    heads: Sequence[nn.Module],
+    features: Float[Tensor, "b d hs ws"],
+    background: BackgroundOutput,
+) -> Float[Tensor, "b c hs ws"]:
+    """Concatenates the scores of heads, float32 also under autocast.
+
+    Args:
+        heads: Heads that read features alone; an auxiliary output is the first.
+        features: Features that they read.
+        background: What output 0 is; a rejected background has no head and scores 0.
+    """
+    assert all(isinstance(head, FeatureHead) for head in heads)
+    first, *rest = heads
+    # an auxiliary output would teach the network to be silent
+    seen = features.detach() if background == "auxiliary" else features
+    each = [first(seen), *(head(features) for head in rest)]
+    if background == "rejected":
+        each.insert(BACKGROUND, torch.zeros_like(each[0][:, :1]))
+    return torch.cat(each, dim=1).float().contiguous()  # upsampling is quicker on planes
+
+
 class Architecture(abc.ABC):
     """The numbers of a network and the way to build it; the dataclass of a part.
 
     Attributes:
         fewest_images: Smallest number of images in a batch that its extractor can be trained on.
+        fewest_outputs: Smallest number of outputs, background included, that it can tell apart.
+        has_stages: Whether it gives `Features.stages`.
+        has_class_tokens: Whether its heads are class tokens, all of which move the score of each.
         backbone: The section of its backbone: `part` and that part's numbers.
     """
 
     fewest_images: ClassVar[int] = 1
+    fewest_outputs: ClassVar[int] = 1
+    has_stages: ClassVar[bool] = True
+    has_class_tokens: ClassVar[bool] = False
     backbone: object
 
     def __post_init__(self) -> None:
@@ -89,6 +141,20 @@ class Architecture(abc.ABC):
         kind = self.backbone_kind()
         kind.check(self.backbone_stride)
         self.check_backbone(kind.outline(self.backbone_stride))
+
+    def check_outputs(self, outputs: int) -> None:
+        """Makes sure that so many outputs in the base step are enough.
+
+        Raises:
+            InputError: They are not.
+        """
+        if outputs < self.fewest_outputs:
+            raise InputError(
+                f"`model.part`: this network tells {self.fewest_outputs} or more classes apart,"
+                f" background included, and the first step has {outputs}: give it"
+                f" {self.fewest_outputs - outputs} more (`scenario.classes`), or choose another"
+                " network."
+            )
 
     def check_backbone(self, backbone: Backbone) -> None:
         """Refuses a backbone whose features the decoder cannot use; by default it can use any.

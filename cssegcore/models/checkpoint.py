@@ -62,6 +62,7 @@ class Model:
         architecture = build_part(NETWORKS, Architecture, self.network, "model")
         kind = build_part(HEADS, HeadKind, self.head, "method.base.head")
         outputs = [size for size in self.classes.sizes if size]
+        architecture.check_outputs(outputs[0])
         return Segmenter(architecture.extractor(), kind, outputs, self.unknown, self.background)
 
 

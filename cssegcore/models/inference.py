@@ -28,8 +28,10 @@ def infer(network: Segmenter, images: Float[Tensor, "b 3 h w"]) -> Outputs:
 def _ordinary(value: _T) -> _T:
     if isinstance(value, Tensor):
         with torch.cuda.device_of(value):  # it hands over on the current device only
-            return torch.from_dlpack(value)
+            return torch.from_dlpack(value.detach())  # type: ignore[return-value]
     if isinstance(value, tuple):
         return type(value)(map(_ordinary, value))
+    if value is None:
+        return value
     names = [field.name for field in dataclasses.fields(value)]  # type: ignore[arg-type]
     return dataclasses.replace(value, **{n: _ordinary(getattr(value, n)) for n in names})  # type: ignore[type-var]

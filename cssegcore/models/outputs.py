@@ -12,21 +12,25 @@ class Features:
 
     Attributes:
         stages: The residual sum that ends each stage of the backbone, before its activation,
-            shallow to deep; signed.
+            shallow to deep; signed. None of a transformer.
         last_stage: The last stage after its activation.
         decoder_out: What the classifiers read: after the decoder's last activation.
         auxiliary: What the auxiliary classifiers read, in training; none in most networks.
+        classes: What class tokens became, in a network that has them.
     """
 
     stages: tuple[Float[Tensor, "b _ _ _"], ...]
     last_stage: Float[Tensor, "b n hb wb"]
     decoder_out: Float[Tensor, "b d hs ws"]
     auxiliary: tuple[Float[Tensor, "b _ _ _"], ...] = ()
+    classes: Float[Tensor, "b c d"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Classifiers:
     """The 1x1 convolutions of all heads, as one linear map of `Features.decoder_out`.
+
+    Of a network with class tokens: the tokens, and what is added to their scores.
 
     Attributes:
         weight: A row for each output, in their order; zeros for an output without weights.

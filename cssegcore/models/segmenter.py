@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cssegcore.core.normalization import Normalization
-from cssegcore.core.types import BACKGROUND, BackgroundOutput, Scores
-from cssegcore.models._base import FeatureExtractor
+from cssegcore.core.types import BackgroundOutput, Scores
+from cssegcore.models._base import FeatureExtractor, apply_heads
 from cssegcore.models.fuse_batchnorm import fuse_batchnorm
 from cssegcore.models.heads import Head, HeadKind
 from cssegcore.models.outputs import Classifiers, Outputs
@@ -41,7 +41,7 @@ class Segmenter(nn.Module):
 
         Args:
             extractor: Backbone and decoder.
-            kind: How heads are built.
+            kind: How heads are built, if the extractor takes any.
             outputs: Classes of each step, the background counted in the first.
             unknown: With an unknown class, it and the background have heads of their own, the
                 first two.
@@ -52,7 +52,7 @@ class Segmenter(nn.Module):
         assert unknown is None or background == "argmax", "refused when parameters are checked"
         self.unknown: UnknownScores = unknown
         self.background: BackgroundOutput = background
-        self._kind = kind
+        self._kind = kind = extractor.head_kind or kind
         self._held: list[nn.Module] = []
         self._still: list[
             FeatureExtractor
@@ -93,8 +93,7 @@ class Segmenter(nn.Module):
     @property
     def outputs(self) -> int:
         """Number of outputs, the unknown class and a constant background included."""
-        scored = sum(head.classifier.out_channels for head in self.groups)
-        return scored + (self.background == "rejected")
+        return sum(head.outputs for head in self.groups) + (self.background == "rejected")
 
     @property
     def classes(self) -> int:
@@ -146,12 +145,12 @@ class Segmenter(nn.Module):
         with _constants() if self._constant else contextlib.nullcontext():
             features = self._running(images)
         size = images.shape[-2:]
-        small = _scored(self.heads, features.decoder_out, self.background)
+        features, small = self._running.score(features, self.groups, self.background)
         auxiliary = [  # an extractor gives nothing to read in evaluation
-            _enlarged(_scored(heads.children(), seen, self.background), size)
-            for heads, seen in zip(self.auxiliary, features.auxiliary, strict=False)
+            self.extractor.enlarge(apply_heads(list(more.children()), seen, self.background), size)
+            for more, seen in zip(self.auxiliary, features.auxiliary, strict=False)
         ]
-        return Outputs(_enlarged(small, size), small, features, tuple(auxiliary))
+        return Outputs(self.extractor.enlarge(small, size), small, features, tuple(auxiliary))
 
     def classify(self, logits: Float[Tensor, "b c h w"]) -> Int[Tensor, "b h w"]:
         """Returns the class of each pixel: 0 background, 1.. in learning order."""
@@ -164,11 +163,10 @@ class Segmenter(nn.Module):
     def classifiers(self) -> Classifiers:
         """Returns the weights of all outputs in one matrix, through which gradients pass.
 
-        Its heads must be single 1x1 convolutions (`HeadKind.is_linear`).
+        Its heads must be single 1x1 convolutions (`HeadKind.is_linear`) or class tokens.
         """
-        layers = [head.classifier for head in self.groups]
-        weight = torch.cat([layer.weight.flatten(1) for layer in layers])
-        bias = torch.cat([layer.bias for layer in layers if layer.bias is not None])
+        weight = torch.cat([head.weight.flatten(1) for head in self.groups])
+        bias = torch.cat([head.bias for head in self.groups])
         if self.background == "rejected":
             weight, bias = F.pad(weight, (0, 0, 1, 0)), F.pad(bias, (1, 0))
         return Classifiers(weight, bias)
@@ -185,23 +183,6 @@ def _constants() -> Iterator[None]:
 
     with torch.no_grad(), compiler.patch(freezing=True):
         yield
-
-
-def _scored(
-    heads: Iterable[nn.Module], features: Tensor, background: BackgroundOutput
-) -> Float[Tensor, "b c hs ws"]:
-    first, *rest = heads
-    # an auxiliary output would teach the network to be silent
-    seen = features.detach() if background == "auxiliary" else features
-    each = [first(seen), *(head(features) for head in rest)]
-    if background == "rejected":
-        each.insert(BACKGROUND, torch.zeros_like(each[0][:, :1]))
-    scored = torch.cat(each, dim=1)
-    return scored.float().contiguous()  # upsampling is quicker on planes
-
-
-def _enlarged(small: Tensor, size: Sequence[int]) -> Float[Tensor, "b c h w"]:
-    return F.interpolate(small, tuple(size), mode="bilinear")
 
 
 def decisive_logits(

@@ -52,6 +52,7 @@ def render_page(
     parameters: Mapping[str, object],
     future: Future,
     background: Background,
+    seconds: Mapping[str, float],
 ) -> str:
     """Returns the page.
 
@@ -65,6 +66,7 @@ def render_page(
         parameters: What it was run with, nested or flat.
         future: What pixels of classes to come count as.
         background: What output 0 is.
+        seconds: How long the training of each step took, by its name.
     """
     import jinja2
 
@@ -80,6 +82,7 @@ def render_page(
         "signed": _signed,
         "inlined": _inlined,
         "file": _file,
+        "bytes": _bytes,
     }
     return environment.get_template("template.html.j2").render(
         title=title,
@@ -96,6 +99,7 @@ def render_page(
         classes=_classes(evaluation, future),
         pictures=pictures,
         further=_further(evaluation),
+        costs=_costs(evaluation, seconds),
         examples=evaluation.examples,
         guesses=_guesses(evaluation),
         made=[_made(step) for step in evaluation.made],
@@ -192,6 +196,21 @@ def _further(evaluation: Evaluation) -> list[dict[str, Any]]:
     return found
 
 
+def _costs(evaluation: Evaluation, seconds: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Returns one row per step: its costs and seconds, None where not known; none if nothing is."""
+    if not any(evaluation.costs) and not seconds:
+        return []
+    return [
+        {
+            "step": record.step,
+            "weights": costs.get("trainable_weights"),
+            "kept": costs.get("kept_bytes", {}),
+            "seconds": seconds.get(record.step),
+        }
+        for record, costs in zip(evaluation.records, evaluation.costs, strict=True)
+    ]
+
+
 def _made(step: SynthesisStats) -> dict[str, Any]:
     """Returns the step, the sheet, how many images were kept, and agreements in percent."""
     numbers = step.statistics
@@ -214,6 +233,14 @@ def _made(step: SynthesisStats) -> dict[str, Any]:
 
 def _points(value: Points) -> str:
     return "–" if value is None else f"{value:.1f}"
+
+
+def _bytes(count: int | None) -> str:
+    if count is None:
+        return "–"
+    powers = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10, "B": 1}
+    unit, power = next((u, p) for u, p in powers.items() if count >= p or p == 1)
+    return f"{count / power:.4g} {unit}"
 
 
 def _signed(value: Points) -> str:

@@ -27,10 +27,11 @@ def write_report(
     parameters: Mapping[str, object] = MappingProxyType({}),
     future: Future = "background",
     background: Background = "annotated",
+    seconds: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, object]:
     """Writes tables, figures and `report.html` to `out` and returns the summary.
 
-    The same evaluation gives the same bytes.
+    The same evaluation gives the same bytes, up to the seconds on the page.
 
     Args:
         evaluation: The folder with one subfolder per evaluated step.
@@ -40,6 +41,7 @@ def write_report(
         parameters: What it was run with, nested or flat.
         future: What pixels of classes to come count as in the headline numbers.
         background: What output 0 is; some papers do not test void.
+        seconds: How long the training of each step took, by its name; only the page has them.
 
     Raises:
         InputError: The evaluation is missing or not of one run, or `out` cannot be written.
@@ -64,6 +66,7 @@ def write_report(
         parameters=parameters,
         future=future,
         background=background,
+        seconds=seconds,
     )
     write_text(out / "report.html", page)
     return summary

@@ -11,6 +11,7 @@ given.
 """
 
 import contextlib
+import datetime
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,7 +23,15 @@ from jaxtyping import Shaped
 from torch import Tensor
 from torch.nn import Parameter
 
+from cssegcore.core.errors import InputError
+
 _T = TypeVar("_T")
+
+PATIENCE = "CSSEGCORE_PATIENCE"
+"""Environment variable: seconds that a process waits for the others before it gives up."""
+
+PATIENT = 600
+"""What it is if nobody says: NCCL's own."""
 
 BUCKET = 2**23
 """Numbers that are sent at once: 32 MiB of gradients."""
@@ -66,16 +75,37 @@ def process_group(device: torch.device) -> Iterator[World]:
 
     A block that fails does not leave in good order: the others may be waiting for this process, and
     torchrun ends them when it is gone.
+
+    Raises:
+        InputError: Another process is gone, or stands still.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
-    if device.type == "cuda":
-        dist.init_process_group("nccl", device_id=device)
-    else:
-        dist.init_process_group("gloo")
-    yield world()
+    seconds = _patience()
+    limit = datetime.timedelta(seconds=seconds)
+    try:
+        if device.type == "cuda":
+            dist.init_process_group("nccl", device_id=device, timeout=limit)
+        else:
+            dist.init_process_group("gloo", timeout=limit)
+        yield world()
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise InputError(
+            f"another process of this one's group is gone, or did not answer for {seconds} s"
+            f" ({PATIENCE}): run the same command again, finished epochs are kept. Said of it:"
+            f" {' '.join(str(error).split())[:200]}"
+        ) from None
     dist.destroy_process_group()
+
+
+def _patience() -> int:
+    text = os.environ.get(PATIENCE) or str(PATIENT)
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"{PATIENCE} is {text[:40]!r}: set a number of seconds.")
+    return int(text)
 
 
 def all_reduce_sum(values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:

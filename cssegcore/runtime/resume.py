@@ -67,9 +67,10 @@ class ResumeFile:
                 " first epoch."
             ) from None
 
-    def remove(self) -> None:
-        """Forgets the state: the training came to its end."""
-        self.path.unlink(missing_ok=True)
+    @property
+    def beforehand(self) -> "ResumeFile":
+        """The file of what precedes the training's first epoch, beside this one."""
+        return ResumeFile(self.path.with_suffix(".before.pt"))
 
 
 def _head(content: bytes | memoryview) -> bytes:

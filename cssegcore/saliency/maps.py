@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from cssegcore.core.files import digest, replacing, write_json
+from cssegcore.core.files import digest, replacing, write_manifest
 from cssegcore.data.dataset import Dataset
 from cssegcore.saliency import Origin
 from cssegcore.saliency.detector import saliency_maps, salient, shrink
@@ -76,7 +76,7 @@ def write_maps(
         "salient": share,
         "digests": {name: digests[name] for name in names},
     }
-    write_json(out / "manifest.json", manifest)
+    write_manifest(out, manifest)
     return manifest
 
 

@@ -28,9 +28,8 @@ DOMAIN_SETTINGS = ("domain", "domain_apart")
 class Step:
     """One learning step: `classes` are those it adds, `raw` their labels in the dataset.
 
-    `partitioned` divides the images among the groups `partition_groups`; the step has the images of
-    all its
-    groups. There is one group of all classes, unless the scenario names finer ones:
+    `partitioned` divides the images among the groups `partition_groups`; the step has the images
+    of all its groups. There is one group of all classes, unless the scenario names finer ones:
 
     >>> table = ["background", "cat", "dog", "sheep"]
     >>> steps = {"step0": ["cat"], "step1": ["sheep", "dog"]}
@@ -90,9 +89,9 @@ class Scenario:
             setting: The rule.
             table: Names of the raw labels.
             steps: The classes that each adds.
-            partition_groups: Of a step's classes, where `partitioned` shares images out more
+            partition_groups: Groups of a step's classes, where `partitioned` shares images out more
                 finely.
-            domains: Those that each step adds, in a setting by domains.
+            domains: Domains that each step adds, in a setting by domains.
             left_out: Meaning of the classes that no step learns; None if there must be none, or,
                 where steps list their images, if they are classes to come.
             lists: The images of each step, where steps list them.

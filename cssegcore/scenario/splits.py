@@ -56,7 +56,7 @@ def write_splits(
     for kinds in lists.values():
         for kind in ("train", "test"):
             if not kinds[kind].images:
-                raise _without_images(scenario, kinds[kind].index, kind)
+                raise _without_images(scenario, kinds[kind].index, kind, entries)
     for step, kinds in lists.items():
         for kind, images in kinds.items():
             images.write(out / step / f"{kind}.json")
@@ -87,7 +87,9 @@ def check_leaks(entries: Sequence[Entry]) -> None:
         )
 
 
-def _without_images(scenario: Scenario, index: int, kind: str) -> InputError:
+def _without_images(
+    scenario: Scenario, index: int, kind: str, entries: Sequence[Entry]
+) -> InputError:
     step, said = scenario.steps[index], f"as the setting {scenario.setting!r} asks"
     if scenario.by_domain:
         return InputError(
@@ -97,6 +99,24 @@ def _without_images(scenario: Scenario, index: int, kind: str) -> InputError:
     return InputError(
         f"`steps.{step.name}` has no {kind} images: no image of the dataset's {kind} part shows"
         f" {', '.join(step.classes)} {said}. Choose other classes or another `scenario.setting`."
+        f"{_painted_void(step, entries)}"
+    )
+
+
+def _painted_void(step: Step, entries: Sequence[Entry]) -> str:
+    """Says what may have become of classes that no label image of the dataset holds."""
+    void = sum(entry.void > 0 for entry in entries)
+    lost = [
+        (raw, name)
+        for raw, name in zip(step.raw, step.classes, strict=True)
+        if not any(entry.pixels[raw] for entry in entries)
+    ]
+    if not lost or not void:
+        return ""
+    raw, name = lost[-1]
+    return (
+        f" {void} label images hold 255, which is void, and none holds {raw}: if {name} was painted"
+        f" 255, as in masks of black and white, paint it {raw}."
     )
 
 

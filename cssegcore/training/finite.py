@@ -8,7 +8,9 @@ import torch
 from cssegcore.core.tensors import Tensors
 
 
-def check_finite(step: str, epoch: int, means: Mapping[str, float], tensors: Tensors) -> None:
+def check_finite(
+    step: str, epoch: int, means: Mapping[str, float], tensors: Tensors, remedy: str = ""
+) -> None:
     """Checks the loss of an epoch and the network after it.
 
     Args:
@@ -16,6 +18,7 @@ def check_finite(step: str, epoch: int, means: Mapping[str, float], tensors: Ten
         epoch: The epoch, counted from 0.
         means: Loss and terms, as means over the epoch's iterations.
         tensors: The network's weights and running statistics: the last update is in no loss yet.
+        remedy: The key of the learning rate; the step's if it is empty.
 
     Raises:
         FloatingPointError: A number is infinite or none.
@@ -24,5 +27,5 @@ def check_finite(step: str, epoch: int, means: Mapping[str, float], tensors: Ten
     if not (all(map(math.isfinite, means.values())) and weights.all()):
         raise FloatingPointError(
             f"{step}, epoch {epoch + 1}: the loss or a weight is not finite ({means})."
-            f" Lower `steps.{step}.lr` or set `optimizer.clip`."
+            f" Lower {remedy or f'`steps.{step}.lr`'} or set `optimizer.clip`."
         )

@@ -24,6 +24,7 @@ from cssegcore.models.outputs import Outputs
 from cssegcore.models.segmenter import Segmenter
 from cssegcore.runtime.device import to_device
 from cssegcore.runtime.distributed import world
+from cssegcore.runtime.draws import Draws
 from cssegcore.training.batchnorm import frozen_running_stats
 from cssegcore.training.loss_scaling import PieceLabels, Scales, loss_scales
 
@@ -53,6 +54,8 @@ class Objective:
         accumulators: The statistics that are collected, by name.
         penalized: The input of each penalty, by name.
         bfloat16: Whether networks run under autocast to bfloat16; losses stay in float32.
+        seed: Seed of the run, and place of the step; what losses draw depends on them and on the
+            iteration alone.
     """
 
     method: Method
@@ -63,15 +66,17 @@ class Objective:
     accumulators: Mapping[str, Accumulator]
     penalized: Mapping[str, PenaltyInputs]
     bfloat16: bool
+    seed: tuple[int, int] = (0, 0)
     _lowres_sizes: dict[torch.Size, tuple[int, int]] = dataclasses.field(
         default_factory=dict, init=False, repr=False
     )
 
-    def backward(self, pieces: Sequence[Batch]) -> Terms:
+    def backward(self, pieces: Sequence[Batch], iteration: int = 0) -> Terms:
         """Adds the gradients of all losses of a batch, one micro-batch after the other.
 
         Args:
             pieces: The micro-batches of this process.
+            iteration: Number of the batch, counted over all epochs.
 
         Returns:
             The losses of the batch, weighted and detached; of several processes, their mean is.
@@ -87,7 +92,8 @@ class Objective:
         if replayed:
             other = loss_scales(self.method.replayed, replayed)
             scales = [{**own, **more} for own, more in zip(scales, other, strict=True)]
-        each = [_backward(self._losses(*at)) for at in zip(pieces, scales, strict=True)]
+        draws = self._draws(iteration, len(pieces))
+        each = [_backward(self._losses(*at)) for at in zip(pieces, scales, draws, strict=True)]
         return {n: sum((more[n] for more in each[1:]), first) for n, first in each[0].items()}
 
     def backward_penalties(self) -> Terms:
@@ -95,6 +101,10 @@ class Objective:
         penalties = self.method.penalties.items()
         terms = {name: p.weight * p(self.penalized[name]) for name, p in penalties}
         return _backward(terms) if terms else {}
+
+    def _draws(self, iteration: int, pieces: int) -> list[Draws]:
+        first, parts = world().rank * pieces, world().size * pieces
+        return [Draws((*self.seed, iteration), first + at, parts) for at in range(pieces)]
 
     def _lowres(self, pieces: Sequence[Batch]) -> tuple[int, int] | None:
         """Measures the small maps of a batch in pieces, if a loss is a mean over such maps.
@@ -106,19 +116,21 @@ class Objective:
             return None
         image = pieces[0].images[:1]
         if image.shape not in self._lowres_sizes:
-            with self._autocast(image.device):
+            with self.autocast(image.device):
                 height, width = infer(self.old, image).logits_lowres.shape[-2:]
             self._lowres_sizes[image.shape] = height, width
         return self._lowres_sizes[image.shape]
 
-    def _losses(self, batch: Batch, scales: Scales) -> Terms:
+    def _losses(self, batch: Batch, scales: Scales, draws: Draws) -> Terms:
         """Runs the networks on a micro-batch and computes its losses."""
         new, old = self._forward(batch)
         for accumulator in self.accumulators.values():
             accumulator.update_batch(new, batch.annotated)
         losses = self.method.losses.items()
         statistics = {s: self.accumulators[s].state for _, loss in losses if (s := loss.statistic)}
-        seen = LossInputs(new, old, batch.labels, batch.annotated, self.num_old, statistics)
+        seen = LossInputs(
+            new, old, batch.labels, batch.annotated, self.num_old, statistics, draws=draws
+        )
         if any(loss.reads_classifiers for _, loss in losses):
             seen = dataclasses.replace(
                 seen,
@@ -130,7 +142,7 @@ class Objective:
 
     def _forward(self, batch: Batch) -> tuple[Outputs, Outputs | None]:
         old = None
-        with self._autocast(batch.images.device):
+        with self.autocast(batch.images.device):
             if self.old is not None and any(t.needs_old for t in self.method.losses.values()):
                 old = infer(self.old, batch.images)
             return self.segmenter(batch.images), old
@@ -156,7 +168,7 @@ class Objective:
             return {}
         moves = self.method.replay.moves_statistics
         statistics = contextlib.nullcontext() if moves else frozen_running_stats(self.segmenter)
-        with statistics, self._autocast(batch.images.device):
+        with statistics, self.autocast(batch.images.device):
             new = self.segmenter(batch.images)
         teacher_scores = self._teacher_scores(batch) if self.teachers else None
         seen = LossInputs(
@@ -175,12 +187,13 @@ class Objective:
         for at, teacher in enumerate(self.teachers):
             mine = to_device(np.flatnonzero(sources == at), images.device)
             if len(mine):
-                with self._autocast(images.device):
+                with self.autocast(images.device):
                     scores = infer(teacher, images[mine]).logits
                 teacher_scores[mine, : scores.shape[1]] = scores
         return teacher_scores
 
-    def _autocast(self, device: torch.device) -> torch.autocast:
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """Returns the context that networks run in."""
         return torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16)
 
 

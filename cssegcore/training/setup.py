@@ -1,13 +1,11 @@
 """Builds the training of one step from plain data and from the files of earlier stages."""
 
-import contextlib
 import copy
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from cssegcore.core.errors import InputError
@@ -21,6 +19,7 @@ from cssegcore.method.replay import GeneratedImages
 from cssegcore.models import checkpoint
 from cssegcore.models.fuse_batchnorm import fuse_batchnorm
 from cssegcore.models.segmenter import Segmenter
+from cssegcore.runtime.seeding import seeded
 from cssegcore.training.compile import check_compiler
 from cssegcore.training.labels import ListKind, label_rule, padding
 from cssegcore.training.optimizer import build_optimizer
@@ -96,7 +95,7 @@ def build_trainer(
         check_compiler(device)
     augmentation = Augmentation.of(params.augmentation)
     model = _model(params, image_list, method)
-    with _seeded(params.seed, image_list.index):
+    with seeded(params.seed, image_list.index):
         networks = _networks(model, method, previous, device)
     update_factors = method.freeze(networks.segmenter)
     segmenter = networks.segmenter.to(device).to(memory_format=torch.channels_last)
@@ -142,14 +141,6 @@ def _model(params: TrainingParams, image_list: ImageList, method: Method) -> che
     )
 
 
-@contextlib.contextmanager
-def _seeded(seed: int, step: int) -> Iterator[None]:
-    """Makes fresh weights depend on seed and step alone, not on what ran before in this process."""
-    with torch.random.fork_rng():
-        torch.manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
-        yield
-
-
 @dataclasses.dataclass(frozen=True)
 class _Networks:
     segmenter: Segmenter
@@ -182,7 +173,7 @@ def _networks(
     if method.after.needs_old:  # the initialisation below may change an old head in place
         # on the host, where it costs no memory of the device while the step is trained
         old_weights = {n: tensor.cpu().clone() for n, tensor in segmenter.state_dict().items()}
-    if any(term.needs_old for term in method.terms.values()):
+    if method.needs_old:
         # penalties compare its weights with those in training, so they must be the file's
         old = copy.deepcopy(segmenter) if method.penalties else fuse_batchnorm(segmenter)
         old = old.requires_grad_(False).to(memory_format=torch.channels_last)
@@ -213,10 +204,12 @@ def _replayed(
 
     Void pixels of synthesized images are always ignored: there the model's label was uncertain.
     """
-    share, separate_batches = method.replay.share, bool(method.replayed)
     if made:
         return Replayed(
-            ImageStore(made.dataset, made.image_list), share, separate_batches, made.sources
+            ImageStore(made.dataset, made.image_list),
+            method.replay.share,
+            separate_batches=bool(method.replayed),
+            sources=made.sources,
         )
     if inputs.memory is None or not method.replay.selects_exemplars:
         return None
@@ -225,7 +218,14 @@ def _replayed(
     if not kept or not kept.images:
         return None
     kept = dataclasses.replace(kept, void=image_list.void)
-    return Replayed(_images(dataset, kept, method, inputs, "memory"), share, separate_batches)
+    if method.replay.labelled_as_own:
+        kept = dataclasses.replace(kept, visible=image_list.visible)
+    return Replayed(
+        _images(dataset, kept, method, inputs, "memory"),
+        method.replay.share,
+        separate_batches=bool(method.replayed),
+        concatenated=method.replay.concatenated,
+    )
 
 
 def _made(method: Method, inputs: StageInputs) -> GeneratedImages | None:

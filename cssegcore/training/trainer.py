@@ -1,7 +1,7 @@
 """The training loop of one incremental step. It knows no method: `Objective` holds the terms.
 
-Nothing is drawn from a running generator: order, crops and new weights depend on the seed, the step
-and the epoch alone. A training that goes on after a kill therefore sees the same batches.
+Nothing is drawn from a running generator: order, crops, dropout and new weights depend on the seed,
+the step and the epoch alone. A training that goes on after a kill therefore sees the same batches.
 """
 
 import contextlib
@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from cssegcore.core.errors import InputError
+from cssegcore.core.normalization import Normalization
 from cssegcore.core.types import Progress, UpdateFactors
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batch import Batch
@@ -34,6 +36,7 @@ from cssegcore.runtime.distributed import (
     world,
 )
 from cssegcore.runtime.resume import ResumeFile
+from cssegcore.runtime.seeding import seeded
 from cssegcore.training.batchnorm import synchronized
 from cssegcore.training.compile import compile_extractors
 from cssegcore.training.finite import check_finite
@@ -41,6 +44,8 @@ from cssegcore.training.hooks import EpochRow, Hooks
 from cssegcore.training.loss_scaling import check_pieces
 from cssegcore.training.objective import Objective, Terms, penalty_inputs, start_statistics
 from cssegcore.training.optimizer import Optimizer, group_weights
+from cssegcore.training.passes import StatisticPasses
+from cssegcore.training.pretuning import Pretuning
 from cssegcore.training.state import TrainingState
 
 
@@ -68,6 +73,27 @@ class StepData:
     replayed: Replayed | None
     num_old: int
 
+    def batches(
+        self,
+        epoch: int,
+        augmentation: Augmentation,
+        batch_size: int,
+        device: torch.device,
+        normalization: Normalization,
+    ) -> Generator[Batch]:
+        """Yields the batches of an epoch, those of this process; see `training_batches`."""
+        batches = training_batches(
+            self.images,
+            augmentation,
+            batch_size,
+            np.random.default_rng([self.seed, self.index, epoch]),
+            device,
+            normalization,
+            self.replayed,
+            world(),
+        )
+        return prefetch(batches) if device.type == "cuda" else batches
+
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
@@ -77,24 +103,30 @@ class Trained:
         rows: One for each epoch.
         statistics: The collected statistics, by name.
         peak_memory: See `device.peak_memory`; the largest of all processes.
+        seconds: How long it took, by the clock of this process; of epochs that a killed training
+            lost, only what they took when they were done again.
     """
 
     rows: list[EpochRow]
     statistics: Statistics
     peak_memory: float
+    seconds: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:
     """The training of one step, ready to run.
 
-    `train` begins, restores the state of a killed training, and for each epoch that is left
+    `train` trains the new head alone, if `classifier_init` asks for it (`pretuning`), begins, shows
+    the old model's outputs to the statistics that ask for them, or restores the state of a killed
+    training, and for each epoch that is left
     1. runs over the batches; for each it computes the gradients of all losses, averages them over
        the processes, shows them to the statistics, adds the gradients of the penalties, clips, and
        updates the weights;
     2. saves its state and calls the hook with the epoch's row.
-    At the end the method's rule `after` acts on the weights. The state of a killed training holds
-    them as trained, so that the rule never acts twice.
+    At the end the method's rule `after` acts on the weights, and statistics that describe the saved
+    network look at it. The state of a killed training holds the weights as trained, so that the
+    rule never acts twice.
 
     Attributes:
         segmenter: The network with the step's head, trained in place, on `device`.
@@ -136,7 +168,7 @@ class Trainer:
 
         Args:
             resume: File for the state after each epoch, written by the first process; the caller
-                removes it once the result is saved.
+                removes it once the result is safe.
             hooks: Callbacks, called in every process.
 
         Raises:
@@ -146,21 +178,32 @@ class Trainer:
         batch = smallest_batch(self.data.images, self.optimizer.batch_size, self.data.replayed)
         check_pieces(self.data.step, batch, self.optimizer.accumulate)
         broadcast(self.segmenter.state_dict().values())
+        _pretuning(self).run(resume.beforehand, hooks.progress)
         running = self.begin()
         rows = self.restore(running, resume)
         for row in rows:
             hooks.epoch(row)
+        numbers = self._iterations, self.optimizer.accumulate
+        passes = StatisticPasses(running.objective, self._batches, *numbers, hooks.pass_progress)
+        if not rows:
+            passes.prepare(self.data.epochs)  # an epoch that training never reaches
         self.segmenter.train()
         with synchronized(self.segmenter):
             for epoch in range(len(rows), self.data.epochs):
-                rows.append(self.epoch(running, epoch, hooks.progress))
+                numbers = (self.data.seed, self.data.index, epoch, world().rank)
+                # networks draw themselves: dropout, branches to leave out
+                with seeded(*numbers, device=self.device):
+                    rows.append(self.epoch(running, epoch, hooks.progress))
                 if world().is_main:
                     state = {**running.state, "model": self.segmenter.state_dict()}
                     resume.save({**state, "rows": rows})
                 hooks.epoch(rows[-1])
-        statistics = running.statistics  # collected along training: of the weights as trained
+        statistics = running.statistics(final=False)  # of the weights as trained
         self.finish()
-        return Trained(rows, statistics, max(all_gather(peak_memory(self.device))))
+        passes.conclude(self.data.epochs + 1)
+        statistics = {**statistics, **running.statistics(final=True)}
+        peak = max(all_gather(peak_memory(self.device)))
+        return Trained(rows, statistics, peak, running.stopwatch.seconds)
 
     def finish(self) -> None:
         """Applies the rule `after` to the trained weights in place, alike in every process."""
@@ -174,14 +217,7 @@ class Trainer:
         """Returns the fresh state of optimizer and statistics, and the objective."""
         weights = {n: p for n, p in self.segmenter.named_parameters() if p.requires_grad}
         saved = self.previous_statistics
-        scene = StatisticContext(
-            index=self.data.index,
-            weights=weights,
-            outputs=self.segmenter.outputs,
-            num_old=self.data.num_old,
-            depth=self.segmenter.extractor.last_stage_channels,
-            before=None,
-        )
+        scene = _scene(self.segmenter, weights, self.data, self._iterations, self.device)
         objective = Objective(
             method=self.method,
             segmenter=self.segmenter,
@@ -190,6 +226,7 @@ class Trainer:
             num_old=self.data.num_old,
             accumulators=start_statistics(self.method.statistics, scene, saved),
             penalized=penalty_inputs(self.method.penalties, weights, self.old, saved),
+            seed=(self.data.seed, self.data.index),
             bfloat16=self.optimizer.amp and self.device.type == "cuda",
         )
         groups = group_weights(weights, self.update_factors, self.optimizer.backbone_lr)
@@ -219,13 +256,13 @@ class Trainer:
         Raises:
             FloatingPointError: The loss or a weight is not finite.
         """
-        count = iterations(self.data.images, self.optimizer.batch_size)
+        count = self._iterations
         sums: dict[str, Tensor] = {}
         lr = functools.partial(self._lr, count)
         with contextlib.closing(self._batches(epoch)) as batches:
             for at, batch in enumerate(progress(batches, count), epoch * count):
                 running.updater.zero_grad()
-                terms = self.gradients(running.objective, batch)
+                terms = self.gradients(running.objective, batch, at)
                 if self.optimizer.clip:
                     weights = self.segmenter.parameters()
                     torch.nn.utils.clip_grad_norm_(weights, self.optimizer.clip)
@@ -238,28 +275,55 @@ class Trainer:
         check_finite(self.data.step, epoch, means, self.segmenter.state_dict())
         return {"epoch": epoch + 1.0, "lr": lr((epoch + 1) * count - 1, 1.0), **means}
 
-    def gradients(self, objective: Objective, batch: Batch) -> Terms:
+    def gradients(self, objective: Objective, batch: Batch, iteration: int = 0) -> Terms:
         """Adds the gradients of one batch and returns its weighted terms, detached."""
-        terms = objective.backward(batch.pieces(self.optimizer.accumulate))
+        terms = objective.backward(batch.pieces(self.optimizer.accumulate), iteration)
         average_gradients(self.segmenter.parameters())
         for accumulator in objective.accumulators.values():
             accumulator.update_gradients()
         return terms | objective.backward_penalties()
 
+    @property
+    def _iterations(self) -> int:
+        return iterations(self.data.images, self.optimizer.batch_size, self.data.replayed)
+
     def _batches(self, epoch: int) -> Generator[Batch]:
-        data = self.data
-        rng = np.random.default_rng([data.seed, data.index, epoch])
-        batches = training_batches(
-            data.images,
-            self.augmentation,
-            self.optimizer.batch_size,
-            rng,
-            self.device,
-            self.segmenter.normalization,
-            data.replayed,
-            world(),
-        )
-        return prefetch(batches) if self.device.type == "cuda" else batches
+        size, normalization = self.optimizer.batch_size, self.segmenter.normalization
+        return self.data.batches(epoch, self.augmentation, size, self.device, normalization)
 
     def _lr(self, count: int, iteration: int, factor: float) -> float:
         return self.optimizer.lr(factor * self.data.lr, iteration, self.data.epochs * count)
+
+
+def _scene(
+    segmenter: Segmenter,
+    weights: Mapping[str, Parameter],
+    data: StepData,
+    count: int,
+    device: torch.device,
+) -> StatisticContext:
+    return StatisticContext(
+        index=data.index,
+        weights=weights,
+        outputs=segmenter.outputs,
+        num_old=data.num_old,
+        depth=segmenter.extractor.last_stage_channels,
+        before=None,
+        channels=segmenter.extractor.channels,
+        iterations=count,
+        device=device,
+    )
+
+
+def _pretuning(trainer: Trainer) -> Pretuning:
+    return Pretuning(
+        init=trainer.method.classifier_init,
+        segmenter=trainer.segmenter,
+        num_old=trainer.data.num_old,
+        images=trainer.data.images,
+        step=trainer.data.step,
+        stream=(trainer.data.seed, trainer.data.index),
+        optimizer=trainer.optimizer,
+        augmentation=trainer.augmentation,
+        device=trainer.device,
+    )

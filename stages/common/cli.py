@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -12,7 +13,9 @@ from typing import Any, NoReturn, TypeVar
 import typer
 
 from cssegcore.core.errors import InputError
+from cssegcore.core.names import printable
 from cssegcore.runtime.threads import limit_spinning
+from stages import INTERRUPTED, leave
 
 T = TypeVar("T")
 
@@ -27,11 +30,25 @@ def run(command: Callable[..., None]) -> None:
     What a user can fix is printed as one line with exit status 2, everything else keeps its
     traceback.
     """
+    from stages.common.once import clear
+
     limit_spinning()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(command)
+    if signal.getsignal(signal.SIGINT) is leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if is_main():
+        clear()
+    _call(app)
+
+
+def _call(app: typer.Typer) -> None:
     try:
         app(prog_name=f"python -m {sys.modules['__main__'].__spec__.name}")  # type: ignore[union-attr]
+    except SystemExit as end:
+        if end.code == 130 and is_main():  # typer's, for Ctrl-C
+            typer.echo(INTERRUPTED, err=True, nl=False)
+        raise
     except (InputError, FloatingPointError) as error:
         _refuse(str(error))
     except shutil.Error as error:  # of every file of a folder at once
@@ -44,7 +61,7 @@ def run(command: Callable[..., None]) -> None:
 
 def _refuse(message: str) -> NoReturn:
     """Ends the process; of several processes, it is torchrun that says why, once."""
-    message = " ".join(message[:LONGEST].splitlines())
+    message = printable(" ".join(message[:LONGEST].splitlines()))
     told = {"message": message, "timestamp": int(time.time())}
     if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         Path(file).write_text(json.dumps(told), encoding="utf-8")
@@ -61,7 +78,7 @@ def is_main() -> bool:
 def say(text: str) -> None:
     """Prints one line of what was done, from the first process."""
     if is_main():
-        typer.echo(text)
+        typer.echo(printable(text))
 
 
 def interactive() -> bool:

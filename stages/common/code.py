@@ -17,7 +17,12 @@ HOME = Path(__file__).resolve().parents[2]
 
 ROOTS = ("cssegcore", "stages")
 
-UNHEARD = ("stages.tracking", "stages.common.reporting", "stages.common.places")
+UNHEARD = (
+    "stages.tracking",
+    "stages.common.reporting",
+    "stages.common.places",
+    "stages.common.once",
+)
 """Modules that only tell others what happened, or where files lie: no result depends on them."""
 
 

@@ -11,6 +11,7 @@ import yaml
 from cssegcore.core.class_table import Void
 from cssegcore.core.config import did_you_mean, parse, shown
 from cssegcore.core.errors import InputError
+from cssegcore.core.files import read_text
 from cssegcore.core.ranges import at_least, positive
 from cssegcore.scenario.lists import StepLists
 from cssegcore.scenario.partition import PartitionRule
@@ -28,7 +29,7 @@ class StepParams:
     Attributes:
         previous: The previous step, `none` for the first.
         recipe: The section that says how it is trained: `method.base` or `method`.
-        images: Which of its lists it trains on.
+        images: The list that the step trains on.
         epochs: Passes over its images.
         lr: Learning rate at its first iteration.
     """
@@ -51,11 +52,11 @@ class ScenarioParams:
     """`scenario`: which class arrives when.
 
     Attributes:
-        name: Of the scenario.
+        name: Name of the scenario.
         setting: The rule that gives steps their images.
-        classes: Those that each step learns.
+        classes: Classes that each step learns.
         last: The last step.
-        order: What the order of the classes is called; `native` is the dataset's own.
+        order: Name of the order of the classes; `native` is the dataset's own.
         partition_groups: Finer groups of a step's classes, for the setting `partitioned`.
         domains: Where each step's images were taken, for the settings by domain.
         left_out: Meaning of the dataset's classes that no step learns; null refuses such classes,
@@ -91,10 +92,10 @@ class EvaluationParams:
 
     Attributes:
         batch_size: Photographs at a time.
-        future: What pixels of classes to come count as.
+        future: Meaning of pixels of classes that are not learned yet.
         view: Whole photographs at their own size, or a `crop`: the shorter side resized
             to `size`, then the central square.
-        size: Of a crop, in pixels.
+        size: Side of a crop, in pixels.
         examples: Number of photographs shown.
         metrics: Metrics beside those from the confusion matrix, by the name of their numbers.
         shared: Whether images that are trained on may be tested on.
@@ -249,7 +250,7 @@ def read_raw(path: Path = PARAMS) -> dict[str, Any]:
         InputError: The file is missing or no YAML mapping.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(read_text(path))
     except FileNotFoundError:
         raise InputError(
             f"there is no {path} in {Path.cwd()}: run from the repository's root."

@@ -23,8 +23,8 @@ def resume_path(name: str, sections: Sequence[object], inputs: Sequence[Path]) -
     """Names a resume file by everything that determines the result.
 
     Args:
-        name: What it starts with.
-        sections: Of the parameters.
+        name: Beginning of the file's name.
+        sections: Sections of the parameters.
         inputs: Files, and folders with all that is in them.
     """
     from cssegcore.core.files import digest
@@ -33,3 +33,15 @@ def resume_path(name: str, sections: Sequence[object], inputs: Sequence[Path]) -
     text = json.dumps(sections, sort_keys=True)
     key = digest(text.encode(), *(f.read_bytes() for f in files))
     return scratch() / "resume" / f"{name}-{key}.pt"
+
+
+def states() -> list[Path]:
+    """Lists the resume files of which there is anything: the state, or what lies beside it."""
+    files = (scratch() / "resume").glob("*-*.*")
+    kinds = (".pt", ".lock", ".finished")
+    return sorted({_state_of(f) for f in files if f.suffix in kinds})
+
+
+def _state_of(file: Path) -> Path:
+    """Returns the state that a file belongs to; see `ResumeFile.beforehand`."""
+    return file.with_name(file.name.replace(".before.pt", ".pt")).with_suffix(".pt")

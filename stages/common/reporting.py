@@ -1,8 +1,10 @@
 """Which run of MLflow the stages of a pipeline report to, and what they say there."""
 
 import csv
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from cssegcore.core.config import flatten
@@ -48,7 +50,23 @@ def log_epoch(nested: tracking.StepRun, row: Mapping[str, float]) -> None:
     nested.metrics(values, step=int(row["epoch"]))
 
 
-def log_run(run: tracking.Run, evaluation: Path, report: Path, future: "Future") -> None:
+def read_seconds(folder: Path, steps: Sequence[str]) -> dict[str, float]:
+    """Returns how long the training of each step took; a step without `timing.json` is left out.
+
+    They are told and never a result, so no stage depends on them: see dvc.yaml.
+    """
+    paths = {step: folder / step / "timing.json" for step in steps}
+    found = {step: path.read_bytes() for step, path in paths.items() if path.is_file()}
+    return {step: json.loads(content)["seconds"] for step, content in found.items()}
+
+
+def log_run(
+    run: tracking.Run,
+    evaluation: Path,
+    report: Path,
+    future: "Future",
+    seconds: Mapping[str, float] = MappingProxyType({}),
+) -> None:
     """Records a finished run as a whole.
 
     A stage that DVC restores from its cache does not run, so it told nothing; what others told
@@ -59,16 +77,17 @@ def log_run(run: tracking.Run, evaluation: Path, report: Path, future: "Future")
         evaluation: The evaluation of its last step.
         report: Its report.
         future: What classes not learned yet count as.
+        seconds: How long the training of each step took.
     """
     from cssegcore.evaluation.folder import read_evaluation
     from cssegcore.metrics.continual import continual_scores, step_scores
 
     told = read_evaluation(evaluation)
-    for record, further in zip(told.records, told.further, strict=True):
-        values: dict[str, Any] = flatten(step_scores(record, future) | further, "/")
+    for record, further, costs in zip(told.records, told.further, told.costs, strict=True):
+        values: dict[str, Any] = flatten(step_scores(record, future) | further | costs, "/")
         run.metrics(values, step=record.index)
         nested = run.step(record.step)
-        nested.metrics(values, step=0)
+        nested.metrics(values | {"seconds": seconds.get(record.step)}, step=0)
         with (evaluation / record.step / "epochs.csv").open(encoding="utf-8") as lines:
             for row in csv.DictReader(lines):
                 log_epoch(nested, {k: float(v) for k, v in row.items()})

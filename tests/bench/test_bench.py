@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from bench import _loops, losses, sweep
+from bench import _loops, losses, selection, sweep
 from bench._device import Clock, arithmetic_rate, copy_rate, quartiles
 from bench._traffic import Traffic
 from cssegcore.method.pseudo_labels.entropy import histogram, released_thresholds
@@ -157,3 +157,32 @@ def test_traffic_is_what_operations_read_and_write():
     ahead, single = 3 * size + size, 4
     # the sum, a one like it, and the one spread out, times the other factor
     assert backward.bytes == ahead + single + 2 * single + 3 * size
+
+
+CURVE = [
+    {"all": 10.0, "base": 20.0, "added": None, "new": 1.0},
+    {"all": 12.5, "base": 25.0, "added": None, "new": 0.5},
+    {"all": 12.5, "base": 26.0, "added": None, "new": 0.5},
+    {"all": 12.0, "base": 24.0, "added": None, "new": None},
+]
+
+
+class TestSelection:
+    def test_the_first_of_the_best_epochs_is_chosen(self):
+        assert selection.best_epoch(CURVE, "all") == 1
+        assert selection.best_epoch(CURVE, "new") == 0
+
+    def test_a_table_has_the_difference_of_each_group_of_classes(self):
+        lines = selection.table("ssul", {"step0": CURVE}, "all").splitlines()
+        assert [line.split() for line in lines[1:]] == [
+            ["ssul", "step0", "all", "12.00", "12.50", "2", "of", "4", "+0.50"],
+            ["ssul", "step0", "base", "24.00", "25.00", "2", "of", "4", "+1.00"],
+        ]
+        chosen = selection.table("ssul", {"step0": CURVE}, "new").splitlines()[1]
+        assert chosen.split()[-1] == "-2.00"
+
+    def test_commands_are_those_that_dvc_runs(self):
+        params = sweep.composed([*SHORT, "method=mib"])
+        assert selection.commands(params) == {
+            name: ["-m", *command] for name, command in scenes.commands(params).items()
+        }

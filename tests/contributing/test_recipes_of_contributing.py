@@ -179,7 +179,9 @@ def test_backbone(work):
 
 def test_dataset_layout(work):
     assert "cssegcore.data.layouts.side_by_side" in code(work, "index")
-    assert len((work / "index.csv").read_text().splitlines()) == 1 + 8 + 5  # head, train, val
+    assert (
+        len((work / "index.csv").read_text().splitlines()) == 1 + 8 + 5 + 1
+    )  # head, train, val, digest
 
 
 def test_stage(work, tree):

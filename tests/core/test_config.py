@@ -7,6 +7,8 @@ import pytest
 from cssegcore.core.config import did_you_mean, parse
 from cssegcore.core.errors import InputError
 
+QUOTES = " Put it in quotes: without them, YAML takes it for something else."
+
 
 @dataclasses.dataclass(frozen=True)
 class Inner:
@@ -80,7 +82,9 @@ def test_a_value_that_fits_is_kept_as_its_kind(key, given, kept):
         ({"whole": None}, "`top.whole` must be a whole number, got None."),
         ({"number": True}, "`top.number` must be a number, got True."),
         ({"number": "many"}, "`top.number` must be a number, got 'many'."),
-        ({"text": 3}, "`top.text` must be a text, got 3."),
+        ({"text": 3}, f"`top.text` must be a text, got 3.{QUOTES}"),
+        ({"text": True}, f"`top.text` must be a text, got True.{QUOTES}"),
+        ({"names": [None]}, f"`top.names[0]` must be a text, got None.{QUOTES}"),
         ({"flag": 1}, "`top.flag` must be true or false, got 1."),
         ({"flag": "yes"}, "`top.flag` must be true or false, got 'yes'."),
         ({"choice": "up"}, "`top.choice` must be one of left, right; got 'up'."),
@@ -90,7 +94,7 @@ def test_a_value_that_fits_is_kept_as_its_kind(key, given, kept):
         ({"pair": [1, "x"]}, "`top.pair[1]` must be a number, got 'x'."),
         ({"many": [1, 2, "x"]}, "`top.many[2]` must be a whole number, got 'x'."),
         ({"many": "123"}, "`top.many` must be a list, got '123'."),
-        ({"names": ["a", 1]}, "`top.names[1]` must be a text, got 1."),
+        ({"names": ["a", 1]}, f"`top.names[1]` must be a text, got 1.{QUOTES}"),
         ({"table": {"a": [1, "x"]}}, "`top.table.a[1]` must be a whole number, got 'x'."),
         ({"table": [1]}, "`top.table` must be a mapping, got [1]."),
         ({"nested": 3}, "`top.nested` must be a mapping of keys, got 3."),

@@ -1,6 +1,8 @@
 """Files that carry results: every bit is as it was written, or it is said; none is half there."""
 
+import dataclasses
 import fcntl
+import functools
 import json
 import os
 import random
@@ -14,7 +16,17 @@ from safetensors.torch import load_file, save_file
 from cssegcore.core import files
 from cssegcore.core.class_table import ClassTable
 from cssegcore.core.errors import InputError
-from cssegcore.core.files import replacing, write_text
+from cssegcore.core.files import (
+    read_manifest,
+    replacing,
+    write_json,
+    write_manifest,
+    write_text,
+)
+from cssegcore.data.image_list import ImageList
+from cssegcore.data.index import Entry, read_index, write_index
+from cssegcore.evaluation.folder import read_evaluation, seal_files, write_nothing
+from cssegcore.metrics.record import Evaluated
 from cssegcore.models import checkpoint
 from cssegcore.models.checkpoint import KEY, Model
 from cssegcore.runtime.resume import ResumeFile
@@ -63,6 +75,83 @@ def test_no_flipped_bit_of_a_model_passes(tmp_path):
     assert True in said
 
 
+def spoilt_anywhere(path, read, count=200):
+    """Counts what is refused when bits of a file flip; all else must be read as it was."""
+    content, wanted, said = path.read_bytes(), read(), []
+    for spoilt in flipped(content, count):
+        path.write_bytes(spoilt)
+        try:
+            found = read()
+        except InputError as error:
+            said.append(str(error))
+            continue
+        # the word `digest` itself: then there is a key of another name, and nothing is asked
+        assert found == wanted or wanted.items() < found.items()
+    path.write_bytes(content)
+    assert all(str(path) in line and "\n" not in line for line in said)
+    return len(said)
+
+
+class TestStagesOwnFiles:
+    def test_a_manifest(self, tmp_path):
+        write_manifest(tmp_path, {"images": {"train": ("t0", "t1")}, "share": 0.25, "1": None})
+        read = functools.partial(read_manifest, tmp_path)
+        assert read() == {"images": {"train": ["t0", "t1"]}, "share": 0.25, "1": None}
+        assert spoilt_anywhere(tmp_path / "manifest.json", read) > 150
+
+    def test_a_list_of_images(self, tmp_path):
+        path = tmp_path / "train.json"
+        ImageList("step1", 1, KNOWN.classes, [1], [["t0", "5f"], ["grün", "6e"]]).write(path)
+        assert spoilt_anywhere(path, functools.partial(ImageList.read, path)) > 150
+
+    def test_an_index(self, tmp_path):
+        path = tmp_path / "index.csv"
+        entries = [Entry(name, ("train", "val"), "5f", 3, 4, 0, (7, 5)) for name in ("t0", "t1")]
+        write_index(path, entries, ["background", "grün"])
+        read = functools.partial(read_index, path)
+        assert read() == (entries, ("background", "grün"))
+        assert spoilt_anywhere(path, read) > 150
+        whole = path.read_text()
+        for lines in range(4):  # as if the rest of the file had never come to the disk
+            path.write_text("".join(whole.splitlines(keepends=True)[:lines]))
+            with pytest.raises(InputError, match=r"index\.csv is damaged"):
+                read()
+
+    def test_an_evaluation(self, tmp_path):
+        record = Evaluated("step0", 0, ["background", "red"], [0, 0], 2, 1, [[3, 1], [0, 5]])
+        content = dataclasses.asdict(record)
+        write_json(tmp_path / "step0/confusion.json", content)
+        write_json(tmp_path / "step0/further.json", {"sharp": {"all": 0.5}})
+        write_text(tmp_path / "step0/epochs.csv", "epoch,lr,loss\n1,0.1,2.5\n")
+        write_text(tmp_path / "step0/examples/a.photo.jpg", "pixels")
+        write_nothing(tmp_path)
+        seal_files(tmp_path)
+        read = functools.partial(read_evaluation, tmp_path)
+        assert read().records == [record]
+        for path in sorted(tmp_path.glob("step0/**/*.*")):
+            assert spoilt_anywhere(path, read, 40) == 40
+        (tmp_path / "step0/further.json").unlink()
+        with pytest.raises(InputError, match=r"further\.json .*`dvc repro -f evaluate@step0`"):
+            read()
+
+    @pytest.mark.parametrize(
+        "content", [b"", b"[]", b'{"images": 7}', b'{"images": "[1]"}', b"\xff"]
+    )
+    def test_a_table_of_code(self, project, content):
+        assert project.run("check", "index").status == 0
+        (project.folder / "work/code/split.json").write_bytes(content)
+        assert "work/code/split.json is damaged: run" in project.run("split").refusal()
+
+
+@pytest.mark.parametrize("cell", ["1.2.3", "x", "0x1"])
+def test_a_curve_of_words_is_one_line(tmp_path, cell):
+    record = Evaluated("step0", 0, ["background", "red"], [0, 0], 2, 1, [[3, 1], [0, 5]])
+    write_json(tmp_path / "step0/confusion.json", dataclasses.asdict(record))
+    write_text(tmp_path / "step0/epochs.csv", f"epoch,loss\n1,{cell}\n")
+    with pytest.raises(InputError, match=r"epochs\.csv is damaged \(.*\); train the step again"):
+        read_evaluation(tmp_path)
+
+
 def test_a_model_without_a_digest_is_refused_with_the_way_out(tmp_path):
     path = tmp_path / "model.safetensors"
     checkpoint.save(path, new_segmenter([2, 1]), KNOWN, {})
@@ -108,6 +197,8 @@ def test_a_full_disk_under_the_scratch_folder_ends_no_training(project, monkeypa
     model = project.folder / "work/step0/model.safetensors"
     expected = model.read_bytes()
     model.unlink()
+    for path in (project.folder / ".cssegcore" / "resume").iterdir():
+        path.unlink()
 
     full = OSError(28, "No space left on device")
     make = files.tempfile.mkstemp

@@ -1,7 +1,10 @@
 """Damaged and hostile text: one line, short, whatever it holds."""
 
+import contextlib
 import dataclasses
+import io
 import json
+import os
 import shutil
 
 import numpy as np
@@ -15,6 +18,7 @@ from cssegcore.core.registry import build_part
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.image_list import ImageList
 from cssegcore.data.index import read_index
+from stages.common.cli import say
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_dataset import run_module
 
@@ -97,6 +101,21 @@ def test_a_hostile_params_file_is_one_short_line(project, content, words):
     assert len(line) < 5000
 
 
+def test_a_pipe_in_place_of_a_text_ends(project):
+    """Opening one waits for a writer, for ever."""
+    for path, stage in (
+        (project.folder / "params.yaml", "check"),
+        (project.root / "classes.txt", "index"),
+        (project.root / "ImageSets/Segmentation/val.txt", "index"),
+    ):
+        kept = path.rename(path.with_suffix(".kept"))
+        os.mkfifo(path)
+        line = project.run(stage).refusal()
+        assert path.name in line
+        assert "it is no regular file" in line
+        kept.replace(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"name,x\n", b"\xff\xfe", b"a\0b\n", b'"', b"{}"])
 def test_a_damaged_index_is_one_line(tmp_path, content):
     path = tmp_path / "index.csv"
@@ -171,6 +190,17 @@ def test_class_names_that_are_no_text_are_refused(dataset_root, name):
     with pytest.raises(InputError, match=r"names a class .*: give it a name without") as refused:
         open_dataset(settings | {"classes": ["b", name]})
     assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31mb", "a\x9bb", "a\u202eb", "a\udce9b", "a\rb"])
+def test_what_a_name_holds_never_acts_on_the_terminal(tmp_path, name):
+    """As of photographs that somebody sent; bytes that are no UTF-8 would not even be printed."""
+    refused = run_module("stages.predict", "model", str(tmp_path / f"{name}.jpg")).refusal()
+    assert "/a" in refused
+    assert refused.rstrip("\n").isprintable()
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        say(name)
+    assert out.getvalue().rstrip("\n").isprintable()
 
 
 def test_a_tilde_in_the_root_is_refused_with_the_path(project, monkeypatch):

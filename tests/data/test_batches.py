@@ -115,6 +115,27 @@ class TestReplay:
         assert [n for shown, _ in with_replay_of_none for n in shown] == order
 
 
+class TestConcatenated:
+    def test_every_image_of_both_lists_comes_once(self, images, earlier):
+        image_list, replayed = images(7), Replayed(earlier, 0.0, concatenated=True)
+        batches = list(epoch(image_list, 4, 1, replayed))
+        assert [len(batch.images) for batch in batches] == [4, 4, 4]
+        assert iterations(image_list, 4, replayed) == len(batches)
+        assert smallest_batch(image_list, 16, replayed) == 12
+        pairs = [
+            (place, bool(labels[5, 5] == 200))
+            for batch in batches
+            for place, labels in zip(which(batch), batch.labels, strict=True)
+        ]
+        assert sorted(pairs) == sorted([*((n, False) for n in range(7)), *ours(5)])
+        assert pairs != sorted(pairs)
+        assert all(batch.replayed is None for batch in batches)
+
+
+def ours(count):
+    return [(n, True) for n in range(count)]
+
+
 class TestReplayApart:
     def epoch(self, image_list, earlier, share, batch_size=4, seed=1, views=WHOLE):
         replayed = Replayed(earlier, share, separate_batches=True)

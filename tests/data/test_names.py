@@ -11,7 +11,8 @@ from cssegcore.core.errors import InputError
 from cssegcore.core.names import unfit
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.image_list import ImageList
-from cssegcore.data.index import read_index
+from cssegcore.data.index import Entry, build_index, read_index, write_index
+from cssegcore.data.layouts._base import read_names
 from tests.data.watch import writes
 from tests.helpers import tiny_dataset as scenes
 
@@ -25,7 +26,8 @@ BAD = {
     "a/./b": "has an empty part",
     "a/": "has an empty part",
     "a\0b": "control character",
-    "a\tb": "control character",
+    "a\tb": "it holds a tab, as between columns",
+    "a\u202eb": "control character",
     "a\x1b[2Jb": "control character",
     "a\x85b": "control character",
     "a\u2028b": "control character",
@@ -74,6 +76,31 @@ def test_a_file_of_such_a_name_in_a_folder_is_refused(tmp_path, name):
         [dataset.names(part) for part in ("train", "val", "test")]
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("t0.jpg", "names 't0.jpg', which is no image: write names without their endings, 't0'."),
+        ("t0.png", "write names without their endings, 't0'."),
+        ("t0 1", "names 't0 1', which is no image: its line has 2 columns, write 't0' alone."),
+        ("t0,-1,x", "its line has 3 columns, write 't0' alone."),
+        ("name", "label image */name.png does not exist: put it there or take its name off"),
+    ],
+)
+def test_a_line_that_is_no_name_is_told_by_what_it_is(dataset_root, line, words):
+    (dataset_root / "ImageSets/Segmentation/train.txt").write_text(f"{line}\nt1\n")
+    dataset = open_dataset({"name": "x", "root": str(dataset_root), "layout": {"part": "voc"}})
+    with pytest.raises(InputError) as refused:
+        build_index(dataset, lambda items, _: items)
+    for part in words.split("*"):
+        assert part in str(refused.value)
+
+
+@pytest.mark.parametrize("space", [" ", "\t", " \t "])
+def test_pairs_of_paths_may_stand_apart_as_they_like(tmp_path, space):
+    (tmp_path / "list.txt").write_text(f"/JPEGImages/a.jpg{space}/SegmentationClass/a.png\r\nb\n")
+    assert read_names(tmp_path / "list.txt") == ["a", "b"]
+
+
 @pytest.mark.parametrize("name", ["/abs/x", "../../y", "a\0b"])
 class TestWhatStagesWroteAndSomebodyChanged:
     def test_a_list_of_a_step(self, tmp_path, name):
@@ -86,10 +113,9 @@ class TestWhatStagesWroteAndSomebodyChanged:
 
     def test_an_index(self, tmp_path, name):
         path = tmp_path / "index.csv"
-        head = "name,parts,domain,digest,height,width,void,b\n"
-        path.write_text(f"{head}{name},train,,x,1,1,0,1\n")
+        write_index(path, [Entry(name, ("train",), "x", 1, 1, 0, (1,))], ["b"])
         with pytest.raises(
-            InputError, match=r"index\.csv is damaged \(.*: run `dvc repro -f index"
+            InputError, match=r"index\.csv is damaged \(it names .*: run `dvc repro -f index"
         ):
             read_index(path)
 

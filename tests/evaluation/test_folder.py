@@ -42,10 +42,12 @@ def inputs(tmp_path):
         steps = {"images": [], "steps": [{"step": "older"}, MADE]} if index else {"images": []}
         files = {
             "epochs": folder / "epochs.csv",
+            "costs": folder / "costs.json",
             "pseudo_labels": manifest(folder / "pseudo_labels", guesses),
             "synthesis": manifest(folder / "synthesis", steps),
         }
         files["epochs"].write_text(f"epoch,loss\n1,0.{index}\n")
+        files["costs"].write_text(json.dumps({"trainable_weights": index}))
         (folder / "synthesis" / "sheets").mkdir()
         (folder / "synthesis" / "sheets" / "step0.png").write_bytes(b"a sheet")
         made.append(files)
@@ -75,6 +77,7 @@ def test_what_is_written_is_read_back(tmp_path, inputs):
     got = read_evaluation(folder)
     assert got.records == [record(0), record(1)]
     assert got.further == [{"sharp": 0.0}, {"sharp": 0.5}]
+    assert got.costs == [{"trainable_weights": 0}, {"trainable_weights": 1}]
     assert [(row["running_epoch"], row["step"], row["loss"]) for row in got.epochs] == [
         ("1", "0", "0.0"),
         ("2", "1", "0.1"),

@@ -31,7 +31,7 @@ MOMENTS = {
     "while another epoch is being saved": ("cssegcore.runtime.resume.replacing", 6),
     "while the model is being written": ("cssegcore.models.checkpoint.replacing", 1),
     "between model and curve": ("cssegcore.core.files.write_csv", 1),
-    "before the state is forgotten": ("cssegcore.runtime.resume.ResumeFile.remove", 1),
+    "before the state is noted as finished": ("stages.common.once.keep", 1),
 }
 """A function, and at which of its calls the process dies."""
 RANDOM = 2
@@ -52,7 +52,7 @@ def main() -> None:
 
 def _trained(kills: list[Callable[[], contextlib.AbstractContextManager[Any]]]) -> dict[str, Any]:
     """Trains once for each way to be killed and once to the end; says what is there then."""
-    for path in (MODEL, CURVE):
+    for path in (MODEL, CURVE, *RESUME.glob("*-*.*")):
         path.unlink(missing_ok=True)
     statuses, states = [], []
     for kill in [*kills, contextlib.nullcontext]:

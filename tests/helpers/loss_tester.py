@@ -78,6 +78,8 @@ class Case:
         self.leaves |= {f"stage {i}": stage for i, stage in enumerate(new.features.stages)}
         self.leaves |= {"last_stage": new.features.last_stage}
         self.leaves |= {"decoder_out": new.features.decoder_out}
+        assert new.features.classes is not None
+        self.leaves |= {"classes": new.features.classes}
         gathered = self._gathered(annotated) if self.term.statistic else {}
         layers, old_layers = self._classifiers(ALL), self._classifiers(OLD)
         self.leaves |= {"weight": layers.weight, "bias": layers.bias}
@@ -112,7 +114,11 @@ class Case:
         deep = self._maps(6, half)
         logits, lowres, shallow, deep = (m[self.images] for m in (*maps, deep))
         active = (deep.abs() + 0.1 * self.scale).to(self.dtype)
-        return Outputs(logits, lowres, Features((shallow, deep), active, active.clone()))
+        tokens = torch.tensor(self._rng.standard_normal((IMAGES, outputs, 6))).to(self.dtype)
+        classes = tokens[self.images]
+        return Outputs(
+            logits, lowres, Features((shallow, deep), active, active.clone(), classes=classes)
+        )
 
     def _classifiers(self, outputs: int) -> Classifiers:
         """Draws weights of no image, so alike for every piece of a batch."""
@@ -121,9 +127,22 @@ class Case:
 
     def _gathered(self, labels: Tensor) -> dict[str, dict[str, Tensor]]:
         """Has the statistic that the term reads see another batch."""
-        accumulator = self._statistic().start(StatisticContext(0, {}, ALL, 1, 6, None))
+        statistic = self._statistic()
+        if statistic.needs_final_pass:
+            return {self.term.statistic: self._handed_on(statistic, labels)}
+        accumulator = statistic.start(StatisticContext(0, {}, ALL, 1, 6, None))
         accumulator.update_batch(self._outputs(ALL), labels)
         return {self.term.statistic: accumulator.state}
+
+    def _handed_on(self, statistic: Statistic, labels: Tensor) -> dict[str, Tensor]:
+        """Has it look at the end of a base step, and at the start of the step that follows."""
+        base = statistic.start(StatisticContext(0, {}, OLD, 1, 6, None, 6))
+        base.conclude([(self._outputs(OLD), labels)] * 9)
+        handed_on = base.result()
+        following = StatisticContext(1, {}, ALL, OLD, 6, handed_on, 6)
+        accumulator = statistic.start(following)
+        accumulator.prepare([(self._outputs(OLD), labels)])
+        return accumulator.state
 
     def _statistic(self) -> Statistic:
         recipe = {"part": self.term.statistic}
@@ -231,7 +250,9 @@ def widened(batch: LossInputs) -> LossInputs:
         features = given.features
         stages, seen = tuple(map(wide, features.stages)), wide(features.last_stage)
         lowres = wide(given.logits_lowres)
-        return Outputs(wide(given.logits), lowres, Features(stages, seen, seen))
+        assert features.classes is not None
+        classes = wide(features.classes)
+        return Outputs(wide(given.logits), lowres, Features(stages, seen, seen, classes=classes))
 
     def layers(given: Classifiers) -> Classifiers:
         return Classifiers(wide(given.weight), wide(given.bias))

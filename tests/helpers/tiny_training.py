@@ -38,6 +38,8 @@ CPU = torch.device("cpu")
 METHODS = sorted(path.stem for path in (scenes.HOME / "conf" / "method").glob("*.yaml"))
 BACKBONE = {"part": "small", "stem": [8, 8], "widths": [8, 8, 8], "dilation": 1}
 MODEL = {"part": "small", "backbone": BACKBONE, "depth": 8}
+VIT_BACKBONE = {"part": "vit", "patch": 8, "width": 8, "depth": 1, "heads": 2, "image": 16}
+VIT_MODEL = {"part": "mask_transformer", "backbone": VIT_BACKBONE, "blocks": 2, "heads": 2}
 OPTIMIZER = {
     "part": "sgd",
     "batch_size": 2,
@@ -73,10 +75,17 @@ def method_section(name: str) -> dict[str, Any]:
     return section
 
 
+def model_of(method: str, usual: dict[str, Any] = MODEL) -> dict[str, Any]:
+    """Returns the network that a recipe is tried on: class tokens where it asks for some."""
+    terms = method_section(method)["losses"].values()
+    wants = any(term["part"] == "class_feature_mse" for term in terms)
+    return VIT_MODEL if wants else usual
+
+
 def plan(method: str = "mib", epochs: int = 2, **changed: Any) -> TrainingParams:
     """Returns how to train a tiny network; `optimizer` changes single numbers of it."""
     optimizer = OPTIMIZER | changed.pop("optimizer", {})
-    usual = {"lr": 0.1, "seed": 1, "model": MODEL, "augmentation": AUGMENTATIONS}
+    usual = {"lr": 0.1, "seed": 1, "model": model_of(method), "augmentation": AUGMENTATIONS}
     return TrainingParams(
         method=method_section(method), optimizer=optimizer, epochs=epochs, **usual | changed
     )

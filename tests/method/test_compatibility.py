@@ -12,6 +12,7 @@ from cssegcore.method.method import SLOTS, Method, Recipe
 from cssegcore.method.pseudo_labels import PseudoLabels
 from tests.helpers.tiny_training import METHODS, method_section
 from tests.method.background.refusals import BACKGROUND_REFUSED
+from tests.method.star_refusals import STAR_REFUSED, STAR_REFUSED_ELSEWHERE
 
 BCE, CE = {"bce": {"part": "bce"}}, {"ce": {"part": "ce"}}
 FISHER = {"fisher": {"part": "fisher"}}
@@ -43,7 +44,32 @@ def refusal(method, changed):
     return message
 
 
+PRETUNED = {"part": "pretuned"}
+
 REFUSED = BACKGROUND_REFUSED | {
+    "a_head_can_be_trained_beforehand": [
+        (
+            "mib",
+            {"classifier_init": PRETUNED, "base.head": {"part": "conv"}},
+            "`method.classifier_init: pretuned` mixes the rows of linear classifiers, and"
+            " `method.base.head` is 'conv': set `method.base.head` to linear or"
+            " `method.classifier_init` to none.",
+        ),
+        (
+            "lwf_mc",
+            {"classifier_init": PRETUNED},
+            "`method.classifier_init: pretuned` trains by a softmax over background and new"
+            " classes, and `method.losses` read logits as sigmoid: take `unbiased_ce` with"
+            " `unbiased_kd`, or set `method.classifier_init` to none.",
+        ),
+        (
+            "ft",
+            {"classifier_init": PRETUNED, "images": "seen"},
+            "`method.classifier_init: pretuned` takes old classes for background, which"
+            " `method.images: seen` has annotated: set `method.images` to train or"
+            " `method.classifier_init` to none.",
+        ),
+    ],
     "_old_weights_move_before_they_are_fused": [
         (
             "ft",
@@ -203,8 +229,8 @@ REFUSED = BACKGROUND_REFUSED | {
         (
             "ssul",
             {"classifier_init": {"part": "background"}},
-            "`method.classifier_init: background` splits the background, but with an unknown class"
-            " new classes come out of that: set `method.classifier_init` to unknown.",
+            "`method.classifier_init: background` starts from the background, but with an unknown"
+            " class new classes come out of that: set `method.classifier_init` to unknown.",
         ),
     ],
     "_frozen_features_are_not_moved": [
@@ -303,7 +329,9 @@ REFUSED = BACKGROUND_REFUSED | {
         ),
     ],
 }
+REFUSED |= STAR_REFUSED
 CASES = [(rule, *case) for rule, cases in REFUSED.items() for case in cases]
+CASES += STAR_REFUSED_ELSEWHERE
 
 
 @pytest.mark.parametrize(("rule", "method", "changed", "words"), CASES)

@@ -25,6 +25,7 @@ from tests.helpers.tiny_training import (
     STEPS,
     Follower,
     Lists,
+    model_of,
     plan,
     run,
     state,
@@ -69,7 +70,7 @@ def learned(request, lists, tmp_path_factory):
             request.param,
             EPOCHS[step] if request.param in LEARNERS else 1,
             lr=LR[step],
-            model=WIDER,
+            model=model_of(request.param, WIDER),
             augmentation=WHOLE,
             optimizer=CALM,
         )
@@ -93,7 +94,8 @@ def distance(trainer):
     seen = LossInputs(
         network(batch.images), None, batch.labels, batch.annotated, trainer.data.num_old
     )
-    return sum(float(t(seen)) for t in trainer.method.losses.values() if t.is_supervised)
+    terms = [t for t in trainer.method.losses.values() if t.is_supervised and not t.needs_old]
+    return sum(float(term(seen)) for term in terms)
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -171,6 +173,7 @@ def test_a_tensor_of_the_host_is_noticed(lists, monkeypatch):
 def test_in_bfloat16_the_first_loss_is_the_same(learned, lists, tmp_path, monkeypatch):
     """On a CPU for once, much as convolutions run on a GPU."""
     how, previous = dataclasses.replace(learned["step1"].how, epochs=1, lr=1e-6), learned["step0"]
+    how = dataclasses.replace(how, method=undecided(how.method))
 
     def trained(resume):
         trainer = lists.prepare(how, "step1", previous.path, learned["step1"].sources)
@@ -178,7 +181,7 @@ def test_in_bfloat16_the_first_loss_is_the_same(learned, lists, tmp_path, monkey
 
     plain = trained("plain")
     half = torch.autocast("cpu", torch.bfloat16)
-    monkeypatch.setattr("cssegcore.training.objective.Objective._autocast", lambda *_: half)
+    monkeypatch.setattr("cssegcore.training.objective.Objective.autocast", lambda *_: half)
     halves = trained("halves")
     assert halves.rows != plain.rows
     assert halves.rows[0]["loss"] == pytest.approx(plain.rows[0]["loss"], rel=0.01)
@@ -186,6 +189,15 @@ def test_in_bfloat16_the_first_loss_is_the_same(learned, lists, tmp_path, monkey
         for key, value in gathered.items():
             assert value.isfinite().all(), (name, key)
             assert value.dtype == plain.statistics[name][key].dtype, (name, key)
+
+
+def undecided(section):
+    """Has STAR's old model see nothing: here it is sure of little, and half the digits decide."""
+    section = copy.deepcopy(section)
+    for part in (*section["losses"].values(), *section["statistics"].values()):
+        if part["part"] in ("class_features", "replayed_bce", "old_features"):
+            part["raw_threshold"] = 1000.0
+    return section
 
 
 class KilledError(Exception):

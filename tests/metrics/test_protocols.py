@@ -77,7 +77,9 @@ SSUL_ADE_WITHOUT_VOID = {
     "100-50": "42.79/17.54/34.37",
     "50-50": "48.38/20.15/29.56 49.12/20.10/29.77",
 }
+DKD_VOC = {"15-1": "78.09/42.72/69.67"}  # DKD (NeurIPS 2022), means of five runs
 TABLES = [
+    ("dkd", 20, DKD_VOC),
     ("mib", 20, MIB_VOC),
     ("mib", 150, MIB_ADE),
     ("plop", 20, PLOP_VOC),
@@ -142,7 +144,7 @@ def test_the_mean_of_all_classes_is_the_one_published_beside_its_groups(name, cl
         groups += [groups[1]] * (learned[-1] - 1)
     sizes = np.bincount(learned)
     # a background that is no class of the table's must not be in its means
-    counted = name in ("plop", "ssul") or (name == "sdr" and classes == 20)
+    counted = name in ("plop", "ssul", "dkd") or (name == "sdr" and classes == 20)
     outputs = [] if counted else [0.97]
     for size, group, first in zip(sizes, groups, [True] + [False] * len(sizes), strict=False):
         outputs += spread(group / 100, size - (first and not counted))
@@ -188,12 +190,18 @@ def ssul(truth, seen, void):
     return None if truth == VOID or truth >= seen else truth
 
 
+def dkd(truth, seen, void):
+    return (ssul if void else plop)(truth, seen, void)
+
+
 # What a true label counts as; outputs that are in means; what a class without truth counts as.
 BY_HAND = {
     "mib": (mib, lambda void: 1, None),
     "plop": (plop, lambda void: 0, None),
     "ssul": (ssul, lambda void: 0, 0.0),
     "sdr": (mib, lambda void: 1 if void else 0, None),
+    "dkd": (dkd, lambda void: 0, 0.0),
+    "mbs": (ssul, lambda void: 0, None),
 }
 
 
@@ -240,17 +248,30 @@ def test_a_row_is_what_counting_the_pixels_one_by_one_gives(name, void):
     got = table_row(records, protocols("void" if void else "annotated")[name])
     everything, added, *groups = by_hand[-1]
     average = sum(row[0] for row in by_hand) / 3 if name == "plop" else None
+    harmonic = 2 * groups[0] * added / (groups[0] + added) if name == "dkd" else None
     assert got["groups"] == [pytest.approx(group, abs=1e-3) for group in groups]
-    assert got["groups"][2] == (0 if name == "ssul" else None)
+    assert got["groups"][2] == (0 if name in ("ssul", "dkd") else None)
     del got["groups"]
-    expected = {"base": groups[0], "added": added, "all": everything, "average": average}
-    assert got == pytest.approx(expected, abs=1e-3)
+    expected = {"base": groups[0], "added": added, "all": everything}
+    assert got == pytest.approx(expected | {"average": average, "harmonic": harmonic}, abs=1e-3)
+
+
+def test_a_class_that_died_is_left_out_of_the_mean_of_mbs_alone():
+    record = evaluated([[6, 2, 0], [1, 3, 0], [2, 2, 0]], [0, 0, 1], 1)
+    alive = [6 / 11, 3 / 8]
+    for name, protocol in protocols("annotated").items():
+        row = table_row([record], protocol)
+        values = alive if name == "mbs" else [*alive, 0]
+        values = values[1:] if name == "mib" else values
+        assert row["all"] == pytest.approx(100 * sum(values) / len(values), abs=1e-3), name
+        assert row["added"] == (None if name == "mbs" else 0), name
 
 
 def test_after_one_step_there_is_no_added_class():
     record = evaluated([[8, 2], [4, 6], [3, 3]], [0, 0, 1], 0)
     got = {n: table_row([record], p) for n, p in protocols("annotated").items()}
     assert {row["added"] for row in got.values()} == {None}
+    assert {row["harmonic"] for row in got.values()} == {None}
     a = pytest.approx(100 * 6 / 12, abs=1e-3)
     assert (got["mib"]["all"], got["mib"]["groups"]) == (a, [a])
     assert got["plop"]["all"] == pytest.approx(100 * (11 / 20 + 6 / 15) / 2, abs=1e-3)
@@ -261,10 +282,13 @@ def test_each_line_says_what_counts():
     for name, line in lines.items():
         assert ("pixels of the background do not count" in line) == (name in ("mib", "sdr"))
         assert ("in no mean" in line) == (name in ("mib", "sdr"))
-        assert ("count as 0" in line) == (name == "ssul")
+        assert ("count as 0" in line) == (name in ("ssul", "dkd"))
+        assert ("truth and classes with IoU 0 are left out" in line) == (name == "mbs")
         assert ("not learned yet count as background" in line) == (name == "plop")
     lines = {name: p.line() for name, p in protocols("annotated").items()}
     assert [name for name, line in lines.items() if "in no mean" in line] == ["mib"]
+    coming = [n for n, line in lines.items() if "not learned yet count as background" in line]
+    assert coming == ["plop", "dkd"]
     assert not any("pixels of the background" in line for line in lines.values())
 
 

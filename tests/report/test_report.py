@@ -55,6 +55,8 @@ def write_evaluation(folder, *, trained=True, examples=True, classes=CLASSES):
 
 
 HEAD_LATER = "epoch,lr,loss,ce,kd"
+MORE = ("harmonic", "average")
+"""Columns that not every paper has."""
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +193,9 @@ def test_the_page_stands_alone_and_holds_the_numbers(written, evaluation):
     for row in iou_table(evaluation):
         for value in row:
             assert f">{value:.1f}</td>" in page
+    first = re.findall(r"<p[^>]*>(.*?)</p>", page)[0]
+    assert "Last epoch" in first
+    assert "None was chosen on test images" in first
     assert "prefers-color-scheme: dark" in page
     assert re.search(r"method\.losses\.kd\.weight</code></td><td[^>]*><code>10\.0<", page)
     assert page.count("not in this step’s test") == 1
@@ -217,10 +222,11 @@ def test_the_papers_tables_stand_in_summary_and_page(evaluation, tmp_path):
             [re.sub(r"<[^>]*>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)]
             for row in re.findall(r"<tr.*?</tr>", table, re.DOTALL)
         ]
-        assert rows[0] == ["paper", "1", "2", "3", "later", "all", "average", "what counts"]
-        assert [row[0] for row in rows[1:]] == ["MiB", "PLOP", "SSUL", "SDR"]
+        assert rows[0] == ["paper", "1", "2", "3", "later", "all", *MORE, "what counts"]
+        papers = ["MiB", "PLOP", "SSUL", "SDR", "DKD, STAR", "MBS"]
+        assert [row[0] for row in rows[1:]] == papers
         for row, (name, numbers) in zip(rows[1:], summary["protocols"].items(), strict=True):
-            shown = [*numbers["groups"], *(numbers[k] for k in ("added", "all", "average"))]
+            shown = [*numbers["groups"], *(numbers[k] for k in ("added", "all", *MORE))]
             assert row[1:-1] == ["–" if n is None else f"{n:.1f}" for n in shown], name
             assert ("pixels of the background" in row[-1]) == (void and name in ("mib", "sdr"))
         plop = summary["protocols"]["plop"]
@@ -423,6 +429,28 @@ def test_further_metrics_are_in_summary_table_and_page(written, tmp_path):
         *("step2", "14.3", "–"),
     ]
     assert "<td>3.2</td>" in page[page.index("<h2>alone</h2>") :]
+
+
+def test_costs_are_told_where_they_are_known(written, tmp_path):
+    evaluation = write_evaluation(tmp_path / "evaluation")
+    kept = {"exemplars": 1000, "made_images": 0, "statistics": 3 * 2**20}
+    for index in (1, 2):
+        costs = {"trainable_weights": 12345 * index, "kept_bytes": kept}
+        (evaluation / f"step{index}/costs.json").write_text(json.dumps(costs))
+    out = tmp_path / "report"
+    seconds = {"step0": 2.25, "step2": 61.06}
+    summary = write_report(evaluation, out, title="x", protocol=PROTOCOL, seconds=seconds)
+    assert summary == written[1], "no result"
+    page = (out / "report.html").read_text()
+    section = page[page.index("<h2>Costs</h2>") :]
+    section = section[: section.index("</section>")]
+    rows = [re.findall(r"<td>(.*?)</td>", row) for row in section.split("<tr>")[2:]]
+    assert rows == [
+        ["–", "–", "–", "–", "2.2"],
+        ["12,345", "1000 B", "0 B", "3 MiB", "–"],
+        ["24,690", "1000 B", "0 B", "3 MiB", "61.1"],
+    ]
+    assert "<h2>Costs</h2>" not in (written[0] / "report.html").read_text()
 
 
 def test_many_classes_are_drawn(tmp_path):

@@ -13,6 +13,7 @@ from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cssegcore.core.errors import InputError
 from cssegcore.core.normalization import IMAGENET
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import training_batches
@@ -122,6 +123,46 @@ class TestTwoProcesses:
     def test_a_batch_of_fewer_images_is_refused_by_both(self, pair):
         said = "step1: a batch of 1 images cannot be shared by 2 processes, each in 1 pieces"
         assert [told["refused"].startswith(said) for told in pair] == [True, True]
+
+
+class TestPatience:
+    """Of processes that wait for one that was killed, or stopped."""
+
+    @pytest.fixture
+    def started(self, monkeypatch):
+        said = {}
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setattr("torch.distributed.init_process_group", lambda *_, **k: said.update(k))
+        monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: None)
+        return said
+
+    @pytest.mark.parametrize(("given", "seconds"), [("", 600), ("7", 7)])
+    def test_it_has_an_end(self, started, monkeypatch, given, seconds):
+        monkeypatch.setenv("CSSEGCORE_PATIENCE", given)
+        with process_group(CPU):
+            assert started["timeout"].total_seconds() == seconds
+
+    def test_of_no_number_is_refused(self, started, monkeypatch):
+        monkeypatch.setenv("CSSEGCORE_PATIENCE", "long")
+        with pytest.raises(InputError, match="CSSEGCORE_PATIENCE is 'long'"), process_group(CPU):
+            pass
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            RuntimeError("[third_party/gloo/buffer.cc:81] Timed out waiting 7000ms for recv"),
+            RuntimeError("[third_party/gloo/pair.cc:534] Connection closed by peer"),
+            torch.distributed.DistStoreError("wait timeout"),
+        ],
+    )
+    def test_ends_with_one_line(self, started, error):
+        said = "another process .* run the same command again"
+        with pytest.raises(InputError, match=said), process_group(CPU):
+            raise error
+
+    def test_another_error_is_its_own(self, started):
+        with pytest.raises(RuntimeError, match="shape"), process_group(CPU):
+            raise RuntimeError("shape mismatch")
 
 
 class TestAccumulation:
@@ -263,6 +304,8 @@ class TestCommand:
         wanted, rows = load_file(model), curve.read_text()
         model.unlink()
         curve.unlink()
+        for path in (project.folder / ".cssegcore" / "resume").iterdir():
+            path.unlink()
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(scenes.HOME)}
         environment |= {"CSSEGCORE_PROCESSES": "2", "CSSEGCORE_TRACKING": "later"}
         done = subprocess.run(
@@ -283,7 +326,8 @@ class TestCommand:
         for name, value in wanted.items():
             assert torch.allclose(got[name].double(), value.double(), 1e-4, 1e-4)
         assert numbers(curve.read_text()) == pytest.approx(numbers(rows), rel=1e-4)
-        assert list((project.folder / ".cssegcore" / "resume").glob("*")) == []
+        left = (project.folder / ".cssegcore" / "resume").iterdir()
+        assert sorted(path.suffix for path in left) == [".finished", ".pt"]
         (journal,) = (project.folder / ".cssegcore" / "tracking").glob("*.jsonl")
         events = [json.loads(line) for line in journal.read_text().splitlines()]
         values = [e["values"] for e in events if e["kind"] == "Metrics"]

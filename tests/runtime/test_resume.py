@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import subprocess
@@ -50,9 +51,9 @@ class TestKilled:
         assert told[moment]["digests"] == told["never"]["digests"]
 
     @pytest.mark.parametrize("moment", MOMENTS)
-    def test_the_state_is_gone_in_the_end(self, told, moment):
+    def test_the_state_stays_in_the_end(self, told, moment):
         assert told[moment]["statuses"][-1] == 0
-        assert told[moment]["states"][-1] == []
+        assert len(told[moment]["states"][-1]) == 1
 
     @pytest.mark.parametrize("moment", kills.MOMENTS)
     def test_it_was_killed_and_left_a_state_once_there_was_one(self, told, moment):
@@ -61,9 +62,8 @@ class TestKilled:
 
 
 @pytest.fixture
-def kept(project, monkeypatch):
-    """A project whose trainings leave their state behind, as if killed at the very end."""
-    monkeypatch.setattr(ResumeFile, "remove", lambda self: None)
+def kept(project):
+    """A project whose trainings leave their state behind, as DVC has not told of any result."""
     assert project.run(*scenes.BEFORE_TRAINING).status == 0
     return project
 
@@ -144,9 +144,31 @@ class TestStage:
         assert model == before[0]
         assert b"1,0.01,7" in curve or b",7," in curve
 
-    def test_success_leaves_nothing_behind(self, project):
-        assert project.run(*scenes.BEFORE_TRAINING, "train@step0").status == 0
-        assert list((project.folder / kills.RESUME).iterdir()) == []
+    def test_dvc_that_was_killed_before_it_had_the_result_costs_no_epoch(self, kept, monkeypatch):
+        assert kept.run("train@step0").status == 0
+        before = results(kept)
+        for name in ("model.safetensors", "epochs.csv"):
+            (kept.folder / "work" / "step0" / name).unlink()  # as DVC does before it runs a stage
+        monkeypatch.setattr("cssegcore.training.trainer.Trainer.epoch", pytest.fail)
+        again = kept.run("train@step0")
+        assert again.status == 0
+        (path,) = states(kept)
+        assert (
+            f"step0: trained before; the result is taken from .cssegcore/resume/{path.name}."
+            in (again.out)
+        )
+        assert results(kept) == before
+
+    def test_a_result_that_dvc_has_is_safe_and_its_state_goes_later(self, kept, monkeypatch):
+        assert kept.run("train@step0").status == 0
+        digests = (hashlib.md5(content).hexdigest() for content in results(kept))
+        lock = "".join(f"- md5: {digest}\n" for digest in digests)
+        (kept.folder / "dvc.lock").write_text(lock)
+        monkeypatch.setattr("stages.common.once.GRACE", -1)
+        kept.run("saliency")
+        assert len(states(kept)) == 1
+        kept.run("saliency")
+        assert list((kept.folder / kills.RESUME).iterdir()) == []
 
 
 class TestFile:
@@ -159,9 +181,6 @@ class TestFile:
         assert {k: loaded[k] for k in ("velocities", "rows")} == {
             k: STATE[k] for k in ("velocities", "rows")
         }
-        file.remove()
-        file.remove()
-        assert file.load(CPU) is None
 
     def test_a_save_that_fails_leaves_the_state_before(self, tmp_path):
         file = ResumeFile(tmp_path / "s.pt")

@@ -1,5 +1,4 @@
 import heapq
-import json
 import re
 
 import numpy as np
@@ -7,7 +6,7 @@ import pytest
 from PIL import Image
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.files import digest
+from cssegcore.core.files import digest, read_manifest
 from cssegcore.data.dataset import Dataset
 from cssegcore.data.layouts.camvid import Camvid
 from cssegcore.data.layouts.voc import Voc
@@ -311,7 +310,7 @@ class TestComputedMaps:
         files = {name: digest((out / f"{name}.png").read_bytes()) for name in NAMES}
         assert said.pop("digests") == files
         assert said == {"source": "computed", "images": NAMES, "salient": pytest.approx(share)}
-        assert json.loads((out / "manifest.json").read_text()) == said | {"digests": files}
+        assert read_manifest(out) == said | {"digests": files}
         assert 0.03 < share < 0.3
 
     def test_are_the_same_bytes_again_in_any_order_and_company(self, dataset, tmp_path):

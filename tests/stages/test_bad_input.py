@@ -239,6 +239,10 @@ def test_void_as_background_is_refused_where_there_is_no_background(project):
     assert_says(refusal, "`labels.void` is 'background', and the dataset has none: * 'background'")
     project.set("labels.void", "ignore")
     assert project.run("check").status == 0
+    project.params["method"] = yaml.safe_load(scenes.composed("method=dkd"))["method"]
+    project.set("seed", 1)
+    refusal = project.run("check").refusal()
+    assert_says(refusal, "`method.base.background` is 'auxiliary', and the dataset has none: * to")
 
 
 @pytest.mark.parametrize(("size", "refused"), [(8, False), (9, True)])
@@ -371,6 +375,19 @@ def test_a_step_without_images_is_named_before_any_training(project):
     line = project.run("check", "index", "split").refusal()
     assert_says(line, "`steps.step1` has no train images: * shows blue as the setting 'overlapped'")
     assert not (project.folder / "work" / "split").exists()
+
+
+def test_a_class_that_was_painted_as_void_is_told_apart_from_one_that_is_not_there(project):
+    for path in (project.root / "SegmentationClass").glob("*.png"):
+        with Image.open(path) as image:
+            labels = np.asarray(image).copy()
+        labels[labels == 3] = 255
+        Image.fromarray(labels).save(path)
+    line = project.run("check", "index", "split").refusal()
+    assert_says(
+        line, "`steps.step1` has no train images: * label images hold 255, which is void, a"
+    )
+    assert_says(line, "if blue was painted 255, as in masks of black and white, paint it 3.")
 
 
 def shown(project, name):

@@ -11,6 +11,7 @@ from cssegcore.core.types import UpdateFactors
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import iterations, training_batches
 from cssegcore.data.image_store import ImageStore
+from cssegcore.data.prefetch import prefetch
 from cssegcore.method.losses import Loss
 from cssegcore.method.losses.ce import cross_entropy
 from cssegcore.models import checkpoint
@@ -90,6 +91,31 @@ class TestDeterminism:
             self.trained(lists, tmp_path / name, step, previous) for name in ("first", "second")
         )
         assert first == second
+
+    def test_batches_made_ahead_are_the_same(self, lists, tmp_path, monkeypatch):
+        """As for a GPU, whose batches another thread makes."""
+        alone = self.trained(lists, tmp_path / "first", "step0", None)
+        real, ahead = training_batches, []
+
+        def made_ahead(*arguments):
+            ahead.append(arguments)
+            return prefetch(real(*arguments))
+
+        monkeypatch.setattr("cssegcore.training.trainer.training_batches", made_ahead)
+        assert self.trained(lists, tmp_path / "second", "step0", None) == alone
+        assert len(ahead) == 2
+
+    def test_the_same_number_of_threads_gives_the_same_bytes(self, lists, tmp_path):
+        torch.set_num_threads(2)
+        try:
+            first, second = (
+                self.trained(lists, tmp_path / name, "step0", None) for name in ("first", "second")
+            )
+        finally:
+            torch.set_num_threads(1)
+        assert first == second
+        (one, _), (two, _) = first, self.trained(lists, tmp_path / "third", "step0", None)
+        assert [row["loss"] for row in one] == pytest.approx([row["loss"] for row in two], rel=1e-4)
 
     def test_another_seed_gives_another_training(self, lists, base, tmp_path):
         for step, previous in (("step0", None), ("step1", base)):
@@ -223,8 +249,12 @@ class TestKilled:
         resume = ResumeFile(tmp_path / "cut")
         with pytest.raises(KilledError):
             cut.train(resume, dataclasses.replace(Follower().hooks(), epoch=stop))
-        assert len(resume.load(CPU)["rows"]) == 1
-        assert run(resumed, resume.path).rows == rows
+        left = resume.load(CPU)
+        assert len(left["rows"]) == 1
+        resume.save(left | {"seconds": 1000.0})
+        again = run(resumed, resume.path)
+        assert again.rows == rows
+        assert 1000 < again.seconds < 1500, "those before the kill count"
         assert state(resumed.segmenter) == state(whole.segmenter)
 
 

@@ -39,11 +39,14 @@ class ScaleAndCrop(CropRule):
         size: Height and width of the views, in pixels.
         scale: Smallest and largest scale of the photograph, drawn uniformly.
         flip: Probability of a mirror image.
+        shorter_side: Shorter side that every photograph is brought to before it is scaled, in
+            pixels (MBS: 512); None: its own.
     """
 
     size: int = 513
     scale: tuple[float, float] = (0.5, 2.0)
     flip: float = 0.5
+    shorter_side: int | None = None
 
     pads: ClassVar[bool] = True
 
@@ -53,14 +56,22 @@ class ScaleAndCrop(CropRule):
         if not 0 < low <= high < float("inf"):
             raise ValueError(f"`scale` must be 0 < low <= high, got {low}, {high}")
         fraction(flip=self.flip)
+        if self.shorter_side is not None:
+            at_least(1, shorter_side=self.shorter_side)
 
     def draw(self, sizes: NDArray[np.int64], rng: np.random.Generator) -> Crops:
         scales = rng.uniform(*self.scale, (len(sizes), 1))
-        scaled = np.maximum(1, (sizes * scales).astype(np.int64))
+        scaled = np.maximum(1, (self._resized(sizes) * scales).astype(np.int64))
         added = self._added(scaled)
         corners = rng.integers(-added, scaled + added - self.size, endpoint=True)
         boxes = np.concatenate([corners, np.full_like(corners, self.size)], 1)
         return Crops(boxes * np.tile(sizes / scaled, 2), rng.random(len(sizes)) < self.flip)
+
+    def _resized(self, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the sizes, shape (b, 2), of which the scale is drawn."""
+        if self.shorter_side is None:
+            return sizes
+        return self.shorter_side * sizes // sizes.min(1, keepdims=True)
 
     def _added(self, scaled: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns the pixels added on each side, shape (b, 1)."""

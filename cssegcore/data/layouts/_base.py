@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cssegcore.core.errors import InputError
+from cssegcore.core.files import read_text
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -64,7 +65,7 @@ def read_names(path: Path) -> list[str]:
         InputError: The file is missing, empty, no text, repeats a name or pairs two.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except OSError as error:
         raise InputError(
             f"the list {path} cannot be read ({error.strerror}): check `dataset.root` and"
@@ -83,7 +84,8 @@ def read_names(path: Path) -> list[str]:
 
 def _name(line: str, path: Path) -> str:
     """Returns the name in a line, or that of a pair of paths."""
-    photograph, _, label = line.partition(" ")
+    photograph, _, label = line.partition("\t" if "\t" in line else " ")
+    photograph = photograph.rstrip()
     if not (photograph.endswith(PHOTOGRAPH_SUFFIXES) and label.endswith(".png")):
         return line
     name, other = (PurePosixPath(given.strip()).stem for given in (photograph, label))

@@ -63,7 +63,7 @@ class Metric(abc.ABC):
         """Returns the numbers to show.
 
         Args:
-            state: Of all images.
+            state: Sum of the states of all images.
             matrix: The confusion matrix of the model's outputs (row: truth), in pixels.
             groups: Outputs by the names that means are taken under: `all`, `old`, `new`, `base`,
                 `added` and the same without background (`all_nobg`, …); some are empty.

@@ -20,8 +20,8 @@ class After(abc.ABC):
         """Computes the tensors to save; changes neither mapping.
 
         Args:
-            old: Of the previous step's model, on the device of `new`; empty unless `needs_old`.
-            new: Of the network after its last epoch; has all names of `old`, and new heads.
+            old: Tensors of the old model, on the device of `new`; empty unless `needs_old`.
+            new: Tensors of the network after its last epoch; has all names of `old`, and new heads.
             num_old: Classes of the previous model, background included, the unknown class not.
             num_new: Classes that the step added.
 

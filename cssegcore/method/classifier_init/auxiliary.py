@@ -23,7 +23,7 @@ class FromAuxiliary(ClassifierInit):
 
     @torch.no_grad()
     def __call__(self, heads: Sequence[Head]) -> None:
-        assert heads[0].classifier.out_channels == 1, "the auxiliary output has a head of its own"
+        assert heads[0].outputs == 1, "the auxiliary output has a head of its own"
         auxiliary = heads[0].state_dict()
         for name, value in heads[-1].state_dict().items():  # memory of the head itself
             value.copy_(auxiliary[name])

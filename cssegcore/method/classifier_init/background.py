@@ -29,9 +29,7 @@ class FromBackground(ClassifierInit):
 
     @torch.no_grad()
     def __call__(self, heads: Sequence[Head]) -> None:
-        first, new = heads[0].classifier, heads[-1].classifier
-        assert first.bias is not None
-        assert new.bias is not None
-        first.bias[BACKGROUND] -= math.log(new.out_channels + 1)
-        new.weight.copy_(first.weight[BACKGROUND].expand_as(new.weight))
+        first, new = heads[0], heads[-1]
+        first.bias[BACKGROUND] -= math.log(new.outputs + 1)
+        new.start_as_background(first)
         new.bias.fill_(first.bias[BACKGROUND])

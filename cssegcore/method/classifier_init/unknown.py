@@ -25,7 +25,7 @@ class FromUnknown(ClassifierInit):
     needs_unknown: ClassVar[bool] = True
 
     def __call__(self, heads: Sequence[Head]) -> None:
-        assert heads[0].classifier.out_channels == 1, "the unknown class has a head of its own"
+        assert heads[0].outputs == 1, "the unknown class has a head of its own"
         unknown = heads[0].state_dict()
         for name, value in heads[-1].state_dict().items():  # memory of the head itself, no gradient
             if value.is_floating_point():

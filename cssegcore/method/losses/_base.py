@@ -13,6 +13,7 @@ from cssegcore.core.ranges import non_negative
 from cssegcore.core.tensors import Tensors
 from cssegcore.core.types import IGNORE, Scores
 from cssegcore.models.outputs import Classifiers, Outputs
+from cssegcore.runtime.draws import Draws
 
 Average = Literal["all", "labelled"]
 """What a sum over pixels is divided by: all pixels, as the released code of the field does, or
@@ -24,8 +25,8 @@ class LossInputs:
     """One batch after its forward passes.
 
     Attributes:
-        new: Of the network in training.
-        old: Of the model of the step before; absent in a step that starts afresh and where no term
+        new: Outputs of the network in training.
+        old: Outputs of the old model; absent in a step that starts afresh and where no term
             asks for it.
         labels: Network outputs to train on, pseudo-labels included, 255 where there is no label.
         annotated: The same as annotated for this step, before pseudo-labels.
@@ -37,6 +38,7 @@ class LossInputs:
             of the old outputs, -inf for those it does not know.
         classifiers: The weights of all outputs, with gradient, if a loss reads them.
         old_classifiers: Those of the old model, if there is one.
+        draws: Random numbers of this iteration.
     """
 
     new: Outputs
@@ -48,6 +50,7 @@ class LossInputs:
     teacher_scores: Float[Tensor, "b k h w"] | None = None
     classifiers: Classifiers | None = None
     old_classifiers: Classifiers | None = None
+    draws: Draws = dataclasses.field(default_factory=lambda: Draws((0,)))
 
     @property
     def logits(self) -> Float[Tensor, "b c h w"]:
@@ -87,7 +90,7 @@ class PenaltyInputs:
 
     Attributes:
         now: The weights in training, by name.
-        old: Those of the model of the step before; weights new in this step are not in it.
+        old: Weights of the old model; weights that are new in this step are not in it.
         importance: What the penalty itself made of its statistic (`Penalty.importance`).
     """
 
@@ -103,6 +106,8 @@ class Term:
     Class attributes say what a term needs, so that a senseless recipe is refused at once:
 
     needs_old: the old model's forward pass (of a penalty: its weights).
+    needs_class_tokens: what class tokens became (`Features.classes`), which few networks have.
+    needs_stages: the backbone's maps stage by stage, which transformers have not.
     needs_teachers: what the models that made the images say of them.
     statistic: the part of the slot `statistics` that it reads, "" for none.
     scores: how it reads logits; None if it does not.
@@ -116,6 +121,8 @@ class Term:
         pseudo-labels.
     reads_classifiers: whether it computes with the weights of the heads, which must be single 1x1
         convolutions.
+    needs_linear_scores: whether it scores features by those weights itself, which class tokens do
+        not allow.
     void_is_no: whether pixels labelled 255 teach as well, that they are none of its classes.
     trains_auxiliary: whether it teaches an auxiliary output 0.
     """
@@ -123,6 +130,8 @@ class Term:
     weight: float = dataclasses.field(default=1.0, kw_only=True)
 
     needs_old: ClassVar[bool] = False
+    needs_class_tokens: ClassVar[bool] = False
+    needs_stages: ClassVar[bool] = False
     needs_teachers: ClassVar[bool] = False
     statistic: ClassVar[str] = ""
     scores: ClassVar[Scores | None] = None
@@ -133,6 +142,7 @@ class Term:
     needs_new_classes: ClassVar[bool] = False
     reads_annotated: ClassVar[bool] = False
     reads_classifiers: ClassVar[bool] = False
+    needs_linear_scores: ClassVar[bool] = False
     void_is_no: ClassVar[bool] = False
     trains_auxiliary: ClassVar[bool] = False
 

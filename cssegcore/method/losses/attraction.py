@@ -52,9 +52,9 @@ def attraction(
     weight 1e-3 belongs to them. The released code is `nested`, gathered as `released`.
 
     Args:
-        features: Of the network in training.
-        labels: As annotated, at the size of the features; 255 takes no part.
-        prototypes: Of all c classes, this batch included; no gradient reaches them.
+        features: Features of the network in training.
+        labels: Annotated labels at the size of the features; pixels of 255 are left out.
+        prototypes: Prototypes of all c classes, this batch included; no gradient reaches them.
         average: See `present_class_weights`.
         gather: See `released_gather`; this loss's is `n p`.
     """

@@ -87,9 +87,9 @@ def local_pod(
     """Computes what each map adds to the loss, which is their sum.
 
     Args:
-        old_maps: Of the old model, shallow to deep; the last are its scores before enlargement.
-        new_maps: Of the network in training; the last may hold more outputs than the old ones.
-        factors: Of each map; the released code's are divided by the number of maps, as here.
+        old_maps: Maps of the old model, shallow to deep; the last are its scores, not enlarged.
+        new_maps: Maps of the network in training; the last may hold more outputs than the old ones.
+        factors: Factor of each map; the released code's are divided by the number of maps, as here.
         merge: How the last pair is brought to the same outputs.
         scales: Windows along an axis.
 
@@ -141,8 +141,8 @@ class LocalPod(Loss):
     """`local_pod` over the backbone's stages, the decoder's features and the scores.
 
     Attributes:
-        factor: Of the features; published 0.01 on VOC, 0.001 on ADE20K.
-        last_factor: Of the scores before enlargement; published 0.0005 on VOC, 0.00001 on ADE20K.
+        factor: Factor of the features; published 0.01 on VOC, 0.001 on ADE20K.
+        last_factor: Factor of the scores; published 0.0005 on VOC, 0.00001 on ADE20K.
         merge: What becomes of the new classes' scores.
         schedule: Whether the term grows by sqrt(all classes / new classes).
         scales: Windows along an axis.
@@ -155,6 +155,7 @@ class LocalPod(Loss):
     scales: tuple[int, ...] = (1, 2, 4)
 
     needs_old: ClassVar[bool] = True
+    needs_stages: ClassVar[bool] = True
     expects_background_at_0: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

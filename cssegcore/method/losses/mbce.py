@@ -24,8 +24,8 @@ def new_class_cross_entropy(
     labels: Int[Tensor, "b h w"],
     num_old: int,
     positive_weight: float = 1.0,
-) -> Float[Tensor, ""]:
-    """Sums the sigmoid cross-entropy over the new classes; the mean is over all pixels.
+) -> Float[Tensor, "b h w"]:
+    """Sums the sigmoid cross-entropy over the new classes, pixel by pixel.
 
     Whatever a pixel is labelled with that is no new class, void too, is a no to each of them. A yes
     counts `positive_weight` times.
@@ -39,17 +39,17 @@ def new_class_cross_entropy(
     new = at_least_float32(logits[:, num_old:])
     given = (labels >= num_old) & (labels < logits.shape[1])
     answer = torch.where(given, labels - num_old, 0).long()
-    total = yes_or_no(new, answer, given).sum()
-    if positive_weight != 1:
-        yes = F.softplus(-new.gather(1, answer[:, None]).squeeze(1)).where(given, 0).sum()
-        total = total + (positive_weight - 1) * yes
-    return total / labels.numel()
+    each = yes_or_no(new, answer, given)
+    if positive_weight == 1:
+        return each
+    yes = F.softplus(-new.gather(1, answer[:, None]).squeeze(1)).where(given, 0)
+    return each + (positive_weight - 1) * yes
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class NewClassCrossEntropy(Loss):
-    """`new_class_cross_entropy` of the annotated labels as a term.
+    """The mean of `new_class_cross_entropy` over all pixels, by the annotated labels, as a term.
 
     Attributes:
         positive: What a yes counts. Published: DKD 2 in the base step and 1 later on VOC, 35 on
@@ -73,4 +73,6 @@ class NewClassCrossEntropy(Loss):
         return False
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
-        return new_class_cross_entropy(batch.logits, batch.annotated, batch.num_old, self.positive)
+        return new_class_cross_entropy(
+            batch.logits, batch.annotated, batch.num_old, self.positive
+        ).mean()

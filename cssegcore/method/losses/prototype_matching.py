@@ -58,9 +58,9 @@ def prototype_matching(
     weight 0.01 belongs to them.
 
     Args:
-        features: Of the network in training.
+        features: Features of the network in training.
         labels: Old classes at the size of the features; background and 255 take no part.
-        prototypes: Of all c classes; no gradient reaches them.
+        prototypes: Prototypes of all c classes; no gradient reaches them.
         average: As said.
         gather: See `released_gather`; this loss's is `p n`.
     """

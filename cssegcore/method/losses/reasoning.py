@@ -53,13 +53,14 @@ class Reasoning(Loss):
     """`reasoning_distillation` of the old outputs but 0 as a term; each model has its own weights.
 
     Attributes:
-        sign: Of the weights that are summed; DKD has a term of each. Published weights: 5.
+        sign: Sign of the weights that are summed; DKD has a term of each. Published weights: 5.
     """
 
     sign: Sign = "positive"
 
     needs_old: ClassVar[bool] = True
     reads_classifiers: ClassVar[bool] = True
+    needs_linear_scores: ClassVar[bool] = True
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         old = slice(1, batch.num_old)

@@ -34,8 +34,8 @@ def repulsion(
     out before the reciprocal: the released code, above 25 classes, lets their rounding in.
 
     Args:
-        features: Of the network in training.
-        labels: As annotated, at the size of the features; 255 takes no part.
+        features: Features of the network in training.
+        labels: Annotated labels at the size of the features; pixels of 255 are left out.
         classes: Outputs c of the network.
         gather: See `released_gather`; this loss's is `n p`.
     """

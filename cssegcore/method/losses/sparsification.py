@@ -36,8 +36,8 @@ def sparsification(
     there is nothing to make sparse, and no direction that would.
 
     Args:
-        features: Of the network in training, not negative.
-        labels: As annotated, at the size of the features.
+        features: Features of the network in training, not negative.
+        labels: Annotated labels, at the size of the features.
     """
     scaled = at_least_float32(features) / (_class_maxima(features, labels)[:, None] + _EPSILON)
     total = scaled.sum(1)

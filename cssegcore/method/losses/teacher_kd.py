@@ -24,8 +24,8 @@ def teacher_distillation(
 
     Args:
         logits: Scores of all c outputs.
-        teacher_scores: Those of each image's teacher for the first k <= c outputs, -inf for outputs
-            that it does not know, in every pixel alike; background is known.
+        teacher_scores: Scores of each image's teacher for the first k <= c outputs, -inf for those
+            that it does not know, in every pixel; background is known.
     """
     scores, target = at_least_float32(logits), at_least_float32(teacher_scores)
     known = F.pad(

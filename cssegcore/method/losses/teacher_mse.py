@@ -21,8 +21,8 @@ def teacher_distance(
 
     Args:
         logits: Scores of all c outputs.
-        teacher_scores: Those of each image's teacher for the first k <= c outputs, -inf for outputs
-            that it does not know, in every pixel alike.
+        teacher_scores: Scores of each image's teacher for the first k <= c outputs, -inf for those
+            that it does not know, in every pixel.
     """
     target = at_least_float32(teacher_scores)
     known = target.isfinite()

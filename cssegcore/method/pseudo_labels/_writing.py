@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cssegcore.core.files import replacing, write_json
+from cssegcore.core.files import replacing, write_manifest
 from cssegcore.core.palette import save_labels
 from cssegcore.core.types import BACKGROUND
 from cssegcore.data.batches import evaluation_batches
@@ -111,7 +111,7 @@ class Writer:
             "background": background,
             "classes": [dict(zip(keys, row, strict=True)) for row in rows],
         }
-        write_json(self._out / "manifest.json", manifest)
+        write_manifest(self._out, manifest)
 
     def _count(self, ruling: Ruling, background: Bool[Tensor, "b h w"]) -> Int[Tensor, "2 k"]:
         """Counts background pixels predicted to be of each class, and those accepted."""

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import final
 
-from cssegcore.core.files import write_json
+from cssegcore.core.files import write_manifest
 from cssegcore.method.pseudo_labels._base import LabelRequest, PseudoLabels
 
 
@@ -15,4 +15,4 @@ class AsAnnotated(PseudoLabels):
 
     def write(self, out: Path, request: LabelRequest) -> None:
         del request
-        write_json(out / "manifest.json", {"images": {}})
+        write_manifest(out, {"images": {}})

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from cssegcore.core.files import write_json
+from cssegcore.core.files import write_manifest
 from cssegcore.core.types import Progress, Scores
 from cssegcore.data.dataset import Dataset
 from cssegcore.data.image_list import ImageList
@@ -25,7 +25,7 @@ class ExemplarRequest:
         previous_images: Training list of the previous step, its classes annotated.
         previous_memory: The exemplars of the previous step; None if it has none.
         model: File of the previous step's model.
-        seed: Of the whole run.
+        seed: Seed of the run.
         progress: Wraps the iterable of batches (second argument: number of photographs).
     """
 
@@ -49,6 +49,9 @@ class Replay:
         generates: Whether it makes images.
         scores: How it reads the previous model's logits; None if it reads none.
         share: Share of the images of an iteration that are replayed.
+        concatenated: Whether they join the step's images in one list instead; `share` is 0 then.
+        labelled_as_own: Whether kept photographs are labelled as the step's own are, and not with
+            all classes so far.
         size: Number of the dataset's photographs it keeps.
         moves_statistics: Whether replayed batches of their own move the running statistics that
             photographs meet in the test.
@@ -64,6 +67,8 @@ class Replay:
     scores: ClassVar[Scores | None] = None
     training_only: ClassVar[tuple[str, ...]] = ()
     share: float = 0.0
+    concatenated: bool = False
+    labelled_as_own: bool = False
     size: int = 0
     moves_statistics: bool = True
     uses_unknown_class: bool = True
@@ -110,7 +115,7 @@ class Replay:
         if any are kept, how many were chosen for each class (`classes`).
         """
         del request
-        write_json(out / "manifest.json", {"images": []})
+        write_manifest(out, {"images": []})
 
     def synthesize(self, out: Path, request: SynthesisRequest) -> None:
         """Writes `manifest.json` below `out` and, if it generates images, these and `list.json`.
@@ -119,4 +124,4 @@ class Replay:
             InputError: The previous model cannot be used, or generates no usable image.
         """
         del request
-        write_json(out / "manifest.json", {"images": []})
+        write_manifest(out, {"images": []})

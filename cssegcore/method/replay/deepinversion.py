@@ -33,11 +33,11 @@ class DeepInversion(Replay):
 
     Attributes:
         per_class: Images kept of each class.
-        share: Of the images of an iteration that are made ones; the step's batches stay whole.
+        share: Share of generated images in an iteration; the step's batches stay whole.
         labels: What is asked of a made image: what the model that made it says of it (`soft`:
             unbiased distillation), the raw scores that model gives it (`logits`, published), or its
             stored labels (`hard`). Later models have forgotten some of it.
-        weight: Of that term; 1 is published for `logits`, 10 for distillation.
+        weight: Weight of that term; 1 is published for `logits`, 10 for distillation.
         moves_statistics: Whether made images move the running statistics. They are not photographs:
             what they move is taken from the test, unless nothing else holds on to old classes.
         confidence: Least probability of a label; pixels below it carry none.

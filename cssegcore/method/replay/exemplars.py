@@ -1,4 +1,4 @@
-"""SSUL-M's memory: photographs of earlier steps, every class seen as often as possible.
+"""SSUL-M's and DKD-M's memory: photographs of earlier steps, every class seen as often as possible.
 
 Cha et al., SSUL: Semantic Segmentation with Unknown Label for Exemplar-based Class-Incremental
 Learning, NeurIPS 2021, https://arxiv.org/abs/2106.11562.
@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, final
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from cssegcore.core.files import write_json
+from cssegcore.core.files import write_manifest
 from cssegcore.core.ranges import at_least, fraction
 from cssegcore.core.types import BACKGROUND, Scores
 from cssegcore.data.image_list import ImageList
@@ -85,32 +85,46 @@ class Exemplars(Replay):
 
     Attributes:
         size: Photographs kept; 100 (VOC) and 300 (ADE20K) are published.
-        share: Share of a batch that is replaced by exemplars.
+        share: Share of a batch that is replaced by exemplars; 0 if they are concatenated.
+        mix: Whether exemplars take places of the step's images in every batch (`replaced`, SSUL),
+            or join them in one list, so that their share is that of their number (`concatenated`,
+            DKD and STAR).
         threshold: Least score of a previous model's class that is believed.
         batch_size: Photographs at a time.
         labels: `shifted` makes room for the unknown class, as the network expects. `released` does
             not, as the released code: background is trained as unknown, the first class as
             background, a class as the one before it, and only pseudo-labels are where they belong.
             (There, pseudo-labels may replace the first class as well, as it passes for background.)
+            `step`: as the step's own images, with the classes of the step alone (DKD and STAR).
     """
 
     size: int = 100
     share: float = 0.5
     threshold: float = 0.7
     batch_size: int = 4
-    labels: Literal["shifted", "released"] = "shifted"
+    labels: Literal["shifted", "released", "step"] = "shifted"
+    mix: Literal["replaced", "concatenated"] = "replaced"
     uses_unknown_class: bool = dataclasses.field(init=False)
+    concatenated: bool = dataclasses.field(init=False)
+    labelled_as_own: bool = dataclasses.field(init=False)
 
     selects_exemplars: ClassVar[bool] = True
-    training_only: ClassVar[tuple[str, ...]] = ("share", "labels")
+    training_only: ClassVar[tuple[str, ...]] = ("share", "labels", "mix")
     scores: ClassVar[Scores | None] = "sigmoid"
 
     def __post_init__(self) -> None:
         at_least(1, size=self.size, batch_size=self.batch_size)
-        if not 0 < self.share < 1:
+        if self.mix == "concatenated" and self.share:
+            raise ValueError(
+                f"`share` is {self.share}, and exemplars that are concatenated have the share of"
+                " their number: set `share` to 0, or `mix` to replaced"
+            )
+        if self.mix == "replaced" and not 0 < self.share < 1:
             raise ValueError(f"`share` must lie in (0, 1), got {self.share}")
         fraction(threshold=self.threshold)
-        object.__setattr__(self, "uses_unknown_class", self.labels == "shifted")
+        object.__setattr__(self, "uses_unknown_class", self.labels != "released")
+        object.__setattr__(self, "concatenated", self.mix == "concatenated")
+        object.__setattr__(self, "labelled_as_own", self.labels == "step")
 
     def select_exemplars(self, out: Path, request: ExemplarRequest) -> None:
         kept = request.previous_memory or dataclasses.replace(request.previous_images, images=[])
@@ -134,7 +148,7 @@ class Exemplars(Replay):
             for c, group in image_list.items()
         ]
         manifest = {"images": memory.names, "wanted": self.size, "classes": counts}
-        write_json(out / "manifest.json", manifest)
+        write_manifest(out, manifest)
 
     def _completed(
         self, request: ExemplarRequest, image_list: ImageList, known: int

@@ -2,14 +2,19 @@
 
 import abc
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 from torch.nn import Parameter
 
 from cssegcore.core.tensors import Tensors
 from cssegcore.models.outputs import Outputs
+
+LabelledOutputs = tuple[Outputs, Int[Tensor, "b h w"]]
+"""Outputs of a network, and the labels as annotated: network outputs, 255 void."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +29,9 @@ class StatisticContext:
         depth: Channels n of `Features.last_stage`.
         before: What the step before saved (`Accumulator.result`), on the training's device; none in
             a step that starts afresh.
+        channels: Channels d of `Features.decoder_out`.
+        iterations: Batches of an epoch.
+        device: Where the network runs, None for the CPU.
     """
 
     index: int
@@ -32,6 +40,9 @@ class StatisticContext:
     num_old: int
     depth: int
     before: Tensors | None
+    channels: int = 0
+    iterations: int = 1
+    device: torch.device | None = None
 
 
 class Accumulator(abc.ABC):
@@ -43,12 +54,23 @@ class Accumulator(abc.ABC):
 
     before: Tensors
 
+    def prepare(self, batches: Iterable[LabelledOutputs]) -> None:
+        """Called once before the first iteration of an increment, for `needs_old_pass`.
+
+        A training that goes on after a kill gets what this computed through `state`.
+
+        Args:
+            batches: One pass of the old model over the step's images, as augmented for training;
+                in each process its share. It must be read to its end.
+        """
+        return
+
     def update_batch(self, outputs: Outputs, labels: Int[Tensor, "b h w"]) -> None:
         """Called after the forward pass, before the losses of that batch; by default does nothing.
 
         Args:
-            outputs: Of the network in training.
-            labels: As annotated (no pseudo-labels), network outputs, 255 void.
+            outputs: Outputs of the network in training.
+            labels: Annotated labels (no pseudo-labels): indices of outputs, 255 void.
         """
         return
 
@@ -65,13 +87,31 @@ class Accumulator(abc.ABC):
     @abc.abstractmethod
     def state(self, state: Tensors) -> None: ...
 
+    def conclude(self, batches: Iterable[LabelledOutputs]) -> None:
+        """Called once before `result`, for `needs_final_pass`.
+
+        Args:
+            batches: As of `prepare`, of the network that will be saved, in evaluation mode: after
+                training and after the rule `after`.
+        """
+        return
+
     @abc.abstractmethod
     def result(self) -> dict[str, Tensor]:
         """Returns what the next step needs, once training is over."""
 
 
 class Statistic(abc.ABC):
-    """The numbers of a statistic; the dataclass of a part."""
+    """The numbers of a statistic; the dataclass of a part.
+
+    Attributes:
+        needs_old_pass: Whether its accumulator must `prepare`.
+        needs_final_pass: Whether its accumulator must `conclude`; its result is then of the weights
+            as saved, not as trained.
+    """
+
+    needs_old_pass: ClassVar[bool] = False
+    needs_final_pass: ClassVar[bool] = False
 
     @abc.abstractmethod
     def start(self, context: StatisticContext) -> Accumulator:

@@ -47,9 +47,9 @@ def update_prototypes(
     """Takes a batch into the mean over all pixels so far, all epochs alike.
 
     Args:
-        means: Of the `counts` pixels of each class so far.
-        counts: As said.
-        features: Of the batch.
+        means: Mean feature of each class over its `counts` pixels so far.
+        counts: Number of those pixels of each class.
+        features: Features of the batch.
         labels: At the size of the features; 255 takes no part.
         gather: See `released_gather`; a mean's is `n p`.
     """
@@ -72,7 +72,7 @@ class Prototypes(Statistic):
 
     Attributes:
         gather: See `released_gather`.
-        setting: Of the scenario; decides where background is left out (`without_background`).
+        setting: The scenario's setting; says where background is left out (`without_background`).
     """
 
     gather: Gather = "intended"

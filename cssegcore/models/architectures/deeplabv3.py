@@ -1,9 +1,10 @@
 """DeepLabV3 on any backbone that can have output stride 16 or 8.
 
 Chen et al., Rethinking Atrous Convolution for Semantic Image Segmentation, 2017,
-https://arxiv.org/abs/1706.05587. The decoder is the one that the MiB family published its numbers
-with: the pooled branch is added to the projected convolutions instead of concatenated, activations
-are leaky, and there is no dropout (https://github.com/fcdl94/MiB, modules/deeplab.py).
+https://arxiv.org/abs/1706.05587. The decoder `summed` is the one that the MiB family published its
+numbers with: the pooled branch is added to the projected convolutions instead of concatenated,
+activations are leaky, and there is no dropout (https://github.com/fcdl94/MiB, modules/deeplab.py).
+`concatenated` is that of DKD and STAR (https://github.com/cvlab-yonsei/DKD, modules/aspp.py).
 """
 
 import dataclasses
@@ -22,6 +23,8 @@ from cssegcore.models.backbones import Backbone
 from cssegcore.models.outputs import Features
 
 _LEAK = 0.01
+_DROPPED = 0.1
+"""Share of values that the concatenating decoder drops in training."""
 RATES = {16: (6, 12, 18), 8: (12, 24, 32)}
 """Dilations of the decoder by output stride; 32 (not 36) as the MiB family published it."""
 WINDOW = 32
@@ -31,12 +34,13 @@ WINDOW = 32
 @final
 @dataclasses.dataclass(frozen=True)
 class DeepLabV3(Architecture):
-    """Backbone, output stride and depth.
+    """Backbone, output stride, depth and kind of the decoder.
 
     Attributes:
         backbone: The section of its backbone.
         output_stride: 16 or 8.
         depth: Channels d of the decoder.
+        decoder: Whether the pooled branch is `summed` with the others or `concatenated`; see above.
     """
 
     MOVED: ClassVar[Mapping[str, str]] = {
@@ -46,6 +50,7 @@ class DeepLabV3(Architecture):
     backbone: object
     output_stride: Literal[16, 8] = 16
     depth: int = 256
+    decoder: Literal["summed", "concatenated"] = "summed"
 
     fewest_images: ClassVar[int] = 2  # one has pooled features without variance
 
@@ -58,16 +63,20 @@ class DeepLabV3(Architecture):
         return self.output_stride
 
     def extractor(self) -> FeatureExtractor:
-        rates = RATES[self.output_stride]
-        return _DeepLabExtractor(self.backbone_kind().build(self.output_stride), self.depth, rates)
+        backbone = self.backbone_kind().build(self.output_stride)
+        kind = _Decoder if self.decoder == "summed" else _ConcatenatingDecoder
+        decoder = kind(backbone.channels[-1], self.depth, RATES[self.output_stride])
+        return _DeepLabExtractor(backbone, self.depth, decoder)
 
 
 class _DeepLabExtractor(FeatureExtractor):
-    def __init__(self, backbone: Backbone, depth: int, rates: tuple[int, int, int]) -> None:
+    def __init__(
+        self, backbone: Backbone, depth: int, decoder: "_Decoder | _ConcatenatingDecoder"
+    ) -> None:
         super().__init__()
         self.channels, self.last_stage_channels = depth, backbone.channels[-1]
         self.backbone = backbone
-        self.decoder = _Decoder(self.last_stage_channels, depth, rates)
+        self.decoder = decoder
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Features:
         if self.decoder.pooled_norm[0].training and len(images) == 1:
@@ -109,6 +118,38 @@ class _Decoder(nn.Module):
         mean = body.mean((2, 3), keepdim=True) if self.training else _windowed(body)
         pooled = self.pooled_project(self.pooled_norm(self.pooled(mean)))
         return self.norm(self.project(spread) + _widened(pooled, spread.shape[-2:]))
+
+
+class _ConcatenatingDecoder(nn.Module):
+    """Atrous spatial pyramid pooling with the pooled branch as a fifth one; features are >= 0.
+
+    The mean is that of the whole image, in evaluation too.
+    """
+
+    def __init__(self, inputs: int, depth: int, rates: tuple[int, int, int]) -> None:
+        super().__init__()
+        dilated = [_normed_branch(inputs, depth, 3, rate) for rate in rates]
+        self.branches = nn.ModuleList([_normed_branch(inputs, depth, 1), *dilated])
+        self.pooled = nn.Conv2d(inputs, depth, 1, bias=False)
+        self.pooled_norm = nn.Sequential(nn.BatchNorm2d(depth), nn.ReLU())
+        self.project = _normed_branch(5 * depth, depth, 1)
+        self.dropout = nn.Dropout(_DROPPED)
+        self.last = _normed_branch(depth, depth, 3)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+
+    def forward(self, body: Float[Tensor, "b n hs ws"]) -> Float[Tensor, "b d hs ws"]:
+        pooled = self.pooled_norm(self.pooled(body.mean((2, 3), keepdim=True)))
+        spread = [branch(body) for branch in self.branches]
+        joined = torch.cat([*spread, pooled.expand_as(spread[0])], 1)
+        return self.last(self.dropout(self.project(joined)))
+
+
+def _normed_branch(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Sequential:
+    padding = dilation * (kernel // 2)
+    convolution = nn.Conv2d(inputs, outputs, kernel, 1, padding, dilation, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
 
 
 def _windowed(body: Float[Tensor, "b n h w"]) -> Float[Tensor, "b n hp wp"]:

@@ -22,9 +22,9 @@ class Backbone(nn.Module, abc.ABC):
     """The network below a decoder.
 
     Attributes:
-        strides: Of each of its features: how many pixels of the image one place covers.
-        channels: Of each of its features.
-        normalization: Of the images that it reads.
+        strides: Stride of each feature: pixels of the image between two places.
+        channels: Number of channels of each feature.
+        normalization: Normalization of the images that it was trained with.
     """
 
     strides: tuple[int, ...]
@@ -59,7 +59,7 @@ class BackboneKind(abc.ABC):
         sha256: How the digest of the file must begin, in hexadecimal; "": anything.
         normalization: Mean and deviation of the images that the weights were trained on; None: as
             the library's own weights.
-        batchnorm_momentum: Of its running statistics.
+        batchnorm_momentum: Momentum of the running statistics.
     """
 
     UNUSED: ClassVar[tuple[str, ...]] = ()

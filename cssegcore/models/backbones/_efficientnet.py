@@ -44,7 +44,7 @@ def of_efficientnet_pytorch(stored: Mapping[str, Tensor], keys: Iterable[str]) -
 
     Args:
         stored: Keys such as `_blocks.3._bn0.weight`, all with the same prefix or without one.
-        keys: Those of timm's network.
+        keys: Keys of timm's network.
     """
     keys = list(keys)
     found = (re.match(r"(blocks\.\d+\.\d+\.)", key) for key in keys)

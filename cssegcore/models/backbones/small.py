@@ -27,7 +27,7 @@ class SmallBackbone(BackboneKind):
     Attributes:
         stem: Channels of the two plain convolutions at stride 2, each >= 8.
         widths: Channels of the blocks at stride 4 and 8, and of the dilated one, each >= 8.
-        dilation: Of the last block.
+        dilation: Dilation of the last block.
     """
 
     weights: str = "none"

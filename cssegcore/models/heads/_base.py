@@ -1,20 +1,66 @@
-"""A head: the layers that score one group of outputs."""
+"""A head: what tells the classes of one group apart."""
 
 import abc
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cssegcore.core.types import BACKGROUND
+
 
 class Head(nn.Module, abc.ABC):
-    """Scores a group of outputs; ends in a 1x1 convolution with bias.
+    """The weights of a group of outputs, which an extractor scores features by."""
+
+    @property
+    @abc.abstractmethod
+    def weight(self) -> Tensor:
+        """What stands for each output: (outputs, d) or (outputs, d, 1, 1)."""
+
+    @property
+    @abc.abstractmethod
+    def bias(self) -> Tensor:
+        """What is added to the scores of each output: (outputs,)."""
+
+    @property
+    def outputs(self) -> int:
+        """Number of the group's outputs."""
+        return len(self.bias)
+
+    @property
+    def rows(self) -> tuple[Tensor, ...]:
+        """All parameters that have a row for each output."""
+        return self.weight, self.bias
+
+    @torch.no_grad()
+    def start_as_background(self, first: "Head") -> None:
+        """Makes all outputs copies of the background's.
+
+        Args:
+            first: The head of the same kind whose first output is the background.
+        """
+        for own, theirs in zip(self.rows, first.rows, strict=True):
+            own.copy_(theirs[BACKGROUND].expand_as(own))
+
+
+class FeatureHead(Head):
+    """Scores a group of outputs from features alone; ends in a 1x1 convolution with bias.
 
     Attributes:
         classifier: That convolution; its output channels are the group's outputs.
     """
 
     classifier: nn.Conv2d
+
+    @property
+    def weight(self) -> Tensor:
+        return self.classifier.weight
+
+    @property
+    def bias(self) -> Tensor:
+        assert self.classifier.bias is not None
+        return self.classifier.bias
 
     @abc.abstractmethod
     def forward(self, features: Float[Tensor, "b d h w"]) -> Float[Tensor, "b g h w"]:

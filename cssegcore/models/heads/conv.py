@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cssegcore.models.heads._base import Head, HeadKind
+from cssegcore.models.heads._base import FeatureHead, HeadKind
 
 
 @final
@@ -23,11 +23,11 @@ class Conv(HeadKind):
     code.
     """
 
-    def build(self, channels: int, outputs: int) -> Head:
+    def build(self, channels: int, outputs: int) -> FeatureHead:
         return _ConvHead(channels, outputs)
 
 
-class _ConvHead(Head):
+class _ConvHead(FeatureHead):
     def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(channels, channels, 3, padding=1, bias=False)

@@ -1,26 +1,36 @@
-"""One 1x1 convolution, with PyTorch's own initialisation: the head of MiB and most after it."""
+"""One 1x1 convolution: the head of MiB and most after it."""
 
 import dataclasses
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cssegcore.models.heads._base import Head, HeadKind
+from cssegcore.models.heads._base import FeatureHead, HeadKind
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class Linear(HeadKind):
-    """No numbers."""
+    """A 1x1 convolution with bias.
+
+    Attributes:
+        init: Initialisation of its weights: PyTorch's own (`uniform`), or `kaiming_normal_` with
+            fan in and the gain of a ReLU (`kaiming`: DKD and STAR). Biases are PyTorch's own.
+    """
+
+    init: Literal["uniform", "kaiming"] = "uniform"
 
     is_linear: ClassVar[bool] = True
 
-    def build(self, channels: int, outputs: int) -> Head:
-        return _LinearHead(channels, outputs)
+    def build(self, channels: int, outputs: int) -> FeatureHead:
+        head = _LinearHead(channels, outputs)
+        if self.init == "kaiming":
+            nn.init.kaiming_normal_(head.classifier.weight)
+        return head
 
 
-class _LinearHead(Head):
+class _LinearHead(FeatureHead):
     def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()
         self.classifier = nn.Conv2d(channels, outputs, 1)

@@ -6,6 +6,7 @@ import torch
 from cssegcore.core.registry import build_part
 from cssegcore.method.classifier_init import ClassifierInit
 from cssegcore.method.losses.unbiased_kd import unbiased_distillation
+from cssegcore.models.architectures.mask_transformer import ClassTokens
 from cssegcore.models.heads.linear import Linear
 
 
@@ -101,3 +102,64 @@ def test_none_changes_nothing():
     for (weight, bias), head in zip(before, heads, strict=True):
         assert torch.equal(head.classifier.weight, weight)
         assert torch.equal(head.classifier.bias, bias)
+
+
+class TestAuxiliary:
+    def test_new_classes_are_the_auxiliary_output_and_nothing_else_moves(self):
+        heads = make_heads(1, 3, 2)
+        before = numbers(heads)
+        make("auxiliary")(heads)
+        (weight, bias), *_ = before
+        assert torch.equal(heads[-1].classifier.weight, weight.expand(2, -1, -1, -1))
+        assert torch.equal(heads[-1].classifier.bias, bias.expand(2))
+        for old, head in zip(before[:-1], heads[:-1], strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(old, parameters(head), strict=True))
+        heads[0].classifier.weight.data.zero_()  # a copy, not the same memory
+        assert torch.equal(heads[-1].classifier.weight, weight.expand(2, -1, -1, -1))
+
+
+def make_tokens(*outputs, depth=5):
+    torch.manual_seed(sum(outputs))
+    heads = [ClassTokens().build(depth, n) for n in outputs]
+    with torch.no_grad():
+        for head in heads[:-1]:
+            head.scale.normal_()
+            head.shift.normal_()
+    return heads
+
+
+class TestBackgroundCopy:
+    def test_a_linear_head_gets_weight_and_bias_and_no_shift(self):
+        heads = make_heads(3, 2)
+        before = numbers(heads)
+        make("background_copy")(heads)
+        weight, bias = before[0]
+        assert torch.equal(heads[0].classifier.weight, weight)
+        assert torch.equal(heads[0].classifier.bias, bias)
+        assert torch.equal(heads[1].classifier.weight, weight[:1].expand(2, -1, -1, -1))
+        assert torch.equal(heads[1].classifier.bias, bias[:1].expand(2))
+
+    def test_a_token_is_copied_and_its_normalisation_fresh(self):
+        heads = make_tokens(3, 1, 2)
+        before = [{k: v.clone() for k, v in head.state_dict().items()} for head in heads]
+        make("background_copy")(heads)
+        for head, kept in zip(heads[:-1], before, strict=False):
+            assert all(torch.equal(v, kept[k]) for k, v in head.state_dict().items())
+        new = heads[-1]
+        assert torch.equal(new.token, before[0]["token"][:1].expand(2, -1))
+        assert new.token.data_ptr() != heads[0].token.data_ptr()
+        assert new.scale.tolist() == [1, 1]
+        assert new.shift.tolist() == [0, 0]
+
+
+def test_mib_s_initialisation_splits_a_token_s_background():
+    heads = make_tokens(3, 2)
+    token, scale, shift = (row[0].clone() for row in heads[0].rows)
+    others = [row[1:].clone() for row in heads[0].rows]
+    make("background")(heads)
+    lowered = shift - math.log(3)
+    assert torch.allclose(heads[0].shift[0], lowered)
+    assert all(map(torch.equal, others, (row[1:] for row in heads[0].rows)))
+    assert torch.equal(heads[1].token, token.expand(2, -1))
+    assert torch.equal(heads[1].scale, scale.expand(2))
+    assert torch.allclose(heads[1].shift, lowered.expand(2))

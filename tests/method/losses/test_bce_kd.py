@@ -24,6 +24,17 @@ def test_against_plain_loops(seed):
     assert binary_distillation(logits, old).item() == pytest.approx(np.mean(values), rel=1e-12)
 
 
+def test_without_the_background_output_0_takes_no_part():
+    logits, old, _ = random_batch(0)
+    loss = binary_distillation(logits, old, background=False)
+    expected = binary_distillation(logits[:, 1:], old[:, 1:])
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    (grad,) = torch.autograd.grad(loss, logits)
+    assert (grad[:, 0] == 0).all()
+    assert (grad[:, 1:OLD] != 0).all()
+    assert [BinaryDistillation(b).reads_background for b in (True, False)] == [True, False]
+
+
 def test_equal_scores_by_hand():
     got = binary_distillation(torch.zeros(1, 4, 1, 1), torch.zeros(1, 3, 1, 1))
     assert got.item() == pytest.approx(3 * math.log(2))

@@ -16,17 +16,25 @@ LOSSES = [name for name, term in TERMS.items() if isinstance(term, Loss)]
 SUPERVISED = [name for name in LOSSES if TERMS[name].is_supervised and not TERMS[name].void_is_no]
 OF_THE_WHOLE_BATCH = {
     "attraction": "a mean over classes",
+    "old_features": "a mean over what the old model sees",
     "prototype_matching": "means of classes",
+    "replayed_bce": "a share of background that the old model decides",
     "repulsion": "distances of the means of classes",
+    "separation": "directions of the means of classes",
     "sparsification": "maxima of classes",
+    "weighted_feature_mse": "places of new classes, which labels alone do not tell, do not count",
     "teacher_mse": "teachers that know fewer outputs count less",
 }
 """Losses that the mean over pieces of a batch only stands for, and why."""
+HALF_THE_SLOPE = {"orthogonal"}
+"""Losses whose gradient is stopped at what they compare with, which tests of their own check."""
 
 
 @pytest.mark.parametrize("name", TERMS)
 class TestEveryTerm:
     def test_gradients_fit_the_values(self, name):
+        if name in HALF_THE_SLOPE:
+            pytest.skip("its gradient is not that of its value, by design")
         LossTester(TERMS[name]).check_gradients()
 
     def test_values_and_gradients_are_finite(self, name):

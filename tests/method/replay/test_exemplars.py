@@ -301,6 +301,16 @@ class TestPart:
         assert part().uses_unknown_class
         assert not part(labels="released").uses_unknown_class
 
+    def test_labels_and_mix_of_dkd(self):
+        made = part(labels="step", mix="concatenated", share=0)
+        assert (made.labelled_as_own, made.concatenated, made.uses_unknown_class) == (True,) * 3
+        assert not part().labelled_as_own
+        assert not part().concatenated
+        recipe = {"labels": "step", "mix": "concatenated", "share": 0, "size": 7}
+        assert made.stage_parameters(recipe) == {"size": 7}
+        with pytest.raises(InputError, match=r"`share` is 0\.5, .* set `share` to 0, or `mix` to"):
+            part(mix="concatenated")
+
     @pytest.mark.parametrize(
         ("key", "number"),
         [

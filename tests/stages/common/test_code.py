@@ -2,12 +2,14 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.helpers import tiny_dataset as scenes
 
-UNHEARD = ("stages.tracking", "stages.common.reporting", "stages.common.places")
+UNHEARD = ("stages.tracking", *(f"stages.common.{m}" for m in ("reporting", "places", "once")))
 TREE = {
     "stages/__init__.py": "",
     "stages/common/__init__.py": "",
@@ -204,7 +206,15 @@ def test_what_every_stage_of_a_method_with_everything_leaves(walked_ssul_m):
     for name in ("miou", "sharp", "worst"):
         assert summary[name] == last[name], name
         assert last[name].keys() == last["miou"].keys()
+    root = Path(yaml.safe_load((folder / "params.yaml").read_text())["dataset"]["root"])
+    names = manifest("step2", "memory")["images"]
+    photographs = sum(p.stat().st_size for n in names for p in root.glob(f"*/{n}.*"))
+    assert last["kept_bytes"] == {"exemplars": photographs, "made_images": 0, "statistics": 0}
     assert last["worst"]["all"] <= last["miou"]["all"]
+    seconds = json.loads((work / "step2" / "timing.json").read_text())["seconds"]
+    assert 0 < seconds < 600
+    assert "<h2>Costs</h2>" in page
+    assert f"<td>{seconds:.1f}</td>" in page
     code = json.loads((work / "code" / "evaluate.json").read_text())
     assert "cssegcore.evaluation.metrics.boundary_iou" in code
 

@@ -1,0 +1,49 @@
+"""Recipes that do not go together with what the old model sees in a step's own labels."""
+
+from collections.abc import Iterator
+
+from cssegcore.method.assembled import AssembledRecipe
+
+
+def old_classes_are_seen_alike(assembled: AssembledRecipe) -> Iterator[str]:
+    """Yields the parts that take other logits for an old class than the first one does."""
+    method = assembled.increment
+    parts = {f"statistics.{n}": p for n, p in method.statistics.items()}
+    parts |= {f"losses.{n}": p for n, p in method.losses.items()}
+    thresholds = {
+        n: t for n, p in parts.items() if (t := getattr(p, "raw_threshold", None)) is not None
+    }
+    for name, threshold in thresholds.items():
+        first = next(iter(thresholds))
+        if threshold != thresholds[first]:
+            yield (
+                f"`method.{first}` sees old classes above a logit of {thresholds[first]},"
+                f" `method.{name}` above {threshold}, so what is counted is not what is trained:"
+                " set `raw_threshold` of all alike."
+            )
+
+
+def old_classes_are_hidden(assembled: AssembledRecipe) -> Iterator[str]:
+    """Yields the statistics that look for old classes in a background that hides none."""
+    if assembled.recipe.images != "seen":
+        return
+    for name, statistic in assembled.increment.statistics.items():
+        if statistic.needs_old_pass:
+            yield (
+                f"`method.statistics.{name}` counts the old classes that labels hide, and"
+                " `method.images: seen` has them annotated: set `method.images: train`."
+            )
+
+
+def pseudo_labels_are_read(assembled: AssembledRecipe) -> Iterator[str]:
+    """Yields pseudo-labels that no term learns."""
+    supervised = [t for t in assembled.increment.losses.values() if t.is_supervised]
+    if assembled.labels_nothing or not all(term.reads_annotated for term in supervised):
+        return
+    for name, term in assembled.increment.losses.items():
+        if term.is_supervised:
+            yield (
+                f"`method.losses.{name}` teaches what is annotated alone, so `method.pseudo_labels:"
+                f" {assembled.recipe.pseudo_labels['part']}` change nothing: set"
+                " `method.pseudo_labels` to none, or take `bce`."
+            )

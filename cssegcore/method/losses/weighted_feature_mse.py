@@ -1,0 +1,72 @@
+"""MBS's adaptive feature distillation: features stay where the old model's classes are.
+
+Park et al., Mitigating Background Shift in Class-Incremental Semantic Segmentation, ECCV 2024;
+RoadoneP/ECCV2024_MBS, utils/utils.py and utils/loss.py.
+"""
+
+import dataclasses
+from typing import ClassVar, final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cssegcore.core.precision import at_least_float32
+from cssegcore.core.types import BACKGROUND
+from cssegcore.method._class_features import nearest_labels
+from cssegcore.method.losses._base import Loss, LossInputs
+
+
+def old_class_weights(
+    labels: Int[Tensor, "b h w"], old_logits: Float[Tensor, "b k h w"]
+) -> Float[Tensor, "b h w"]:
+    """Weighs places by how far they belong to what the old model knows.
+
+    Old classes count 1, new ones and void 0, and the background what the old model's softmax gives
+    to the background.
+    """
+    background = at_least_float32(old_logits).softmax(1)[:, BACKGROUND]
+    is_old = (labels > BACKGROUND) & (labels < old_logits.shape[1])
+    return torch.where(labels == BACKGROUND, background, is_old.to(background.dtype))
+
+
+def weighted_feature_mse(
+    features: Float[Tensor, "b d h w"],
+    old_features: Float[Tensor, "b d h w"],
+    weights: Float[Tensor, "b h w"],
+) -> Float[Tensor, ""]:
+    """Computes the weighted sum of squared differences over the count of weights above 0.
+
+    Channels are counted. 0 if no weight is above 0.
+    """
+    squares = (at_least_float32(features) - at_least_float32(old_features)).square()
+    counted = (weights > 0).sum().clamp(min=1) * features.shape[1]
+    return (weights[:, None] * squares).sum() / counted
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class WeightedFeatureMSE(Loss):
+    """`weighted_feature_mse` of what the classifiers read, by `old_class_weights`.
+
+    Labels are those with pseudo-labels, and the old model's scores those before enlargement; labels
+    are taken nearest, from the upper left pixel of each block, as released. Published weight: 1.
+    """
+
+    needs_old: ClassVar[bool] = True
+    acts_on_features: ClassVar[bool] = True
+    expects_background_at_0: ClassVar[bool] = True
+
+    @property
+    def reads_lowres(self) -> bool:
+        return True
+
+    def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
+        old = batch.old_outputs
+        height, width = old.logits_lowres.shape[-2:]
+        weights = old_class_weights(
+            nearest_labels(batch.labels, (height, width)), old.logits_lowres
+        )
+        return weighted_feature_mse(
+            batch.new.features.decoder_out, old.features.decoder_out, weights
+        )

@@ -1,0 +1,138 @@
+"""The vision transformer, as timm builds it, on photographs of any size.
+
+Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021, https://arxiv.org/abs/2010.11929.
+"""
+
+import dataclasses
+import math
+from typing import Any, ClassVar, final
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cssegcore.core.errors import InputError
+from cssegcore.core.ranges import at_least
+from cssegcore.models.backbones._base import WHERE, Backbone, BackboneKind
+
+
+@final
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ViT(BackboneKind):
+    """Patches, and how wide and deep their transformer is; the defaults are ViT-B/16's.
+
+    Positions are stored for square photographs of `image` pixels and resampled to every other size
+    (bicubic, with antialiasing), those of a file at once. Photographs are padded to whole patches,
+    at the right and at the bottom, with the mean colour.
+
+    Attributes:
+        patch: Side of a patch in pixels.
+        width: Channels d of each patch, a multiple of `heads`.
+        depth: Blocks.
+        heads: Of the attention.
+        image: Side of the photographs that positions are stored for, a multiple of `patch`.
+    """
+
+    UNUSED: ClassVar[tuple[str, ...]] = ("head.",)
+
+    weights: str = "none"
+    patch: int = 16
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    image: int = 512
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(1, patch=self.patch, width=self.width, depth=self.depth, heads=self.heads)
+        at_least(self.patch, image=self.image)
+        for name, whole, part in (("width", "heads", self.heads), ("image", "patch", self.patch)):
+            if getattr(self, name) % part:
+                raise ValueError(
+                    f"`{name}` must be a multiple of `{whole}`, got {getattr(self, name)} and"
+                    f" {part}"
+                )
+
+    @property
+    def has_download(self) -> bool:
+        return False
+
+    @property
+    def title(self) -> str:
+        return f"timm's VisionTransformer of patch {self.patch} and width {self.width}"
+
+    def fresh(self, output_stride: int) -> Backbone:
+        return _ViT(self)
+
+    def translated(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Resamples the positions of a file to those of `image`."""
+        return {
+            key: self._resampled(value) if key.endswith("pos_embed") else value
+            for key, value in stored.items()
+        }
+
+    def names(self, backbone: Backbone) -> dict[str, str]:
+        return {key.removeprefix("network."): key for key in backbone.state_dict()}
+
+    def _resampled(self, positions: Tensor) -> Tensor:
+        """Returns positions (1, 1 + n, d) of a square, the class token's first, for another one."""
+        if positions.ndim != 3 or math.isqrt(positions.shape[1] - 1) ** 2 != positions.shape[1] - 1:
+            return positions  # of another network, which will be said
+        side = self.image // self.patch
+        return _layers().resample_abs_pos_embed(positions, [side, side], num_prefix_tokens=1)
+
+
+class _ViT(Backbone):
+    """Returns the patches after the last normalisation, as a map."""
+
+    def __init__(self, kind: ViT) -> None:
+        super().__init__()
+        self.strides, self.channels = (kind.patch,), (kind.width,)
+        self.network: nn.Module = _transformers().VisionTransformer(
+            img_size=kind.image,
+            patch_size=kind.patch,
+            embed_dim=kind.width,
+            depth=kind.depth,
+            num_heads=kind.heads,
+            num_classes=0,
+            global_pool="",
+            dynamic_img_size=True,
+            dynamic_img_pad=True,
+        )
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
+        patches = self.network.forward_features(images)[:, 1:]  # type: ignore[operator]
+        (side,) = self.strides
+        h, w = (-(-length // side) for length in images.shape[-2:])
+        return (patches.mT.unflatten(-1, (h, w)),)
+
+
+def transformer_block(width: int, heads: int, drop_path: float) -> nn.Module:
+    """Builds a block of timm's: attention and a perceptron of four times the width.
+
+    Args:
+        width: Channels.
+        heads: Of the attention.
+        drop_path: Probability of leaving out a branch in training, for each image.
+
+    Raises:
+        InputError: timm is not installed.
+    """
+    return _transformers().Block(width, heads, qkv_bias=True, drop_path=drop_path)
+
+
+def _transformers() -> Any:  # noqa: ANN401 - a module that may be absent
+    _layers()
+    from timm.models import vision_transformer
+
+    return vision_transformer
+
+
+def _layers() -> Any:  # noqa: ANN401 - a module that may be absent
+    try:
+        import timm.layers
+    except ModuleNotFoundError:
+        raise InputError(
+            f"`{WHERE}.part` is vit, which timm builds, and timm is not installed: `pip install"
+            " timm`, which is the extra `timm` of cssegcore as well."
+        ) from None
+    return timm.layers

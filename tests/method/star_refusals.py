@@ -1,0 +1,76 @@
+"""Recipes that do not fit what STAR's old model sees, by the rule that refuses them."""
+
+FEATURES = {"class_features": {"part": "class_features"}}
+
+STAR_REFUSED = {
+    "old_classes_are_seen_alike": [
+        (
+            "star",
+            {"losses.old_features": {"part": "old_features", "raw_threshold": 0.0}},
+            "`method.statistics.class_features` sees old classes above a logit of 0.5,"
+            " `method.losses.old_features` above 0.0, so what is counted is not what is trained:"
+            " set `raw_threshold` of all alike.",
+        ),
+    ],
+    "old_classes_are_hidden": [
+        (
+            "star",
+            {"images": "seen"},
+            "`method.statistics.class_features` counts the old classes that labels hide, and"
+            " `method.images: seen` has them annotated: set `method.images: train`.",
+        ),
+    ],
+    "pseudo_labels_are_read": [
+        (
+            "star",
+            {"pseudo_labels": {"part": "sigmoid"}},
+            "`method.losses.replayed_bce` teaches what is annotated alone, so"
+            " `method.pseudo_labels: sigmoid` change nothing: set `method.pseudo_labels` to none,"
+            " or take `bce`.",
+        ),
+    ],
+}
+
+STAR_REFUSED_ELSEWHERE = [
+    (
+        "_statistics_are_gathered",
+        "star",
+        {"base.statistics": {}, "statistics": {}},
+        "`method.losses.replayed_bce` needs the statistic 'class_features', which is not gathered:"
+        " add `class_features: {part: class_features}` to `method.statistics`.",
+    ),
+    (
+        "_statistics_are_gathered",
+        "star",
+        {"base.statistics": {}, "statistics": FEATURES},
+        "`method.statistics.class_features` starts from what the step before gathered, and the base"
+        " step does not gather it: add it to `method.base.statistics`.",
+    ),
+    (
+        "_terms_compare_with_a_previous_model",
+        "star",
+        {"base.losses.apart": {"part": "separation"}},
+        "`method.base.losses.apart` compares with a previous model, and the base step has none:",
+    ),
+    (
+        "_frozen_features_are_not_moved",
+        "ssul",
+        {"losses.hold": {"part": "old_features"}},
+        "`method.losses.hold` moves features, which `method.freeze: all_but_newest` holds:",
+    ),
+    (
+        "heads_are_read_where_they_are_linear",
+        "star",
+        {"base.head": {"part": "conv"}},
+        "`method.losses.replayed_bce` computes with a classifier's weights, and `method.base.head:"
+        " conv` has layers before it: set `method.base.head` to linear, or drop the term.",
+    ),
+    (
+        "a_learned_background_is_taught",
+        "star",
+        {"base.background": {"part": "argmax"}},
+        "`method.base.losses.mbce` teaches classes alone, so nothing would teach the background's"
+        " output: set `method.base.background` to rejected, or take `bce` instead.",
+    ),
+]
+"""The same for rules that are told of elsewhere: the rule's name before each."""
