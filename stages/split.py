@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -52,9 +52,9 @@ def _write_digests(out: Path, steps: list[str], saliency: Path | None) -> None:
     from cssegcore.core.files import read_manifest, write_json
     from cssegcore.data.image_list import ImageList
 
-    maps = (
-        read_manifest(saliency, "source") if saliency and saliency.exists() else {"source": "none"}
-    )
+    maps: dict[str, Any] = {"source": "none"}
+    if saliency and saliency.exists():  # DVC sees to it; by hand, maps may be made later
+        maps = read_manifest(saliency, "source")
     digests = maps.get("digests", {})
     for step in steps:
         names = ImageList.read(out / step / "seen.json").names
