@@ -42,10 +42,10 @@ class PartitionRule:
         """Gives each image to one portion of the classes; see `partition`."""
         if self.rule == "mib":
             return partition(present, partition_groups)
-        return drawn(present, partition_groups, self.seed)
+        return draw_places(present, partition_groups, self.seed)
 
 
-def drawn(
+def draw_places(
     present: Sequence[Collection[int]], partition_groups: Sequence[Collection[int]], seed: int
 ) -> list[int | None]:
     """Gives each image to the portion of one of its classes, each as likely as another.
