@@ -25,6 +25,8 @@ METHODS = (
     *("sdr", "sdr_mib", "sdr_plop", "ssul", "ssul_m", "ewf_mib", "ewf_plop", "lgkd"),
     *("nest_mib", "nest_plop", "mbs", "dkd", "dkd_m", "star", "star_m", "deepinversion", "joint"),
 )
+ON_TOKENS = ("mbs",)
+"""Methods that need `-S model=segmenter_vit_tiny`, or another network with class tokens."""
 COLUMNS = {"old": "base_nobg", "new": "added_nobg", "all": "all"}
 """Heading and key: the classes of step 0 and those added later, both without background as MiB
 prints them, and all with it as PLOP does."""
@@ -78,7 +80,8 @@ def table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 def main() -> None:
     """Runs the grid and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
+    usual = [method for method in METHODS if method not in ON_TOKENS]
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=usual)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("-S", "--set", action="append", default=[], help="Hydra override")
     parser.add_argument("--out", type=Path, default=Path(".cssegcore/compare.json"))

@@ -28,6 +28,7 @@ from typing import Any
 import torch
 import yaml
 
+from cssegcore.core.files import write_json
 from cssegcore.data.center_crop import CentralCrops
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.image_list import ImageList
@@ -56,8 +57,8 @@ Curve = list[dict[str, float | None]]
 
 def best_epoch(curve: Curve, by: str) -> int:
     """Returns the place of the epoch that did best, the first of several."""
-    values = [row[by] for row in curve]
-    return max(range(len(curve)), key=lambda at: -1.0 if values[at] is None else values[at])
+    values = [-1.0 if (value := row[by]) is None else value for row in curve]
+    return values.index(max(values))
 
 
 def table(method: str, curves: Mapping[str, Curve], by: str) -> str:
@@ -93,8 +94,13 @@ def _value(values: Mapping[str, Any], match: re.Match[str]) -> str:
 
 
 @contextlib.contextmanager
-def project(overrides: Sequence[str]) -> Iterator[dict[str, list[str]]]:
-    """Makes a temporary folder the current one, with parameters; yields the stages' commands."""
+def project(overrides: Sequence[str], kept: Path | None) -> Iterator[dict[str, list[str]]]:
+    """Makes a folder the current one, with parameters; yields the stages' commands.
+
+    Args:
+        overrides: For Hydra.
+        kept: The folder; None: a temporary one.
+    """
     from omegaconf import OmegaConf
 
     composed = OmegaConf.to_container(compose.composed(overrides, HOME / "conf"))
@@ -102,7 +108,9 @@ def project(overrides: Sequence[str]) -> Iterator[dict[str, list[str]]]:
     params = {str(key): value for key, value in composed.items()}
     params["dataset"]["root"] = str((HOME / params["dataset"]["root"]).resolve())
     before = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder:
+    with contextlib.ExitStack() as stack:
+        folder = kept or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
         os.chdir(folder)
         try:
             Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
@@ -150,7 +158,10 @@ def tester(
 
 
 def trained(params: Params, step: str, device: torch.device) -> Curve:
-    """Trains a step as the stage `train` does and tests it after every epoch."""
+    """Trains a step as the stage `train` does and tests it after every epoch.
+
+    Killed and started again, it goes on from its last finished epoch.
+    """
     numbers, folder = params.step(step), Path(f"work/{step}")
     how = TrainingParams(
         method=params.method,
@@ -169,10 +180,14 @@ def trained(params: Params, step: str, device: torch.device) -> Curve:
         folder / "pseudo_labels", folder / "memory", Path("work/saliency"), folder / "synthesis"
     )
     trainer = build_trainer(how, open_dataset(params.dataset), images, previous, device, inputs)
-    test, curve = tester(params, step, device), []
+    test, path = tester(params, step, device), folder / "curve.json"
+    curve: Curve = json.loads(path.read_text()) if path.exists() else []
 
     def follow(row: EpochRow) -> None:
+        if row["epoch"] <= len(curve):  # of before a kill
+            return
         curve.append(test(trainer.segmenter))
+        write_json(path, curve)
         trainer.segmenter.train()
         print(f"{step} epoch {row['epoch']:.0f}: mIoU {curve[-1]['all']:.2f}", flush=True)
 
@@ -185,9 +200,9 @@ def trained(params: Params, step: str, device: torch.device) -> Curve:
     return curve
 
 
-def curves(method: str, overrides: Sequence[str]) -> dict[str, Curve]:
+def curves(method: str, overrides: Sequence[str], kept: Path | None) -> dict[str, Curve]:
     """Trains a method's whole run; returns each step's curve."""
-    with project([*overrides, f"method={method}"]) as stages:
+    with project([*overrides, f"method={method}"], kept) as stages:
         for name in FIRST:
             run(stages[name])
         params, device, found = read_params(), choose_device(), {}
@@ -209,12 +224,16 @@ def main() -> None:
         "--by", choices=("all", "new"), default="all", help="classes whose mIoU chooses the epoch"
     )
     parser.add_argument("-S", "--set", action="append", default=[], help="Hydra override")
+    parser.add_argument(
+        "--work", type=Path, help="folder to train in, which a killed call goes on from"
+    )
     parser.add_argument("--out", type=Path, help="where to write all curves (JSON)")
     given = parser.parse_args()
 
     done = {}
     for method in given.methods:
-        done[method] = curves(method, given.set)
+        kept = given.work.resolve() / method if given.work else None
+        done[method] = curves(method, given.set, kept)
         if given.out:
             given.out.write_text(json.dumps(done, indent=1))
     for method, steps in done.items():

@@ -181,7 +181,7 @@ def _smallest_batches(
             f" {optimizer.batch_size}."
         )
     return json.dumps(
-        [smallest_batch, 1 if assembled.increment.freeze.freezes_extractor else smallest_batch]
+        [smallest_batch, 1 if assembled.increment.freeze.holds_statistics else smallest_batch]
     )
 
 

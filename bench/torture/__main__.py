@@ -9,6 +9,7 @@ nothing.
 """
 
 import argparse
+import contextlib
 import importlib
 import os
 import shutil
@@ -16,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.torture._ledger import Ledger
+from bench.torture._ledger import Ledger, TimeUp
 
 FAMILIES = ("kills", "pipeline", "tracking", "disk", "rot", "processes", "mutations", "hostile")
 FULL = 20.0
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--share", type=float, default=1.0, help="of the usual number of trials")
+    parser.add_argument("--minutes", type=float, help="at most, each family")
     parser.add_argument("--full", action="store_true", help=f"{FULL:g} times as many: hours")
     parser.add_argument("--out", type=Path, default=Path(".cssegcore/torture"))
     parser.add_argument("--table", type=Path, help="the page to write from what is in --out")
@@ -54,8 +56,9 @@ def main() -> None:
         _page.write(given.table, given.out)
     elif given.here:
         (family,) = given.only
-        ledger = Ledger(family, given.out.resolve(), given.seed, share)
-        importlib.import_module(f"bench.torture.{family}").run(ledger)
+        ledger = Ledger(family, given.out.resolve(), given.seed, share, given.minutes)
+        with contextlib.suppress(TimeUp):
+            importlib.import_module(f"bench.torture.{family}").run(ledger)
         print(f"{family}: {ledger.write()}", flush=True)
     else:
         raise SystemExit(max(_alone(family, given, share) for family in given.only))
@@ -64,6 +67,8 @@ def main() -> None:
 def _alone(family: str, given: argparse.Namespace, share: float) -> int:
     """Runs one family in a process that has imported nothing yet."""
     numbers = ["--seed", str(given.seed), "--share", str(share), "--out", str(given.out)]
+    if given.minutes is not None:
+        numbers += ["--minutes", str(given.minutes)]
     command = [sys.executable, "-m", "bench.torture", "--here", "--only", family, *numbers]
     more = ALONE
     own = ["unshare", "--map-root-user", "--mount"]  # so that a small disk can be put somewhere

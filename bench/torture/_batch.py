@@ -5,7 +5,6 @@ import dataclasses
 import json
 import os
 import pickle
-import shutil
 import signal
 import sys
 import traceback
@@ -15,8 +14,7 @@ from typing import Any
 
 from bench.torture._ledger import CRASHED, HANGS, OUTSIDE, REFUSED, SAME
 from bench.torture._trial import _allowed, _limit_memory
-from cssegcore.core.errors import InputError
-from stages.common.cli import LONGEST
+from stages.common.cli import LONGEST, refusal
 from tests.data.watch import writes
 
 SECONDS = 20
@@ -35,19 +33,6 @@ class Told:
 
     what: str
     said: str = ""
-
-
-def refusal(error: BaseException) -> str | None:
-    """Returns the line that `stages.common.cli` makes of an error; None if it makes none."""
-    if isinstance(error, InputError | FloatingPointError):
-        text = str(error)
-    elif isinstance(error, shutil.Error):
-        text = str(error.args[0][0][2])
-    elif isinstance(error, OSError) and error.errno is not None and error.filename is not None:
-        text = f"{error.filename}: {error.strerror}"
-    else:
-        return None
-    return text if len(text) < LONGEST else None
 
 
 def once(read: Callable[[], Any]) -> object:
@@ -151,7 +136,7 @@ def _one(
             found = read()
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what this looks for
         line = refusal(error)
-        if line is None:
+        if line is None or len(line) > LONGEST:
             return Told(CRASHED, traceback.format_exc()[-1500:])
         return Told(REFUSED, line[:300])
     finally:

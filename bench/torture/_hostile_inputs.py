@@ -225,7 +225,6 @@ def _parameters() -> Iterator[Hostile]:
         ("augmentation.size", 10**7),
         ("model.depth", 10**9),
         ("model.backbone.widths", [10**9, 8, 8]),
-        ("schedule.base.lr", float("nan")),
         ("steps.step0.lr", float("inf")),
         ("steps.step0.epochs", 0),
         ("evaluation.batch_size", -1),

@@ -37,6 +37,10 @@ KEPT = 3
 """Examples of a bad outcome that a row keeps."""
 
 
+class TimeUp(Exception):  # noqa: N818 - nothing is wrong
+    """The family has had its time; what it counted so far is what there is."""
+
+
 @dataclasses.dataclass
 class Row:
     """One fault.
@@ -70,12 +74,14 @@ class Ledger:
         out: Folder of its file, and of what is needed to see a bad outcome again.
         seed: Of the family's random numbers.
         share: How much of the usual number of trials is made.
+        minutes: After which it is enough.
     """
 
     family: str
     out: Path
     seed: int
     share: float = 1.0
+    minutes: float | None = None
     rows: dict[str, Row] = dataclasses.field(default_factory=dict)
     started: float = dataclasses.field(default_factory=time.time)
     _written: float = 0.0
@@ -107,6 +113,9 @@ class Ledger:
             what: One of the words above.
             example: What tells one trial from the row's others, if `what` is bad.
             keep: Copies what is needed to see it again into a folder.
+
+        Raises:
+            TimeUp: The time is over.
         """
         row = self.rows.setdefault(fault, Row(fault))
         row.happened[what] += 1
@@ -122,6 +131,8 @@ class Ledger:
                 {"what": what, **(example or {})} | ({"at": str(place)} if keep else {})
             )
             print(f"  {self.family}: {fault}: {what} {example}", flush=True)
+        if self.minutes is not None and time.time() - self.started > 60 * self.minutes:
+            raise TimeUp
 
     def judge(self, ended: Ended, same: Callable[[], bool] | None, otherwise: str = DIFFERS) -> str:
         """Returns the word for how a trial ended.

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from bench.torture import _hostile_inputs as inputs
-from bench.torture._ledger import CRASHED, DIFFERS, OUTSIDE, REFUSED, SAME, Ledger
+from bench.torture._ledger import DIFFERS, OUTSIDE, REFUSED, SAME, Ledger
 from bench.torture._tree import Tree, digests, import_once
 
 
@@ -36,12 +36,12 @@ def _try(ledger: Ledger, place: Path, calm: Tree, hostile: "inputs.Hostile", num
             break
     if marker.exists() or outside(place) != before:
         what = OUTSIDE
-    elif what == REFUSED and hostile.wanted != REFUSED:
-        what = CRASHED if hostile.wanted == SAME else REFUSED
-    elif what == SAME and hostile.wanted == REFUSED:
+    elif (
+        (what == REFUSED and hostile.wanted == SAME)
+        or (what == SAME and hostile.wanted == REFUSED)
+        or (what in (SAME, REFUSED) and hostile.right and not hostile.right(tree))
+    ):
         what = DIFFERS
-    elif what == SAME and hostile.right:
-        what = SAME if hostile.right(tree) else DIFFERS
     ledger.count(hostile.fault, what, {"trial": number, "said": said})
     shutil.rmtree(place)
 

@@ -6,14 +6,14 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import digest, write_table
 from cssegcore.core.names import unfit
 from cssegcore.core.types import IGNORE
 from cssegcore.data.dataset import Dataset
-from cssegcore.data.layouts._base import PHOTOGRAPH_SUFFIXES, SPLITS
+from cssegcore.data.layouts._base import SPLITS
 
 _SEAL = "digest of the lines above"
 _HEAD = ("name", "parts", "domain", "digest", "height", "width", "void")
@@ -44,8 +44,11 @@ def examine(dataset: Dataset, name: str, parts: tuple[str, ...]) -> Entry:
     Raises:
         InputError: Either is missing or unreadable, their sizes differ, or a label is unknown.
     """
-    if why := _misspelt(dataset, name):
-        raise InputError(f"{dataset.root}: a list names {name[:80]!r}, which is no image: {why}.")
+    if meant := _meant(dataset, name):
+        raise InputError(
+            f"{dataset.root}: a list names {name[:80]!r}, and there is an image {meant[:80]!r}:"
+            " write one name a line, without folder, ending or further columns."
+        )
     label, shape, counts = dataset.count_labels(name)
     photograph, other = dataset.check_photograph(name)
     if shape != other:
@@ -67,16 +70,14 @@ def examine(dataset: Dataset, name: str, parts: tuple[str, ...]) -> Entry:
     )
 
 
-def _misspelt(dataset: Dataset, name: str) -> str:
-    """Returns what is wrong with a name that is no file's, if its spelling tells."""
+def _meant(dataset: Dataset, name: str) -> str | None:
+    """Returns the image that a line of a list may mean that is no image's name, if there is one."""
     if dataset.photograph_path(name).exists():
-        return ""
-    if name.endswith(PHOTOGRAPH_SUFFIXES):
-        return f"write names without their endings, {name.rpartition('.')[0]!r}"
-    first, *more = re.split(r"[\s,;]+", name)
-    if more and dataset.photograph_path(first).exists():
-        return f"its line has {1 + len(more)} columns, write {first!r} alone"
-    return ""
+        return None
+    first = re.split(r"[\s,;]+", name)[0]
+    path = PurePosixPath(first)
+    meant = (first, str(path.with_suffix("")) if path.name else "", path.stem)
+    return next((m for m in meant if m and dataset.photograph_path(m).exists()), None)
 
 
 def build_index(

@@ -204,7 +204,8 @@ def _pseudo_labels_fit(assembled: AssembledRecipe) -> Iterator[str]:
 def _fresh_weights_are_not_taken_for_old(assembled: AssembledRecipe) -> Iterator[str]:
     if not assembled.increment.from_scratch:
         return
-    if assembled.increment.freeze.freezes_old:
+    freeze = assembled.increment.freeze
+    if freeze.freezes_old or freeze.holds_statistics:
         yield (
             f"`method.freeze: {assembled.recipe.freeze['part']}` would hold fresh weights, which"
             " `method.start: scratch` gives: set `method.start: previous`."

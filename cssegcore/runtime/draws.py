@@ -40,3 +40,7 @@ class Draws:
     def rows(self, count: int) -> slice:
         """Returns this micro-batch's share of `count` things in a row."""
         return shard(count, self.part, self.parts)
+
+    def numbered(self, number: int) -> "Draws":
+        """Returns draws of the same iteration and micro-batch, but of other numbers."""
+        return dataclasses.replace(self, seed=(*self.seed, number))

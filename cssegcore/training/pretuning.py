@@ -26,6 +26,7 @@ from cssegcore.method.losses.unbiased_ce import UnbiasedCrossEntropy, unbiased_c
 from cssegcore.models.segmenter import Segmenter
 from cssegcore.runtime.distributed import all_gather, all_reduce_sum, average_gradients, world
 from cssegcore.runtime.resume import ResumeFile
+from cssegcore.runtime.seeding import seeded
 from cssegcore.training.batchnorm import synchronized
 from cssegcore.training.finite import check_finite
 from cssegcore.training.loss_scaling import PieceLabels, loss_scales
@@ -113,7 +114,8 @@ class Pretuning:
         lr = functools.partial(self._lr, self.init.epochs * count)
         for epoch in range(self.init.epochs):
             total = torch.zeros((), device=self.device)
-            with contextlib.closing(self._batches(epoch, TUNE)) as batches:
+            drawn = seeded(*self.stream, epoch, world().rank, TUNE, device=self.device)
+            with drawn, contextlib.closing(self._batches(epoch, TUNE)) as batches:  # dropout draws
                 for at, batch in enumerate(progress(batches, count), epoch * count):
                     updater.zero_grad()
                     total += self._gradients(tuning, batch)

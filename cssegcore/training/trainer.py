@@ -178,7 +178,7 @@ class Trainer:
         batch = smallest_batch(self.data.images, self.optimizer.batch_size, self.data.replayed)
         check_pieces(self.data.step, batch, self.optimizer.accumulate)
         broadcast(self.segmenter.state_dict().values())
-        _pretuning(self).run(resume.beforehand, hooks.progress)
+        _pretuning(self).run(resume.beforehand, hooks.pass_progress)
         running = self.begin()
         rows = self.restore(running, resume)
         for row in rows:

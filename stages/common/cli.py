@@ -49,14 +49,34 @@ def _call(app: typer.Typer) -> None:
         if end.code == 130 and is_main():  # typer's, for Ctrl-C
             typer.echo(INTERRUPTED, err=True, nl=False)
         raise
-    except (InputError, FloatingPointError) as error:
-        _refuse(str(error))
-    except shutil.Error as error:  # of every file of a folder at once
-        _refuse(f"cannot copy: {error.args[0][0][2]}. {AGAIN}")
-    except OSError as error:
-        if error.errno is None or error.filename is None:
+    except Exception as error:
+        if (message := refusal(error)) is None:
             raise
-        _refuse(f"{error.filename}: {error.strerror}. {AGAIN}")
+        _refuse(message)
+
+
+def refusal(error: Exception) -> str | None:
+    """Returns what a person is told of an error; None of one that is a fault of ours."""
+    if isinstance(error, InputError | FloatingPointError):
+        return str(error)
+    if isinstance(error, shutil.Error):  # of every file of a folder at once
+        return f"cannot copy: {error.args[0][0][2]}. {AGAIN}"
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        return f"{error.filename}: {error.strerror}. {AGAIN}"
+    if _is_out_of_memory(error):
+        return (
+            f"the memory does not suffice ({str(error)[:200] or 'MemoryError'}): set a smaller"
+            " `optimizer.batch_size`, `evaluation.batch_size`, `augmentation.size` or `model`, or"
+            f" end what else runs here. {AGAIN}"
+        )
+    return None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether it is Python's or PyTorch's error, which is no `MemoryError`: on GPUs, on CPUs."""
+    said = str(error).lower() if isinstance(error, RuntimeError) else ""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(word in said for word in words)
 
 
 def _refuse(message: str) -> NoReturn:

@@ -202,6 +202,15 @@ class TestFamilies:
         assert len(faults) == len(set(faults)) > 80
 
 
+def test_a_family_ends_when_its_time_is_over(ledger):
+    ledger.minutes = 60
+    ledger.count("a fault", SAME)
+    ledger.minutes = 0
+    with pytest.raises(_ledger.TimeUp):
+        ledger.count("a fault", SAME)
+    assert json.loads(ledger.write().read_text())["rows"][0]["happened"] == {SAME: 2}
+
+
 def test_the_page_tells_what_was_counted(ledger, tmp_path, monkeypatch):
     monkeypatch.setattr(_ledger, "machine", lambda: "a machine")
     for what in (SAME, SAME, REFUSED, CRASHED):

@@ -168,6 +168,12 @@ DKD = Settings(
     freeze="norms",
 )
 DKD_M = {"exemplars": (0, "concatenated", "step", 0.9)}
+DKD_QUICK = changed(
+    DKD,
+    terms=DKD.terms | dict.fromkeys(("bce_kd", "reasoning_for", "reasoning_against"), 0.25),
+    backbone_lr=1,
+    network=("summed", 0.1),
+)
 DKD_ADE = changed(
     DKD, epochs=(100, 100), lr=(0.025, 0.0025), batch=24, warmup=0.2, positive=(35, 35)
 )
@@ -326,6 +332,8 @@ TABLE = {
             "nest_plop": changed(PLOP, freeze="old_heads", **NEST_QUICK),
             "sdr": changed(SDR, terms=SDR.terms | {"unbiased_kd": 10}),
             "sdr_mib": changed(SDR_MIB, terms=SDR.terms | {"unbiased_kd": 10}),
+            "dkd": DKD_QUICK,
+            "dkd_m": changed(DKD_QUICK, memory=100, **DKD_M),
         }.items()
     },
 }

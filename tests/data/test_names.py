@@ -79,10 +79,17 @@ def test_a_file_of_such_a_name_in_a_folder_is_refused(tmp_path, name):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("t0.jpg", "names 't0.jpg', which is no image: write names without their endings, 't0'."),
-        ("t0.png", "write names without their endings, 't0'."),
-        ("t0 1", "names 't0 1', which is no image: its line has 2 columns, write 't0' alone."),
-        ("t0,-1,x", "its line has 3 columns, write 't0' alone."),
+        *(
+            (line, f"names {line!r}, and there is an image 't0': write one name a line, without fo")
+            for line in (
+                "t0.jpg",
+                "t0.png",
+                "t0 1",
+                "t0,-1,x",
+                "t0.jpg,t0.png",
+                "JPEGImages/t0.jpg",
+            )
+        ),
         ("name", "label image */name.png does not exist: put it there or take its name off"),
     ],
 )

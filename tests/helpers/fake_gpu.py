@@ -142,7 +142,11 @@ def ordinary(value: Any) -> Any:
     """Stands for `observed`'s handing over: the same shapes, in memory of their own."""
     if isinstance(value, Tensor):
         return torch.empty(value.shape, dtype=value.dtype, device=value.device)
+    if value is None:
+        return None
     if isinstance(value, tuple):
         return tuple(map(ordinary, value))
+    if value is None:
+        return None
     fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     return dataclasses.replace(value, **{name: ordinary(at) for name, at in fields.items()})

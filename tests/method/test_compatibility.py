@@ -89,6 +89,12 @@ REFUSED = BACKGROUND_REFUSED | {
     "_fresh_weights_are_not_taken_for_old": [
         (
             "ft",
+            {"start": "scratch", "freeze": {"part": "norms"}},
+            "`method.freeze: norms` would hold fresh weights, which `method.start: scratch` gives:"
+            " set `method.start: previous`.",
+        ),
+        (
+            "ft",
             {"start": "scratch", "freeze": {"part": "old_heads"}},
             "`method.freeze: old_heads` would hold fresh weights, which `method.start: scratch`"
             " gives: set `method.start: previous`.",

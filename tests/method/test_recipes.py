@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 
 LEARNERS = ("ft", "mib", "plop", "sdr_plop", "ssul_m", "deepinversion")
 """Recipes that train until they have learned, one of each kind; the others only run."""
-EPOCHS = {"step0": 60, "step1": 25, "step2": 25}
+EPOCHS = {"step0": 25, "step1": 15, "step2": 15}
 LR = {"step0": 0.1, "step1": 0.01, "step2": 0.01}
 CALM = {"clip": 1}  # the weights of the published recipes are for a tenth of these rates
 WIDER = MODEL | {"backbone": BACKBONE | {"widths": [16, 16, 16]}, "depth": 16}
@@ -173,7 +173,6 @@ def test_a_tensor_of_the_host_is_noticed(lists, monkeypatch):
 def test_in_bfloat16_the_first_loss_is_the_same(learned, lists, tmp_path, monkeypatch):
     """On a CPU for once, much as convolutions run on a GPU."""
     how, previous = dataclasses.replace(learned["step1"].how, epochs=1, lr=1e-6), learned["step0"]
-    how = dataclasses.replace(how, method=undecided(how.method))
 
     def trained(resume):
         trainer = lists.prepare(how, "step1", previous.path, learned["step1"].sources)
@@ -184,20 +183,18 @@ def test_in_bfloat16_the_first_loss_is_the_same(learned, lists, tmp_path, monkey
     monkeypatch.setattr("cssegcore.training.objective.Objective.autocast", lambda *_: half)
     halves = trained("halves")
     assert halves.rows != plain.rows
-    assert halves.rows[0]["loss"] == pytest.approx(plain.rows[0]["loss"], rel=0.01)
+    assert loss_that_keeps_its_digits(halves.rows[0]) == pytest.approx(
+        loss_that_keeps_its_digits(plain.rows[0]), rel=0.01
+    )
     for name, gathered in halves.statistics.items():
         for key, value in gathered.items():
             assert value.isfinite().all(), (name, key)
             assert value.dtype == plain.statistics[name][key].dtype, (name, key)
 
 
-def undecided(section):
-    """Has STAR's old model see nothing: here it is sure of little, and half the digits decide."""
-    section = copy.deepcopy(section)
-    for part in (*section["losses"].values(), *section["statistics"].values()):
-        if part["part"] in ("class_features", "replayed_bce", "old_features"):
-            part["raw_threshold"] = 1000.0
-    return section
+def loss_that_keeps_its_digits(row):
+    """Returns the loss without STAR's separation, which divides by a tiny difference here."""
+    return row["loss"] - row.get("separation", 0.0)
 
 
 class KilledError(Exception):

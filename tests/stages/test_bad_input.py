@@ -525,6 +525,30 @@ def test_a_device_that_is_not_there_is_named(project, monkeypatch):
     assert_says(project.run("train@step0").refusal(), "CSSEGCORE_DEVICE is 'gpu', which cannot be")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 3.6 TiB"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"
+        ),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    ],
+)
+def test_too_little_memory_is_one_line(project, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("cssegcore.data.index.build_index", fail)
+    line = run_module(*project.commands["index"]).refusal()
+    assert_says(
+        line, f"the memory does not suffice ({error}): set a smaller `optimizer.batch_size`"
+    )
+    monkeypatch.setattr("cssegcore.data.index.build_index", lambda *_: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        run_module(*project.commands["index"])
+
+
 def assert_says(line, words):
     """Asserts that a line holds words in order; `*` stands for any text between them."""
     at = 0

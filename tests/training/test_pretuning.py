@@ -16,6 +16,11 @@ from tests.training.plain import PlainSgd, poly
 EPOCHS, LR = 2, 0.05
 
 
+def hooks(progress):
+    """Watches the passes of pre-tuning and of the training alike."""
+    return dataclasses.replace(Follower().hooks(), progress=progress, pass_progress=progress)
+
+
 def section(**changed):
     how = plan("nest_mib", **changed)
     how.method["classifier_init"] |= {"epochs": EPOCHS, "lr": LR}
@@ -106,6 +111,24 @@ def test_it_trains_as_the_formulas_say(trainer, tmp_path):
     assert not torch.allclose(new / new.norm(), rows.mean(0) / rows.mean(0).norm(), atol=1e-2)
 
 
+def dropping(module, _, features):
+    dropped = torch.nn.functional.dropout(features.decoder_out, training=module.training)
+    return dataclasses.replace(features, decoder_out=dropped)
+
+
+def test_what_a_network_draws_by_itself_follows_from_the_seed(lists, base, tmp_path):
+    states = []
+    for number, drops in enumerate((True, True, False)):
+        trainer = lists.prepare(section(epochs=0), "step1", base)
+        if drops:
+            trainer.segmenter.extractor.register_forward_hook(dropping)
+        torch.rand(number)  # what ran before does not matter
+        run(trainer, tmp_path / str(number))
+        states.append(state(trainer.segmenter))
+    assert states[0] == states[1]
+    assert states[0] != states[2]
+
+
 class KilledError(Exception):
     """Ends a training."""
 
@@ -134,9 +157,9 @@ def test_a_kill_changes_no_byte(lists, base, tmp_path, call, left):
     resume = ResumeFile(tmp_path / "cut")
     _, dies = dying_at(call)
     with pytest.raises(KilledError):
-        cut.train(resume, dataclasses.replace(Follower().hooks(), progress=dies))
+        cut.train(resume, hooks(dies))
     passes, counts = dying_at(0)
-    again = resumed.train(resume, dataclasses.replace(Follower().hooks(), progress=counts))
+    again = resumed.train(resume, hooks(counts))
     assert len(passes) == left
     assert again.rows == rows
     assert state(resumed.segmenter) == state(whole_run.segmenter)
@@ -155,6 +178,6 @@ def test_other_methods_train_no_head_beforehand(lists, base, tmp_path):
     passes, counts = dying_at(0)
     resume = ResumeFile(tmp_path / "r")
     trainer = lists.prepare(plan("mib", epochs=1), "step1", base)
-    trainer.train(resume, dataclasses.replace(Follower().hooks(), progress=counts))
+    trainer.train(resume, hooks(counts))
     assert len(passes) == 1
     assert not resume.beforehand.path.exists()

@@ -15,11 +15,13 @@ class Freeze(abc.ABC):
         freezes_old: Whether it holds weights that the previous step trained.
         freezes_extractor: Whether the features stand still, so that terms on features change
             nothing.
+        holds_statistics: Whether normalisation keeps the running statistics of the previous step.
         needs_unknown: Whether it expects the head groups [unknown, background, classes...].
     """
 
     freezes_old: ClassVar[bool] = False
     freezes_extractor: ClassVar[bool] = False
+    holds_statistics: ClassVar[bool] = False
     needs_unknown: ClassVar[bool] = False
 
     @abc.abstractmethod

@@ -32,6 +32,7 @@ class AllButNewest(Freeze):
 
     freezes_old: ClassVar[bool] = True
     freezes_extractor: ClassVar[bool] = True
+    holds_statistics: ClassVar[bool] = True
     needs_unknown: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ NeurIPS 2022, https://arxiv.org/abs/2210.05941; cvlab-yonsei/DKD, option `--free
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 from torch import nn
 
@@ -29,6 +29,8 @@ class Norms(Freeze):
 
     decay: Literal["all", "newest"] = "all"
     newest_lr: float = 1.0
+
+    holds_statistics: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive(newest_lr=self.newest_lr)

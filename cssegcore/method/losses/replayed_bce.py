@@ -6,12 +6,15 @@ trainer/trainer_voc.py.
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import ClassVar, Literal, final
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from cssegcore.core.precision import at_least_float32
 from cssegcore.core.ranges import non_negative, positive
@@ -21,6 +24,10 @@ from cssegcore.method._old_regions import RAW_THRESHOLD, centre_pixels, old_clas
 from cssegcore.method.losses._base import Loss, LossInputs
 from cssegcore.method.losses.mbce import new_class_cross_entropy
 from cssegcore.runtime.distributed import all_reduce_sum
+from cssegcore.runtime.draws import Draws
+
+HELD = 2**16
+"""Vectors that are held in memory at once. A short step after a long one replays millions."""
 
 
 def replayed_features(
@@ -124,13 +131,39 @@ class ReplayedCrossEntropy(Loss):
         weight, bias = (
             at_least_float32(layer[batch.num_old :]) for layer in (heads.weight, heads.bias)
         )
-        count, d = len(gathered["replayed"]), weight.shape[1]
-        if not count:
-            return weight.new_zeros(()), 0
-        classes = gathered["replayed"][batch.draws.rows(count)]
+        total, count = weight.new_zeros(()), 0
+        chunks = gathered["replayed"].split(HELD) if len(gathered["replayed"]) else ()
+        for at, classes in enumerate(chunks):
+            draws = batch.draws.numbered(at)
+            mine = classes[draws.rows(len(classes))]
+            make = functools.partial(self._vectors, gathered, mine, draws, len(classes))
+            if len(chunks) == 1:
+                total = total + _summed_over(weight, bias, make)
+            else:  # made again for the backward pass, and not held until then
+                more = checkpoint(
+                    *(_summed_over, weight, bias, make),
+                    use_reentrant=False,
+                    preserve_rng_state=False,
+                )
+                assert isinstance(more, Tensor)
+                total = total + more
+            count += len(mine)
+        return total, count
+
+    def _vectors(
+        self, gathered: Tensors, classes: Int[Tensor, " r"], draws: Draws, count: int
+    ) -> Float[Tensor, "r d"]:
+        """Draws this micro-batch's share of `count` vectors."""
+        d = gathered["prototypes"].shape[1]
         columns = d + (1 if self.length == "intended" else d)
-        normal = batch.draws.normal(count, columns, weight.device)
-        vectors = replayed_features(gathered, classes, normal[:, :d], normal[:, d:])
-        with torch.autocast(weight.device.type, enabled=False):
-            logits = F.linear(vectors.to(weight.dtype), weight, bias)
-        return summed_no(logits).sum(), len(classes)
+        normal = draws.normal(count, columns, classes.device)
+        return replayed_features(gathered, classes, normal[:, :d], normal[:, d:])
+
+
+def _summed_over(
+    weight: Float[Tensor, "n d"],
+    bias: Float[Tensor, " n"],
+    make: Callable[[], Float[Tensor, "r d"]],
+) -> Float[Tensor, ""]:
+    with torch.autocast(weight.device.type, enabled=False):
+        return summed_no(F.linear(make().to(weight.dtype), weight, bias)).sum()

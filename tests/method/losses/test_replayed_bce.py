@@ -7,7 +7,7 @@ import torch
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
-from cssegcore.method.losses import LossInputs
+from cssegcore.method.losses import LossInputs, replayed_bce
 from cssegcore.method.losses._base import Term
 from cssegcore.method.losses.mbce import NewClassCrossEntropy
 from cssegcore.method.losses.replayed_bce import ReplayedCrossEntropy
@@ -68,13 +68,18 @@ def plain_own(batch, p):
     return total
 
 
-def plain_replay(batch, length):
-    """Returns the terms of the replayed vectors, one a vector."""
+def plain_replay(batch, length, held=10):
+    """Returns the terms of the replayed vectors, one a vector; of `held` at a time."""
     gathered = batch.statistics["class_features"]
     p, (mu, sigma), s = (gathered[n].numpy() for n in ("prototypes", "norms", "spread"))
     classes = gathered["replayed"].tolist()
     columns = 2 * DEPTH if length == "released" else DEPTH + 1
-    normal = batch.draws.normal(len(classes), columns, torch.device("cpu")).double().numpy()
+    normal = np.concatenate(
+        [
+            batch.draws.numbered(at).normal(len(part), columns, torch.device("cpu")).double()
+            for at, part in enumerate(gathered["replayed"].split(held))
+        ]
+    )
     weight, bias = batch.head_weights.weight.detach().numpy(), batch.head_weights.bias
     terms = []
     for c, drawn in zip(classes, normal, strict=True):
@@ -166,6 +171,21 @@ def test_vectors_depend_on_seed_and_iteration_alone_and_are_shared_by_pieces():
     ]
     assert count == sum(c for _, c in pieces) == 5
     assert whole.item() == pytest.approx(sum(value.item() for value, _ in pieces), rel=1e-9)
+
+
+def test_many_vectors_are_held_a_few_at_a_time(monkeypatch):
+    monkeypatch.setattr(replayed_bce, "HELD", 2)
+    batch, term = make_batch(5), ReplayedCrossEntropy()
+    got, count = term._replay(batch)
+    assert count == 5
+    assert got.item() == pytest.approx(sum(plain_replay(batch, "intended", 2)), rel=1e-6)
+    pieces = [
+        term._replay(dataclasses.replace(batch, draws=Draws(SEED, part, 2)))[0].item()
+        for part in range(2)
+    ]
+    assert sum(pieces) == pytest.approx(got.item(), rel=1e-9)
+    leaves = [batch.head_weights.weight, batch.head_weights.bias]
+    assert torch.autograd.gradcheck(lambda *_: term._replay(batch)[0], leaves, fast_mode=True)
 
 
 @pytest.mark.parametrize(
