@@ -66,17 +66,6 @@ PUBLISHED = {
             "val": "cdc1326d12f69ce5153aa5da04a4d8783e146868d42d19f82f44e74b97ac907d",
         },
     ),
-    "animals": Published(
-        """The animals, 3,588 photographs of Pascal VOC 2012 with the labels of SBD, made small:
-python -m stages.fetch animals --from VOC_ROOT --root DIR
-makes them of what `python -m stages.fetch voc --root VOC_ROOT` fetched.""",
-        {"train": 2797, "val": 341, "test": 450},
-        {
-            "train": "b8156f586518c1d456be94598748ed4f0afcdeff77c0cc89a99603f54ecb515c",
-            "val": "e2409fe181df40127888ceba200c036abca2340b7cc21e103e986c96c944e3f3",
-            "test": "ae4020e8457a41d7648dd98ae122ac05d48e42cebd3685a75f656015814a5b88",
-        },
-    ),
     "ade": Published(
         """ADE20K, as the scene parsing benchmark has it:
 http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip (the terms of use stand at
@@ -101,6 +90,17 @@ the same for val and test.""",
             "train": "0f2b2149e1c9f0df5c4740d2532d6418b8163c47bd2994f198fc05a8a2108507",
             "val": "f80b1b93a53eb17ca8cdd58b5d6e8b0301f1efe0e3a17a7f63454d8c6473150d",
             "test": "6bb0c1951e12b4b5b5a9c6bc2dd6afe2730b6efb7b70395fb859cd3ea2eef702",
+        },
+    ),
+    "animals": Published(
+        """The animals, 3,588 photographs of Pascal VOC 2012 with the labels of SBD, made small:
+python -m stages.fetch animals --from VOC_ROOT --root DIR
+makes them of what `python -m stages.fetch voc --root VOC_ROOT` fetched.""",
+        {"train": 2797, "val": 341, "test": 450},
+        {
+            "train": "b8156f586518c1d456be94598748ed4f0afcdeff77c0cc89a99603f54ecb515c",
+            "val": "e2409fe181df40127888ceba200c036abca2340b7cc21e103e986c96c944e3f3",
+            "test": "ae4020e8457a41d7648dd98ae122ac05d48e42cebd3685a75f656015814a5b88",
         },
     ),
 }
