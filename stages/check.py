@@ -1,5 +1,6 @@
 """Checks every parameter before anything runs, and writes down which code each stage depends on."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterator
@@ -47,7 +48,9 @@ def main(
     params.check_chain()
     dataset = open_dataset(params.dataset)
     params.scenario_of(dataset.classes)
+    _check_lists(params, dataset)
     tables = _check_parts(params, dataset)
+    _note_scenario(params, tables)
     _write(out, nothing, first, tables)
     steps = ", ".join(f"{n}: {len(c)} classes" for n, c in params.scenario.classes.items())
     say(f"{params.method['name']} on {params.scenario.name} ({params.scenario.setting}): {steps}")
@@ -94,6 +97,7 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
         "pseudo_label": [guess, *model],
         "memory": [replay, *model],
         "synthesize": [replay, *model],
+        "split": [layout] if params.scenario.lists else [],
     }
     if not rule.scores:
         extra["pseudo_label"] = [guess, layout]
@@ -113,6 +117,29 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     tables["method.base"] = closure([*training, *base_modules(recipe.base)])
     tables["method"] = closure([*training, *recipe_modules(recipe)])
     return tables
+
+
+def _check_lists(params: Params, dataset: "Dataset") -> None:
+    """Reads the lists of steps that name their images, which `split` does after the index."""
+    from cssegcore.data.layouts._base import SPLITS
+    from cssegcore.scenario.lists import read_lists
+
+    if params.scenario.lists:
+        names = {name for part in SPLITS for name in dataset.names(part)}
+        read_lists(params.scenario.lists, names, dataset.photograph_path)
+
+
+def _note_scenario(params: Params, tables: dict[str, dict[str, str]]) -> None:
+    """Has stages run again when other lists or another partition are named.
+
+    They are no parameters of DVC's, which params.yaml would have to hold in every setting.
+    """
+    given = dataclasses.asdict(params.scenario)
+    if params.scenario.lists:
+        tables["split"]["scenario.lists"] = json.dumps(given["lists"], sort_keys=True)
+        tables["saliency"]["images"] = "all"
+    if params.scenario.rule != params.scenario.setting:
+        tables["split"]["scenario.partition"] = json.dumps(given["partition"], sort_keys=True)
 
 
 def _checked_network(
@@ -172,7 +199,7 @@ def _check_room(params: Params, assembled: "AssembledRecipe", dataset: "Dataset"
     """Refuses what does not fit dataset, batch or scenario."""
     from cssegcore.method.compatibility import check_without_new_classes
 
-    size, photographs = assembled.increment.replay.size, len(dataset.names("train"))
+    size, photographs = assembled.increment.replay.size, _photographs(params, dataset)
     if size > photographs:
         raise InputError(
             f"`method.replay.size` is {size}, but the dataset has {photographs} training"
@@ -199,6 +226,14 @@ def _check_room(params: Params, assembled: "AssembledRecipe", dataset: "Dataset"
             f"`method.base.unknown_class` adds an output to {len(dataset.classes)} classes, and"
             f" label images name at most {IGNORE}: set it to none or merge two classes."
         )
+
+
+def _photographs(params: Params, dataset: "Dataset") -> int:
+    """Counts the photographs that may be trained on: where steps list them, those of all parts."""
+    from cssegcore.data.layouts._base import SPLITS
+
+    parts = SPLITS if params.scenario.lists else SPLITS[:1]
+    return len({name for part in parts for name in dataset.names(part)})
 
 
 def _check_label_0(params: Params, assembled: "AssembledRecipe", dataset: "Dataset") -> None:

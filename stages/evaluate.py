@@ -50,7 +50,7 @@ def main(
     segmenter = checkpoint.load_model(model, device).segmenter
     tests = ImageStore(dataset, image_list)
     shown = panels_shown(previous) or examples.choose_examples(tests, how.examples)
-    rows = len(image_list.classes.names)
+    rows = len(image_list.row_names)
     meters = Meters(parts, segmenter.classes, how.future, device)
     size, progress, keep = how.batch_size, bar("images", f"test {step}"), set(shown)
     with process_group(device) as world:
@@ -63,8 +63,8 @@ def main(
     record = Evaluated(
         step=step,
         index=image_list.index,
-        classes=list(image_list.classes.names),
-        learned=image_list.classes.step_of,
+        classes=image_list.row_names,
+        learned=image_list.row_steps,
         seen=matrix.shape[1],
         images=len(tests),
         matrix=matrix.tolist(),
@@ -109,7 +109,7 @@ def _dataset(params: Params) -> "Dataset":
 def _protocol(params: Params, sizes: list[int]) -> str:
     without_background = ", ".join(map(str, [sizes[0] - 1, *sizes[1:]]))
     order = params.scenario.order
-    rule = f"{params.scenario.setting}, classes {without_background} in order {order}"
+    rule = f"{params.scenario.rule}, classes {without_background} in order {order}"
     shared = "; test images may be training images" * (params.evaluation.shared == "allow")
     return f"{rule}; {params.evaluation.reading}{shared}"
 

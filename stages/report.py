@@ -24,7 +24,7 @@ def main(
     protocol = {
         "method": params.method["name"],
         "scenario": scenario.name,
-        "setting": scenario.setting,
+        "setting": scenario.rule,
         "order": scenario.order,
         "seed": str(params.seed),
         "test images": params.evaluation.reading,

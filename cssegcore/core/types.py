@@ -13,10 +13,13 @@ BACKGROUND: Final = 0
 IGNORE: Final = 255
 """Label value of pixels that neither train nor count."""
 
+TO_COME: Final = "(classes to come)"
+"""Name of all classes to come where a test cannot tell them apart."""
+
 Background = Literal["annotated", "void", "none"]
 """What a dataset's label 0 is: background that somebody drew, what nobody drew, or a class."""
 
-ClassSetting = Literal["overlapped", "disjoint", "sequential", "partitioned"]
+ClassSetting = Literal["overlapped", "disjoint", "sequential", "partitioned", "listed"]
 """How the images of steps that add classes overlap, and what their labels show."""
 
 Scores = Literal["softmax", "sigmoid"]

@@ -12,7 +12,7 @@ from cssegcore.core.config import parse
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import SEAL, sealed, unsealed, write_text
 from cssegcore.core.names import unfit
-from cssegcore.core.types import IGNORE
+from cssegcore.core.types import IGNORE, TO_COME
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +31,13 @@ class ImageList:
     >>> dataclasses.replace(train, visible=[8, 12, 17]).label_table()[[8, 17]].tolist()
     [1, 3]
 
+    Tests of steps that list their images cannot tell the classes to come apart, which nobody may
+    know yet: their pixels count as one row more.
+
+    >>> test = ImageList("step1", 1, classes, [8, 12, 17], [["2007_000032", "5f2a"]], later=[10])
+    >>> test.label_table()[[10, 17]].tolist(), test.row_names[-1]
+    ([4, 3], '(classes to come)')
+
     Attributes:
         step: Name of the step.
         index: Index of the step.
@@ -40,6 +47,7 @@ class ImageList:
         images: Name and content digest of each image, so that a changed photograph or label
             changes the lists it stands in and nothing else.
         ignored: Raw labels with the meaning of raw 255. Their classes are learned in no step.
+        later: Raw labels that are told apart from all others, as one class to come.
         void: Meaning of raw 255. It is a parameter of training and stands in no file: lists are
             read with `ignore`, and tests count with that.
     """
@@ -50,11 +58,24 @@ class ImageList:
     visible: list[int]
     images: list[list[str]]
     ignored: list[int] = dataclasses.field(default_factory=list)
+    later: list[int] = dataclasses.field(default_factory=list)
     void: Void = "ignore"
 
     def label_table(self) -> NDArray[np.uint8]:
-        """Returns the label of each raw label, of shape (256,): an output, or 255."""
-        return self.classes.label_table(self.visible, self.void, self.ignored)
+        """Returns the label of each raw label, of shape (256,): a row's index, or 255."""
+        table = self.classes.label_table(self.visible, self.void, self.ignored)
+        table[self.later] = len(self.classes.names)
+        return table
+
+    @property
+    def row_names(self) -> list[str]:
+        """Names of what labels tell apart: the outputs, then the classes to come, if shown."""
+        return [*self.classes.names, *[TO_COME] * bool(self.later)]
+
+    @property
+    def row_steps(self) -> list[int]:
+        """Index of the step that adds each row; of classes to come, of the next one."""
+        return [*self.classes.step_of, *[self.index + 1] * bool(self.later)]
 
     @property
     def names(self) -> list[str]:
@@ -65,8 +86,7 @@ class ImageList:
         """Writes JSON with one image a line, so that a person and `diff` can read it."""
         place = {"step": self.step, "index": self.index}
         head = place | self.classes.as_file() | {"visible": self.visible}
-        if self.ignored:
-            head["ignored"] = self.ignored
+        head |= {key: raw for key in ("ignored", "later") if (raw := getattr(self, key))}
         whole = sealed(head | {"images": self.images})
         head[SEAL] = whole[SEAL]
         lines = [f' "{k}": {json.dumps(v, ensure_ascii=False)}' for k, v in head.items()]
@@ -96,5 +116,6 @@ class ImageList:
         """Refuses a file that `write` did not write: its names become those of files."""
         raw = set(self.classes.raw)
         fits = raw <= {*range(IGNORE)} and raw.issuperset(self.visible)
+        fits = fits and raw.isdisjoint(self.later) and {*range(IGNORE)}.issuperset(self.later)
         if not fits or any(len(image) != 2 or unfit(image[0]) for image in self.images):
             raise InputError(f"{path} is damaged: run `dvc repro -f split`.")

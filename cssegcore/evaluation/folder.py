@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import digest, read_manifest, unwritable, write_json, write_manifest
+from cssegcore.core.types import TO_COME
 from cssegcore.metrics.record import Evaluated, evaluated
 
 
@@ -224,7 +225,7 @@ def read_evaluation(folder: Path) -> Evaluation:
     found.sort(key=lambda pair: (pair[0].index, pair[1]))
     records, folders = [record for record, _ in found], [path for _, path in found]
     for (earlier, here), (later, there) in itertools.pairwise(found):
-        if earlier.index == later.index or earlier.classes != later.classes:
+        if earlier.index == later.index or not _follows(earlier, later):
             raise InputError(
                 f"{folder}: {here.name} and {there.name} are not steps of one run (same index"
                 " or other classes); delete the folder of the one that does not belong."
@@ -238,6 +239,13 @@ def read_evaluation(folder: Path) -> Evaluation:
         [_optional(folder / "further.json") for folder in folders],
         [_optional(folder / "costs.json") for folder in folders],
     )
+
+
+def _follows(earlier: Evaluated, later: Evaluated) -> bool:
+    """Whether two steps are of one scenario: its classes, or those of each so far, are the same."""
+    seen, rest = earlier.classes[: earlier.seen], earlier.classes[earlier.seen :]
+    grown = rest in ([], [TO_COME]) and later.classes[: earlier.seen] == seen
+    return grown or earlier.classes == later.classes
 
 
 def read_costs(path: Path) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def harmonic_mean(a: float, b: float) -> float:
 
 def class_iou(records: Sequence[Evaluated], future: Future) -> Float64[np.ndarray, "s c"]:
     """Returns the IoU after each step of each class; NaN before it is seen or without truth."""
-    table = np.full((len(records), len(records[0].classes)), np.nan)
+    table = np.full((len(records), len(records[-1].classes)), np.nan)
     for row, record in zip(table, records, strict=True):
         row[: record.seen] = iou(fold_future(record.counts, future))
     return table

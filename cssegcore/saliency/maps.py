@@ -28,11 +28,12 @@ BATCH: Final = 32
 
 @dataclasses.dataclass(frozen=True)
 class _Made:
-    """Counts of one map: salient pixels, all pixels; and the digest of a published file."""
+    """Counts of one map, salient pixels and all pixels, and the digest of its file."""
 
+    name: str
     salient: int
     pixels: int
-    digest: str = ""
+    digest: str
 
 
 def write_maps(
@@ -52,9 +53,9 @@ def write_maps(
         progress: Wraps an iterable with one item an image (second argument: their number).
 
     Returns:
-        The manifest: `source`, `images`, `salient` (share of all pixels) and, of published maps,
-        `digests` of the files by name. A changed file changes the manifest, so the stages that
-        read the maps run again.
+        The manifest: `source`, `images`, `salient` (share of all pixels) and `digests` of the
+        maps' files by name. A changed file changes the manifest, so the stages that read the maps
+        run again.
 
     Raises:
         InputError: A photograph cannot be read, a published map is missing or unfit, or a file
@@ -68,9 +69,13 @@ def write_maps(
             stream = _compute(out, dataset, names, pool)
         made: list[_Made] = list(progress(stream, len(names)))
     share = sum(m.salient for m in made) / max(1, sum(m.pixels for m in made))
-    manifest: dict[str, Any] = {"source": source, "images": list(names), "salient": share}
-    if source == "published":
-        manifest["digests"] = {name: m.digest for name, m in zip(names, made, strict=True)}
+    digests = {m.name: m.digest for m in made}
+    manifest: dict[str, Any] = {
+        "source": source,
+        "images": list(names),
+        "salient": share,
+        "digests": {name: digests[name] for name in names},
+    }
     write_manifest(out, manifest)
     return manifest
 
@@ -84,7 +89,7 @@ def _choose(dataset: Dataset, names: Sequence[str]) -> MapSource:
 def _check(dataset: Dataset, name: str) -> _Made:
     mask = read_published(dataset, name)
     content = dataset.layout.saliency(dataset.root, name).read_bytes()
-    return _Made(int(mask.sum()), mask.size, digest(content))
+    return _Made(name, int(mask.sum()), mask.size, digest(content))
 
 
 def _compute(
@@ -101,7 +106,8 @@ def _compute(
         mask = salient(saliency, shape)
         with replacing(out / f"{name}.png", durable=False) as temporary:
             Image.fromarray(mask.view(np.uint8) * np.uint8(255)).save(temporary, "PNG")
-        return _Made(int(mask.sum()), mask.size)
+            content = temporary.read_bytes()
+        return _Made(name, int(mask.sum()), mask.size, digest(content))
 
     for start in range(0, len(names), CHUNK):
         alike = collections.defaultdict(list)

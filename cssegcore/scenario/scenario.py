@@ -15,6 +15,8 @@ from cssegcore.core.class_table import ClassTable
 from cssegcore.core.config import did_you_mean
 from cssegcore.core.errors import InputError
 from cssegcore.core.types import BACKGROUND, ClassSetting
+from cssegcore.scenario.lists import LISTED, StepLists, check_lists
+from cssegcore.scenario.partition import PartitionRule
 
 Setting = Literal[ClassSetting, "domain", "domain_apart"]
 LeftOut = Literal["background", "void"]
@@ -37,7 +39,8 @@ class Step:
     >>> Scenario.of("partitioned", table, steps, partition_groups=finer).steps[1].partition_groups
     ((3,), (2,))
 
-    `domains` are the places where its images were taken, if steps bring domains.
+    `domains` are the places where its images were taken, if steps bring domains. `annotated` are
+    the raw labels that it may read and `lists` its images, if it names them itself.
     """
 
     name: str
@@ -46,6 +49,8 @@ class Step:
     raw: tuple[int, ...]
     partition_groups: tuple[tuple[int, ...], ...]
     domains: tuple[str, ...] = ()
+    annotated: tuple[int, ...] = ()
+    lists: StepLists | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +61,15 @@ class Scenario:
         setting: The rule.
         steps: The steps in order.
         ignored: Raw labels of the classes that no step learns, if they are void.
+        unlearned: Raw labels of the classes that no step learns, if they are void or background.
+        partition: How `partitioned` gives images to steps.
     """
 
     setting: Setting
     steps: tuple[Step, ...]
     ignored: tuple[int, ...] = ()
+    unlearned: tuple[int, ...] = ()
+    partition: PartitionRule = dataclasses.field(default_factory=PartitionRule)
 
     @classmethod
     def of(
@@ -71,6 +80,8 @@ class Scenario:
         partition_groups: Mapping[str, Sequence[Sequence[str]]] | None = None,
         domains: Mapping[str, Sequence[str]] | None = None,
         left_out: LeftOut | None = None,
+        lists: Mapping[str, StepLists] | None = None,
+        partition: PartitionRule | None = None,
     ) -> "Scenario":
         """Checks the class lists of `steps` against the dataset's `table` (background first).
 
@@ -81,17 +92,21 @@ class Scenario:
             partition_groups: Groups of a step's classes, where `partitioned` shares images out more
                 finely.
             domains: Domains that each step adds, in a setting by domains.
-            left_out: Meaning of the classes that no step learns; None if there must be none.
+            left_out: Meaning of the classes that no step learns; None if there must be none, or,
+                where steps list their images, if they are classes to come.
+            lists: The images of each step, where steps list them.
+            partition: How `partitioned` gives images to steps, if not as MiB does.
 
         Raises:
             InputError: A class is unknown, stands in two steps or in none, a step has none, or the
-                partition_groups of a step do not hold each of its classes once; or the domains do
-                not fit the setting or the steps.
+                partition_groups of a step do not hold each of its classes once; or the domains or
+                lists do not fit the setting or the steps.
         """
         finer = partition_groups or {}
-        places = domains or {}
+        places, listed = domains or {}, lists or {}
         _check_portions(finer, steps)
         _check_domains(setting, places, steps)
+        check_lists(setting, listed, steps)
         taken: dict[str, str] = {}
         made = []
         for index, (name, classes) in enumerate(steps.items()):
@@ -102,15 +117,29 @@ class Scenario:
                 taken[wanted] = name
             raw = tuple(table.index(c) for c in classes)
             groups = tuple(tuple(map(table.index, p)) for p in finer.get(name, [classes]))
-            made.append(Step(name, index, tuple(classes), raw, groups, tuple(places.get(name, ()))))
+            own = listed.get(name)
+            readable = (own and own.annotated) or classes
+            made.append(
+                Step(
+                    name,
+                    index,
+                    tuple(classes),
+                    raw,
+                    groups,
+                    domains=tuple(places.get(name, ())),
+                    annotated=tuple(map(table.index, readable)),
+                    lists=own,
+                )
+            )
         left = [c for c in table[1:] if c not in taken]
-        if left and left_out is None:
+        if left and left_out is None and setting != LISTED:
             raise InputError(
                 f"`scenario.classes`: no step learns {', '.join(left)}; add them to a step's list,"
                 " or set `scenario.left_out` to background or void."
             )
-        ignored = tuple(map(table.index, left)) if left_out == "void" else ()
-        return cls(setting, tuple(made), ignored)
+        unlearned = tuple(map(table.index, left)) if left_out else ()
+        ignored = unlearned if left_out == "void" else ()
+        return cls(setting, tuple(made), ignored, unlearned, partition or PartitionRule())
 
     def class_table(self, background: str, known: int) -> ClassTable:
         """Returns the outputs of the first `known` steps; background joins those of step 0."""
@@ -133,8 +162,10 @@ class Scenario:
 
         Raises:
             ValueError: The setting is `partitioned`, where that depends on all images
-                (`cssegcore.scenario.partition`).
+                (`cssegcore.scenario.partition`), or `listed`, where it depends on none.
         """
+        if self.setting == LISTED:
+            raise ValueError("steps list their images; ask `step_lists`")
         if self.setting == "partitioned":
             raise ValueError("a partition is of all images; ask `training_images`")
         step = self.steps[index]
@@ -144,7 +175,12 @@ class Scenario:
         return self.setting == "overlapped" or later.isdisjoint(present)
 
     def annotated(self, index: int) -> list[int]:
-        """Lists the raw labels that a step may read: all seen if sequential, else its own."""
+        """Lists the raw labels that a step may read: all seen if sequential, else its own.
+
+        A step that lists its images says which.
+        """
+        if self.setting == LISTED:
+            return sorted(self.steps[index].annotated)
         first = 0 if self.setting == "sequential" or self.by_domain else index
         return sorted(raw for s in self.steps[first : index + 1] for raw in s.raw)
 

@@ -9,7 +9,8 @@ from cssegcore.core.errors import InputError
 from cssegcore.data.image_list import ImageList
 from cssegcore.data.index import Entry
 from cssegcore.scenario.domains import Chosen, domain_images
-from cssegcore.scenario.partition import partition
+from cssegcore.scenario.listed import as_entries, later_classes, listed_images
+from cssegcore.scenario.lists import LISTED
 from cssegcore.scenario.scenario import Scenario, Step
 
 TESTS = ("val", "test")
@@ -22,6 +23,7 @@ def write_splits(
     table: Sequence[str],
     *,
     shared: bool = False,
+    photograph: Callable[[str], Path] = Path,
 ) -> dict[str, dict[str, int]]:
     """Writes `STEP/{train,seen,val,test}.json` below `out`; every step has lists of its own.
 
@@ -31,12 +33,16 @@ def write_splits(
     val: images of the `val` part that show a new class, annotated as in training.
     test: images of the `test` part that show any class seen; later classes are told apart.
 
+    Where steps list their images, a test's images are those of all steps up to it, and later
+    classes are told from the others, but not apart.
+
     Args:
         out: Folder.
         scenario: Says which images a step has.
         entries: All images.
         table: Names of the raw labels.
         shared: Whether images may be trained and tested on.
+        photograph: Returns the path of an image's photograph; asked where steps list folders.
 
     Returns:
         Number of images, by step and list.
@@ -44,9 +50,9 @@ def write_splits(
     Raises:
         InputError: A step would have no training or test images, or images are shared.
     """
+    lists = step_lists(scenario, entries, table, photograph)
     if not shared:
-        check_leaks(entries)
-    lists = step_lists(scenario, entries, table)
+        check_leaks(as_entries(lists) if scenario.setting == LISTED else entries)
     for kinds in lists.values():
         for kind in ("train", "test"):
             if not kinds[kind].images:
@@ -115,23 +121,33 @@ def _painted_void(step: Step, entries: Sequence[Entry]) -> str:
 
 
 def step_lists(
-    scenario: Scenario, entries: Sequence[Entry], table: Sequence[str]
+    scenario: Scenario,
+    entries: Sequence[Entry],
+    table: Sequence[str],
+    photograph: Callable[[str], Path] = Path,
 ) -> dict[str, dict[str, ImageList]]:
     """Returns what `write_splits` writes, by step and list."""
-    image_list = (
-        domain_images(scenario, entries) if scenario.by_domain else _shown(scenario, entries)
-    )
+    by_lists = scenario.setting == LISTED
+    if by_lists:
+        image_list = listed_images(scenario, entries, photograph)
+    elif scenario.by_domain:
+        image_list = domain_images(scenario, entries)
+    else:
+        image_list = _shown(scenario, entries)
     tables = [scenario.class_table(table[0], known + 1) for known in range(len(scenario.steps))]
     lists = {}
     for step, (own, val, test) in zip(scenario.steps, image_list, strict=True):
         classes, visible = tables[step.index], scenario.annotated(step.index)
-        names = {e.name for images in image_list[: step.index + 1] for e in images.train}
-        seen = [e for e in entries if e.name in names]
+        so_far = {e.name: e for images in image_list[: step.index + 1] for e in images.train}
+        seen = list(so_far.values())
+        if not by_lists:
+            seen = [e for e in entries if e.name in so_far]
+        tested = classes if by_lists else tables[-1]
         lists[step.name] = {
             "train": _list(scenario, step, classes, visible, own),
             "seen": _list(scenario, step, classes, classes.foreground, seen),
             "val": _list(scenario, step, classes, visible, val),
-            "test": _list(scenario, step, tables[-1], tables[-1].foreground, test),
+            "test": _list(scenario, step, tested, tested.foreground, test, tests=True),
         }
     return lists
 
@@ -157,7 +173,9 @@ def training_images(scenario: Scenario, entries: Sequence[Entry]) -> list[list[E
     partition_groups = [
         (step.index, group) for step in scenario.steps for group in step.partition_groups
     ]
-    places = partition([present for _, present in images], [group for _, group in partition_groups])
+    places = scenario.partition.places(
+        [present for _, present in images], [group for _, group in partition_groups]
+    )
     own: list[list[Entry]] = [[] for _ in scenario.steps]
     for (entry, _), place in zip(images, places, strict=True):
         if place is not None:
@@ -184,7 +202,13 @@ def _list(
     classes: ClassTable,
     visible: Sequence[int],
     entries: Sequence[Entry],
+    *,
+    tests: bool = False,
 ) -> ImageList:
     images = [[e.name, e.digest] for e in entries]
-    ignored = list(scenario.ignored)
-    return ImageList(step.name, step.index, classes, sorted(visible), images, ignored)
+    ignored, later = list(scenario.ignored), []
+    if scenario.setting == LISTED:
+        ignored, later = later_classes(scenario, classes, entries)
+    return ImageList(
+        step.name, step.index, classes, sorted(visible), images, ignored, later if tests else []
+    )

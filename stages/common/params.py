@@ -13,6 +13,8 @@ from cssegcore.core.config import did_you_mean, parse, shown
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import read_text
 from cssegcore.core.ranges import at_least, positive
+from cssegcore.scenario.lists import StepLists
+from cssegcore.scenario.partition import PartitionRule
 from cssegcore.scenario.scenario import LeftOut, Scenario, Setting
 
 PARAMS = Path("params.yaml")
@@ -57,7 +59,10 @@ class ScenarioParams:
         order: Name of the order of the classes; `native` is the dataset's own.
         partition_groups: Finer groups of a step's classes, for the setting `partitioned`.
         domains: Where each step's images were taken, for the settings by domain.
-        left_out: Meaning of the dataset's classes that no step learns; null refuses such classes.
+        left_out: Meaning of the dataset's classes that no step learns; null refuses such classes,
+            or, where steps list their images, takes them for classes to come.
+        lists: The images of each step, for the setting `listed`.
+        partition: The rule of the setting `partitioned`.
     """
 
     MOVED: ClassVar[Mapping[str, str]] = {"portions": "scenario.partition_groups"}
@@ -70,6 +75,15 @@ class ScenarioParams:
     partition_groups: dict[str, list[list[str]]] = dataclasses.field(default_factory=dict)
     domains: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     left_out: LeftOut | None = None
+    lists: dict[str, StepLists] = dataclasses.field(default_factory=dict)
+    partition: PartitionRule = dataclasses.field(default_factory=PartitionRule)
+
+    @property
+    def rule(self) -> str:
+        """Says by which rule steps get their images."""
+        if self.setting != "partitioned" or self.partition.rule == "mib":
+            return self.setting
+        return f"{self.setting} ({self.partition.rule}, seed {self.partition.seed})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,6 +196,8 @@ class Params:
             given.partition_groups,
             given.domains,
             given.left_out,
+            given.lists,
+            given.partition,
         )
 
     def check_chain(self) -> None:

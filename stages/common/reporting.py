@@ -31,14 +31,14 @@ def open_run(params: Params, code: Path) -> tracking.Run:
         tracking.RunInfo(
             key=tracking.run_key(raw, tables),
             # MLflow's pages drop what stands before a slash, and cut names after 18 characters
-            experiment=f"{scenario.name.replace('/', ' ')}{order} {scenario.setting}",
-            name=f"{name} · seed {params.seed} · {scenario.name}{order} · {scenario.setting}",
+            experiment=f"{scenario.name.replace('/', ' ')}{order} {scenario.rule}",
+            name=f"{name} · seed {params.seed} · {scenario.name}{order} · {scenario.rule}",
             params=tracking.scalars(raw),
             tags={
                 "method": name,
                 "scenario": scenario.name,
                 "order": scenario.order,
-                "setting": scenario.setting,
+                "setting": scenario.rule,
             },
         )
     )

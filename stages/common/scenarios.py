@@ -59,12 +59,13 @@ def scenario_text(
     steps = divide(classes, base, increment)
     rest = "" if len(steps[-1]) == increment else f", the last of {len(steps[-1])}"
     rest += unlearned
-    rank = "in the dataset's order" if classes == native else "in an order of its own"
+    is_native = classes == [name for name in native if name in classes]
+    rank = "in the dataset's order" if is_native else "in an order of its own"
     return TEMPLATE.format(
         title=f"{base} classes, then {increment} a step, {rank}: {len(steps)} steps{rest}.",
         defaults="\n".join(f"  - {k}: {v}" for k, v in overrides(dataset, like).items()),
         name=name,
-        order="" if classes == native else "\n  order: own",
+        order="" if is_native else "\n  order: own",
         left_out="" if left_out is None else f"\n  left_out: {left_out}",
         classes="\n".join(wrapped(f"step{k}", names) for k, names in enumerate(steps)),
     )

@@ -252,6 +252,15 @@ class TestFolder:
         assert all(e.pixels == (0, 12) for e in entries)
         assert dataset.classes == ("nothing", "thing")
 
+    def test_images_may_lie_in_folders(self, tmp_path):
+        make_folder(tmp_path, ["a", "june/a", "june/late/b"])
+        put(tmp_path / "images" / ".cache" / "c.jpg", "RGB")
+        dataset = open_dataset(conf("folder", tmp_path))
+        names = ("train", "val", "test")
+        assert sorted(itertools.chain(*map(dataset.names, names))) == ["a", "june/a", "june/late/b"]
+        assert dataset.photograph_path("june/a") == tmp_path / "images/june/a.jpg"
+        assert dataset.label("june/late/b").shape == (3, 4)
+
     def test_without_lists_a_tenth_is_tested_and_a_tenth_watched(self, tmp_path):
         names = [f"image {i}" for i in range(57)]
         found = parts(make_folder(tmp_path, names))

@@ -1,8 +1,11 @@
+import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from cssegcore.core.errors import InputError
+from cssegcore.core.types import TO_COME
 from cssegcore.evaluation.folder import (
     panel_files,
     panels_shown,
@@ -10,6 +13,7 @@ from cssegcore.evaluation.folder import (
     write_nothing,
     write_step,
 )
+from cssegcore.metrics.continual import class_iou
 from cssegcore.metrics.record import Evaluated
 
 CLASSES, LEARNED, SHOWN = ["background", "a", "b"], [0, 0, 1], ["town/one", "two"]
@@ -97,3 +101,26 @@ def test_a_folder_that_cannot_be_written_is_said_in_one_line(tmp_path, inputs):
             tmp_path / "out", record(1), {}, [], previous=tmp_path / "evaluation0", **inputs[1]
         )
     assert "\n" not in str(refused.value)
+
+
+def put(folder, step, classes, learned, matrix):
+    seen = len(matrix[0])
+    made = Evaluated(f"step{step}", step, classes, learned, seen, 5, matrix)
+    (folder / made.step).mkdir(parents=True)
+    (folder / made.step / "confusion.json").write_text(json.dumps(dataclasses.asdict(made)))
+
+
+def test_the_classes_of_steps_that_list_their_images_grow(tmp_path):
+    put(tmp_path, 0, ["background", "a", TO_COME], [0, 0, 1], [[6, 0], [2, 2], [1, 3]])
+    put(tmp_path, 1, ["background", "a", "b"], [0, 0, 1], [[6, 0, 0], [2, 2, 0], [1, 0, 3]])
+    records = read_evaluation(tmp_path).records
+    # where classes to come are background, step 0 has 7 pixels right of 12, else 6 of 8
+    for future, first in (("background", [7 / 12, 2 / 7]), ("ignore", [6 / 8, 2 / 4])):
+        table = class_iou(records, future)
+        assert table[0, :2] == pytest.approx(first)
+        assert np.isnan(table[0, 2])
+        assert table[1] == pytest.approx([6 / 9, 2 / 4, 3 / 4])
+
+    put(tmp_path, 2, ["background", "c", "b", "d"], [0, 0, 1, 2], [[1] * 4] * 4)
+    with pytest.raises(InputError, match="step1 and step2 are not steps of one run"):
+        read_evaluation(tmp_path)

@@ -55,7 +55,7 @@ def test_which_stages_run(project: Project) -> None:
 
     assert step("method: joint after mib", "method=joint") - EMPTY == swapped
 
-    other_base = {"check", "saliency", "report"} | BASE | EMPTY | increments(1, 2)
+    other_base = {"check", "saliency", "split", "report"} | BASE | EMPTY | increments(1, 2)
     assert step("method: ssul, with an unknown class", "method=ssul") == other_base
 
     kept = step("method: ssul_m after ssul", "method=ssul_m", "method.replay.size=4")

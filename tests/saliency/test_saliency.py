@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.files import read_manifest
+from cssegcore.core.files import digest, read_manifest
 from cssegcore.data.dataset import Dataset
 from cssegcore.data.layouts.camvid import Camvid
 from cssegcore.data.layouts.voc import Voc
@@ -307,8 +307,10 @@ class TestComputedMaps:
                 assert image.mode == "L"
                 assert np.array_equal(np.asarray(image), mask * 255)
         share = np.concatenate([mask.ravel() for mask in found.values()]).mean()
+        files = {name: digest((out / f"{name}.png").read_bytes()) for name in NAMES}
+        assert said.pop("digests") == files
         assert said == {"source": "computed", "images": NAMES, "salient": pytest.approx(share)}
-        assert read_manifest(out) == said
+        assert read_manifest(out) == said | {"digests": files}
         assert 0.03 < share < 0.3
 
     def test_are_the_same_bytes_again_in_any_order_and_company(self, dataset, tmp_path):
@@ -342,7 +344,7 @@ class TestComputedMaps:
 
     def test_of_no_image_are_an_empty_manifest(self, dataset, tmp_path):
         said = write_maps(tmp_path, dataset, [], "auto", quiet)
-        assert said == {"source": "computed", "images": [], "salient": 0}
+        assert said == {"source": "computed", "images": [], "salient": 0, "digests": {}}
 
     def test_are_computed_if_asked_for_although_there_are_published_ones(self, dataset, tmp_path):
         publish(dataset)

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from cssegcore.core.config import parse
 from cssegcore.core.errors import InputError
 from cssegcore.data.index import Entry
-from cssegcore.scenario.partition import partition
+from cssegcore.scenario.partition import PartitionRule, draw_places, partition
 from cssegcore.scenario.scenario import Scenario
 from cssegcore.scenario.splits import training_images
 
@@ -142,3 +143,41 @@ def test_one_image_does_not_tell_its_step():
 def test_portions_that_are_none_are_refused(setting, partition_groups, words):
     with pytest.raises(InputError, match=words):
         Scenario.of(setting, TABLE, STEPS, partition_groups)
+
+
+def test_every_class_of_an_image_is_drawn_as_often_as_another():
+    """Against the distribution: an image goes to a step with the share of its classes there."""
+    images = [*shown_in(400, 9, 3), {0, 255}, set()]
+    portions = [[1, 6, 3], [9, 2, 4], [5, 8, 7]]
+    every = [draw_places(images, portions, seed) for seed in range(300)]
+    draws = np.array([[-1 if place is None else place for place in places] for places in every])
+    for image, shown in enumerate(images):
+        held = [c for c in shown if 0 < c < 10]
+        wanted = [len({*portion}.intersection(held)) / max(1, len(held)) for portion in portions]
+        got = [(draws[:, image] == place).mean() for place in range(3)]
+        assert np.abs(np.subtract(got, wanted)).max() < 0.15  # 5 deviations of 300 draws
+        assert ((draws[:, image] == -1) == (not held)).all()
+    assert draw_places(images, portions, 7) == draw_places(images, portions, 7)
+
+
+def test_the_rule_and_its_seed_are_the_scenario_s():
+    rule = PartitionRule("drawn", 4)
+    raw = [[TABLE.index(c) for c in STEPS[step]] for step in STEPS]
+    places = draw_places([e.present for e in entries()], raw, 4)
+    wanted = [[f"train {i}" for i, at in enumerate(places) if at == step] for step in range(3)]
+    assert names(Scenario.of("partitioned", TABLE, STEPS, partition=rule)) == wanted
+    # finer groups share nothing out that is drawn by classes
+    assert names(Scenario.of("partitioned", TABLE, STEPS, FINER, partition=rule)) == wanted
+    assert names(Scenario.of("partitioned", TABLE, STEPS)) != wanted
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"rule": "random"}, "`x.rule` must be one of mib, drawn; got 'random'"),
+        ({"rule": "drawn", "seed": -1}, "`x`: `seed` must be >= 0, got -1"),
+    ],
+)
+def test_other_rules_are_refused(given, words):
+    with pytest.raises(InputError, match=words):
+        parse(PartitionRule, given, "x")

@@ -13,6 +13,7 @@ from PIL import Image
 
 from cssegcore.data.index import Entry
 from cssegcore.data.layouts._base import read_names
+from cssegcore.scenario.partition import PartitionRule
 from cssegcore.scenario.scenario import Scenario
 from cssegcore.scenario.splits import step_lists
 from tests.helpers import tiny_dataset as scenes
@@ -105,6 +106,14 @@ def lists(entries, name, setting):
     return {kind: [found[step][kind] for step in steps] for kind in found["step0"]}
 
 
+def drawn(entries, seed):
+    params = yaml.safe_load(scenes.composed("scenario=voc/15-1"))
+    table, steps = params["dataset"]["classes"], params["scenario"]["classes"]
+    rule = PartitionRule("drawn", seed)
+    found = step_lists(Scenario.of("partitioned", table, steps, partition=rule), entries, table)
+    return [found[step]["train"].names for step in steps]
+
+
 def numbers(entries, name, setting):
     found = lists(entries, name, setting)
     return {kind: [len(one.images) for one in steps] for kind, steps in found.items()}
@@ -147,3 +156,9 @@ def test_a_partition_has_every_image_once(entries):
     assert sum(got["train"]) == got["seen"][-1] == 10_582
     assert got["train"] != TRAIN["disjoint"]["15-1"]
     assert (got["val"], got["test"][0]) == (VAL["15-1"], 1240)
+
+
+def test_the_drawn_partition_has_the_numbers_of_the_released_lists(entries):
+    """Kwak, Cha and Moon, arXiv 2405.09858: Pascal VOC 15-1, seed 0."""
+    assert [len(names) for names in drawn(entries, 0)] == [9031, 254, 266, 270, 434, 327]
+    assert drawn(entries, 0) != drawn(entries, 1)

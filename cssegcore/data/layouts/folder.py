@@ -18,6 +18,8 @@ SUFFIXES = (*PHOTOGRAPH_SUFFIXES, *(suffix.upper() for suffix in PHOTOGRAPH_SUFF
 class Folder(Layout):
     """`images/NAME.{jpg,jpeg,png}`, `labels/NAME.png` (0 background, 1..n classes, 255 void).
 
+    Both may have folders of their own: `images/june/a.jpg` and `labels/june/a.png` are `june/a`.
+
     `train.txt` and one of `val.txt` and `test.txt`, or both, name the images of each part; of the
     last two, one that is missing is like the other. Without lists, names are put in the order of
     their SHA-256: the first tenth is tested on, the next tenth is for monitoring, the rest is
@@ -32,7 +34,7 @@ class Folder(Layout):
                 or a name two; or there are too few images to split.
         """
         photographs = _photographs(root / "images")
-        labels = {path.stem for path in _files(root / "labels", (".png",))}
+        labels = set(_names(root / "labels", (".png",)))
         if lost := sorted(labels.difference(photographs)):
             raise InputError(
                 f"the label image {root / 'labels' / lost[0]}.png has no photograph: put"
@@ -52,14 +54,20 @@ class Folder(Layout):
         return root / "labels" / f"{name}.png"
 
 
-def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Lists files of one's own; names with a dot in front are the system's."""
-    try:
-        found = [p for p in folder.iterdir() if p.suffix in suffixes and p.name[0] != "."]
-    except OSError as error:
+def _names(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
+    """Lists the names of one's own files; those with a dot in front are the system's."""
+
+    def refuse(error: OSError) -> None:
         raise InputError(
-            f"the folder {folder} cannot be listed ({error.strerror}): check `dataset.root`."
-        ) from None
+            f"the folder {error.filename} cannot be listed ({error.strerror}): check"
+            " `dataset.root`."
+        )
+
+    found = []
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if name[0] != "."]
+        paths = (Path(place, name).relative_to(folder) for name in files if name[0] != ".")
+        found += [path.with_suffix("").as_posix() for path in paths if path.suffix in suffixes]
     if not found:
         raise InputError(f"the folder {folder} holds no image (NAME{suffixes[0]}, …): put some in.")
     return found
@@ -67,7 +75,7 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 def _photographs(folder: Path) -> list[str]:
     """Lists the names of photographs, sorted."""
-    counts = collections.Counter(path.stem for path in _files(folder, SUFFIXES))
+    counts = collections.Counter(_names(folder, SUFFIXES))
     twice = [name for name, count in sorted(counts.items()) if count > 1]
     if twice:
         raise InputError(

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cssegcore.core.types import BACKGROUND, IGNORE
+from cssegcore.core.types import BACKGROUND, IGNORE, ClassSetting
 from cssegcore.method._class_features import (
     Gather,
     class_distances,
@@ -88,7 +88,7 @@ class PrototypeMatching(Loss):
 
     gather: Gather = "intended"
     average: AveragedOver = "classes"
-    setting: Literal["overlapped", "disjoint", "sequential", "partitioned"] = "overlapped"
+    setting: ClassSetting = "overlapped"
 
     needs_old: ClassVar[bool] = True
     statistic: ClassVar[str] = "prototypes"

@@ -1,0 +1,76 @@
+"""The images of steps that list them: the setting `listed`."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from cssegcore.core.class_table import ClassTable
+from cssegcore.core.errors import InputError
+from cssegcore.data.image_list import ImageList
+from cssegcore.data.index import Entry
+from cssegcore.scenario.domains import Chosen
+from cssegcore.scenario.lists import read_lists
+from cssegcore.scenario.scenario import Scenario
+
+
+def listed_images(
+    scenario: Scenario, entries: Sequence[Entry], photograph: Callable[[str], Path]
+) -> list[Chosen]:
+    """Returns the images of each step in the order of its lists; tests hold those before as well.
+
+    The dataset's own parts and order mean nothing here, as both change when it grows.
+
+    Args:
+        scenario: Its setting is `listed`.
+        entries: All images of the dataset.
+        photograph: Returns the path of an image's photograph.
+
+    Raises:
+        InputError: A list cannot be read, or no training image of a step shows one of its classes.
+    """
+    by_name = {entry.name: entry for entry in entries}
+    lists = {step.name: step.lists for step in scenario.steps if step.lists}
+    images, tests = [], {}
+    for step, named in zip(scenario.steps, read_lists(lists, by_name, photograph), strict=True):
+        train, val, test = ([by_name[name] for name in kind] for kind in named)
+        shown = _shown(train)
+        for name, raw in zip(step.classes, step.raw, strict=True):
+            if raw not in shown:
+                raise InputError(
+                    f"`scenario.lists.{step.name}.train`: no image of {lists[step.name].train}"
+                    f" shows {name!r}, which the step learns: name other images, or take the class"
+                    f" out of `scenario.classes.{step.name}`."
+                )
+        tests |= {entry.name: entry for entry in test}
+        images.append(Chosen(train, val, list(tests.values())))
+    return images
+
+
+def later_classes(
+    scenario: Scenario, classes: ClassTable, entries: Iterable[Entry]
+) -> tuple[list[int], list[int]]:
+    """Returns the raw labels that are void, and those of classes to come, among those shown.
+
+    What no image shows is left out: so a list stays as it is when the class table grows.
+
+    Args:
+        scenario: Says what classes are void or background for good.
+        classes: Those learned so far.
+        entries: The images of the list.
+    """
+    shown = _shown(entries)
+    void = shown.intersection(scenario.ignored)
+    return sorted(void), sorted(shown - void - {*classes.raw, *scenario.unlearned})
+
+
+def as_entries(lists: Mapping[str, Mapping[str, ImageList]]) -> list[Entry]:
+    """Returns the images that steps use, with what they are used for as their parts."""
+    parts: dict[tuple[str, str], dict[str, None]] = {}
+    for kinds in lists.values():
+        for kind in ("train", "val", "test"):
+            for name, digest in kinds[kind].images:
+                parts.setdefault((name, digest), {})[kind] = None
+    return [Entry(name, tuple(used), digest, 0, 0, 0, ()) for (name, digest), used in parts.items()]
+
+
+def _shown(entries: Iterable[Entry]) -> set[int]:
+    return {raw for entry in entries for raw in entry.present}
