@@ -103,7 +103,7 @@ class Tree:
         """
         place, kept = folder / kind, folder / f"{kind}.kept"
         for path in place.iterdir() if place.is_dir() else ():  # which may be a disk of its own
-            shutil.rmtree(path)
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         program = _program(kind)
         note = kept / "walked.pickle"
         if note.is_file() and pickle.loads(note.read_bytes())[0] == program:

@@ -13,11 +13,11 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 def run(ledger: Ledger) -> None:
     """Kills every stage of three recipes, at a random moment or at a random write."""
     import_once()
-    trees = [Tree.walked(ledger.trees, kind) for kind in ("plain", "exemplars", "images")]
-    for number in range(ledger.times(2)):
-        for tree in trees[: 1 if number % 2 else None]:
+    for kind in ("plain", "exemplars", "images"):
+        tree = Tree.walked(ledger.trees, kind)
+        for number in range(ledger.times(2 if kind == "plain" else 1)):
             for stage in scenes.EVERY_STAGE:
-                if tree.kind == "plain" or _works(tree, stage):
+                if kind == "plain" or _works(tree, stage):
                     for sent in SIGNALS:
                         _kill(ledger, tree, stage, sent, number)
 

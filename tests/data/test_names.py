@@ -1,6 +1,7 @@
 """Names of images become names of files, so none may lead out of its folder."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -207,4 +208,7 @@ def test_the_watch_sees_what_is_written(tmp_path):
         Image.fromarray(np.zeros((2, 2), np.uint8)).save(tmp_path / "c.png")
         (tmp_path / "b").read_text()
         (tmp_path / "b").unlink()
-    assert {path.name for path in noted} == {"a", "b", "c.png"}
+        (tmp_path / "d").mkdir()
+        (tmp_path / "d/e").touch()
+        shutil.rmtree(tmp_path / "d")  # which names files below an open folder
+    assert {str(path.relative_to(tmp_path)) for path in noted} == {"a", "b", "c.png", "d", "d/e"}

@@ -9,17 +9,17 @@ from typing import Any
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGES = {
-    "os.rename": (0, 1),
-    "os.remove": (0,),
-    "os.mkdir": (0,),
-    "os.rmdir": (0,),
-    "os.link": (1,),
-    "os.symlink": (1,),
-    "os.chmod": (0,),
-    "os.truncate": (0,),
-    "os.utime": (0,),
+    "os.rename": ((0, 2), (1, 3)),
+    "os.remove": ((0, 1),),
+    "os.mkdir": ((0, 2),),
+    "os.rmdir": ((0, 1),),
+    "os.link": ((1, 3),),
+    "os.symlink": ((1, 2),),
+    "os.chmod": ((0, 2),),
+    "os.truncate": ((0, None),),
+    "os.utime": ((0, 3),),
 }
-"""Which arguments of an event name what is changed."""
+"""Which arguments of an event name what is changed, and the open folder that a name is below."""
 
 _noted: list[Path] | None = None
 
@@ -45,10 +45,11 @@ def _note(event: str, arguments: tuple[Any, ...]) -> None:
         path, _, flags = arguments
         if isinstance(flags, int) and flags & WRITES:
             _add(path)
-    for at in CHANGES.get(event, ()):
-        _add(arguments[at])
+    for at, folder in CHANGES.get(event, ()):
+        opened = -1 if folder is None else arguments[folder]
+        _add(arguments[at], f"/proc/self/fd/{opened}" if opened >= 0 else "")
 
 
-def _add(path: object) -> None:
+def _add(path: object, folder: str = "") -> None:
     if isinstance(path, str | bytes | os.PathLike) and _noted is not None:
-        _noted.append(Path(os.path.realpath(os.fsdecode(path))))
+        _noted.append(Path(os.path.realpath(os.path.join(folder, os.fsdecode(path)))))  # noqa: PTH118
