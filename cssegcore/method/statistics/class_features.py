@@ -269,7 +269,8 @@ def _old_rows(
             )
         if previous[name].shape != shape:
             raise InputError(
-                f"Step {context.index} needs `{name}` of the old classes of shape {tuple(shape)};"
-                f" the previous step saved {tuple(previous[name].shape)}: train that step again."
+                f"Step {context.index} needs `{name}` of the old classes of shape {tuple(shape)},"
+                f" and the previous step saved {tuple(previous[name].shape)}: train that step"
+                " again."
             )
     return {name: previous[name] for name in wanted}

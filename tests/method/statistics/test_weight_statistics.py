@@ -130,7 +130,7 @@ class TestStatistics:
         replay = Replay(grown, make_trace(GROWN, 2, 27))
         train(accumulator, grown, make_trace(GROWN, 2, 27))
         close(accumulator.result(), getattr(replay, part)(expected))
-        assert accumulator.before is saved  # what penalties read does not move
+        assert accumulator.previous is saved  # what penalties read does not move
         assert all(torch.equal(saved[name], kept[name]) for name in saved)
 
     @pytest.mark.parametrize("cut", [1, 10, 13, 20])
