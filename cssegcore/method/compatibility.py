@@ -119,7 +119,7 @@ def _statistics_are_gathered(assembled: AssembledRecipe) -> Iterator[str]:
     if assembled.recipe.statistics.keys() - assembled.recipe.base.statistics.keys():
         name = min(assembled.recipe.statistics.keys() - assembled.recipe.base.statistics.keys())
         yield (
-            f"`method.statistics.{name}` starts from what the step before gathered, and the base"
+            f"`method.statistics.{name}` starts from what the previous step gathered, and the base"
             f" step does not gather it: add it to `method.base.statistics`."
         )
 

@@ -38,7 +38,7 @@ LEARNED: PartRecipe = {"part": "argmax"}
 """The background of recipes that say nothing of it."""
 
 LATER = ("classifier_init", "freeze", "after", "replay")
-"""Slots that act on what the step before left; the base step has none."""
+"""Slots that act on what the previous step left; the base step has none."""
 
 AUXILIARY = "auxiliary"
 """Column of a curve for the losses of the auxiliary classifiers."""

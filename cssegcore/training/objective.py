@@ -214,7 +214,7 @@ def start_statistics(
         saved: The statistics that the previous step saved, by name.
     """
     return {
-        name: statistic.start(dataclasses.replace(scene, before=saved.get(name)))
+        name: statistic.start(dataclasses.replace(scene, previous=saved.get(name)))
         for name, statistic in statistics.items()
     }
 

@@ -308,7 +308,7 @@ def _scene(
         outputs=segmenter.outputs,
         num_old=data.num_old,
         depth=segmenter.extractor.last_stage_channels,
-        before=None,
+        previous=None,
         channels=segmenter.extractor.channels,
         iterations=count,
         device=device,

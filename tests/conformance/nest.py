@@ -89,4 +89,5 @@ def _heads(groups: Sequence[int], depth: int) -> list[Head]:
 
 def _outputs(top: Tensor, logits: Tensor) -> Outputs:
     """What a network would give, but for outputs of new classes, which nobody looks at."""
-    return Outputs(logits, top[:, :1], Features((), top, top))
+    unread = top[:, :1].expand(-1, logits.shape[1], -1, -1)
+    return Outputs(logits, unread, Features((), top, top))

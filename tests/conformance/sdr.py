@@ -129,7 +129,7 @@ def _setting(given: Arrays) -> ClassSetting:
 def _scene(given: Arrays) -> StatisticContext:
     """A training whose state is set afterwards; it asks nothing of a step before."""
     outputs, depth = given["prototypes"].shape
-    return StatisticContext(int(given["step"]), {}, outputs, num_old=1, depth=depth, before=None)
+    return StatisticContext(int(given["step"]), {}, outputs, num_old=1, depth=depth, previous=None)
 
 
 def _outputs(features: Tensor) -> Outputs:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from cssegcore.data.shapes import make_dataset
@@ -68,10 +69,10 @@ class Project:
         """Writes params.yaml as `dvc exp run -S …` would."""
         self.run(sys.executable, "-m", "stages.compose", "params.yaml", *QUICK, *overrides)
 
-    def repro(self, *overrides: str) -> set[str]:
-        """Composes, runs `dvc repro` and returns the stages whose command ran."""
+    def repro(self, *overrides: str, targets: Sequence[str] = ()) -> set[str]:
+        """Composes, runs `dvc repro` (all, or up to `targets`), returns stages that really ran."""
         self.compose(*overrides)
-        return ran(self.run("dvc", "repro"))
+        return ran(self.run("dvc", "repro", *targets))
 
     def metrics(self) -> dict[str, bytes]:
         """Returns the bytes of every metrics file."""

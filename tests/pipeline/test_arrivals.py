@@ -16,8 +16,8 @@ from tests.helpers.tiny_dataset import BEFORE_STEP, BEFORE_TRAINING, draw, write
 
 pytestmark = pytest.mark.dvc
 
-STEPS = {"step0": ["red", "green"], "step1": ["blue"], "step2": ["yellow"]}
-TABLE = ["background", "red", "green", "blue", "yellow"]
+STEPS = {"step0": ["red", "green"], "step1": ["blue"]}
+TABLE = ["background", "red", "green", "blue"]
 SQUARES = 9
 """Places for classes in a scene."""
 
@@ -67,19 +67,18 @@ def test_a_step_that_arrives_runs_alone(tmp_path: Path) -> None:
     assert {*BEFORE_TRAINING, *trained, "report"} <= first
     before = project.metrics()
 
-    arrive(root, "step3", [5, 1])
+    arrive(root, "step2", [4, 1])
     write_lines(root / "classes.txt", [*TABLE, "violet"])
-    scenario(project, STEPS | {"step3": ["violet"]})
+    scenario(project, STEPS | {"step2": ["violet"]})
     second = project.repro(*chosen)
-    print("a fourth step arrived:", ", ".join(sorted(second)))  # noqa: T201
-    own = {f"{stage}@step3" for stage in (*BEFORE_STEP, "train", "evaluate")}
+    print("a third step arrived:", ", ".join(sorted(second)))  # noqa: T201
+    own = {f"{stage}@step2" for stage in (*BEFORE_STEP, "train", "evaluate")}
     assert second == {*BEFORE_TRAINING, "report"} | own
     after = project.metrics()
     steps = [f"work/{step}/metrics.json" for step in STEPS]
     assert [after[path] for path in steps] == [before[path] for path in steps]
     assert (project.root / "work/report/classes.csv").read_text().count("violet") == 1
 
-    # a list that is edited is seen, and what it changes runs
+    # a list that is edited is seen
     write_lines(project.root / "lists" / "first_test.txt", tests[:1])
-    third = project.repro(*chosen)
-    assert third == {"split", "report", *(f"evaluate@step{k}" for k in range(4))}
+    assert project.repro(*chosen, targets=["evaluate@step0"]) == {"split", "evaluate@step0"}

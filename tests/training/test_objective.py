@@ -60,7 +60,7 @@ class Watched(Statistic):
 
 class Watching(Accumulator):
     def __init__(self, scene):
-        self.scene, self.before = scene, scene.before or {}
+        self.scene, self.previous = scene, scene.previous or {}
         self.labels, self.gradients, self.batches = [], [], torch.zeros(1)
 
     def update_batch(self, outputs, labels):
@@ -148,7 +148,7 @@ class TestStatisticsAndPenalties:
         assert list(scene.weights) == [n for n, _ in trainer.segmenter.named_parameters()]
         for name, weight in scene.weights.items():
             assert weight is trainer.segmenter.get_parameter(name)
-        assert scene.before == {"n": torch.ones(1)}
+        assert scene.previous == {"n": torch.ones(1)}
         batches = 2 * iterations(trainer.data.images, 2)
         assert trained.statistics == {"watched": {"batches": torch.full((1,), float(batches))}}
 

@@ -35,7 +35,7 @@ class Looking(Statistic):
 
 class LookingAccumulator(Accumulator):
     def __init__(self, part, context):
-        self.part, self.context, self.before = part, context, context.before or {}
+        self.part, self.context, self.previous = part, context, context.previous or {}
         self.sums = {"old": torch.zeros(2), "along": torch.zeros(2), "final": torch.zeros(2)}
 
     def prepare(self, batches):

@@ -201,7 +201,7 @@ class Penalty(Term, abc.ABC):
         """Computes `PenaltyInputs.importance` once per training; by default it is `saved`.
 
         Args:
-            saved: What `statistic` had gathered when the step before ended; empty without one.
+            saved: What `statistic` had gathered when the previous step ended; empty without one.
         """
         return saved
 

@@ -43,8 +43,8 @@ def pull(now: Tensors, old: Tensors, importance: Tensors) -> Float[Tensor, ""]:
     ]
     if not terms:
         raise InputError(
-            "a penalty holds no weight: the step before gathered no importance of any that trains."
-            " Gather it in `method.base.statistics`, and freeze less."
+            "a penalty holds no weight: the previous step gathered no importance of any that"
+            " trains. Gather it in `method.base.statistics`, and freeze less."
         )
     return torch.stack(terms).sum()
 

@@ -27,8 +27,8 @@ class StatisticContext:
         outputs: Outputs c of the network.
         num_old: Outputs k of the old model; 1 without one.
         depth: Channels n of `Features.last_stage`.
-        before: What the step before saved (`Accumulator.result`), on the training's device; none in
-            a step that starts afresh.
+        previous: What the previous step saved (`Accumulator.result`), on the training's device;
+            None in a step that starts afresh.
         channels: Channels d of `Features.decoder_out`.
         iterations: Batches of an epoch.
         device: Where the network runs, None for the CPU.
@@ -39,7 +39,7 @@ class StatisticContext:
     outputs: int
     num_old: int
     depth: int
-    before: Tensors | None
+    previous: Tensors | None
     channels: int = 0
     iterations: int = 1
     device: torch.device | None = None
@@ -49,10 +49,10 @@ class Accumulator(abc.ABC):
     """Sees every iteration of one training. Its tensors carry no gradient.
 
     Attributes:
-        before: What the step before saved; empty if there was none.
+        previous: What the previous step saved; empty if there was none.
     """
 
-    before: Tensors
+    previous: Tensors
 
     def prepare(self, batches: Iterable[LabelledOutputs]) -> None:
         """Called once before the first iteration of an increment, for `needs_old_pass`.
@@ -118,5 +118,5 @@ class Statistic(abc.ABC):
         """Starts to gather.
 
         Raises:
-            InputError: `context.before` does not fit the network.
+            InputError: `context.previous` does not fit the network.
         """

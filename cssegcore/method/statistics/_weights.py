@@ -21,9 +21,9 @@ def copies(weights: Mapping[str, Parameter]) -> dict[str, Tensor]:
 
 
 def carried(
-    weights: Mapping[str, Parameter], before: Tensors, fresh: float, prefix: str = ""
+    weights: Mapping[str, Parameter], previous: Tensors, fresh: float, prefix: str = ""
 ) -> dict[str, Tensor]:
-    """Returns copies of what the step before saved of each weight; new weights get `fresh`.
+    """Returns copies of what the previous step saved of each weight; new weights get `fresh`.
 
     Raises:
         InputError: What was saved of a weight is of another shape.
@@ -31,14 +31,14 @@ def carried(
     values = {}
     for name, weight in weights.items():
         values[name] = torch.full_like(weight, fresh, requires_grad=False)
-        saved = before.get(prefix + name)
+        saved = previous.get(prefix + name)
         if saved is None:
             continue
         if saved.shape != weight.shape:
             raise InputError(
-                f"The step before saved a statistic of weight `{name}` with shape"
+                f"The previous step saved a statistic of weight `{name}` with shape"
                 f" {tuple(saved.shape)}; here it has {tuple(weight.shape)}: the network changed."
-                " Train the step before again."
+                " Train the previous step again."
             )
         values[name].copy_(saved)
     return values

@@ -153,7 +153,7 @@ class ClassFeatures(Statistic):
         background is empty gives no extra background, where the released code divides by 0.
 
         Args:
-            counts: Pixels that the step before saved, the background's first.
+            counts: Pixels that the previous step saved, the background's first.
             predicted: Pixels of this step's background by what the old model sees, 0 nothing.
             num_new: Classes that the step adds.
             iterations: Batches of an epoch.
@@ -174,7 +174,7 @@ class ClassFeatures(Statistic):
 
 class _Accumulator(Accumulator):
     def __init__(self, part: ClassFeatures, context: StatisticContext) -> None:
-        self.before = context.before or {}
+        self.previous = context.previous or {}
         self._part, self._context = part, context
         n, d, device = context.num_old - 1, context.channels, context.device
         self._old = {
@@ -184,7 +184,9 @@ class _Accumulator(Accumulator):
             "counts": torch.zeros(1 + n, dtype=torch.float64, device=device),
         }
         if n:
-            self._old = _old_rows(self.before, {k: v.shape for k, v in self._old.items()}, context)
+            self._old = _old_rows(
+                self.previous, {k: v.shape for k, v in self._old.items()}, context
+            )
         self._predicted = torch.zeros(1 + n, dtype=torch.int64, device=device)
         self._replayed = torch.zeros(0, dtype=torch.int64, device=device)
         self._extra = torch.zeros((), dtype=torch.float64, device=device)
@@ -255,19 +257,20 @@ class _Accumulator(Accumulator):
 
 
 def _old_rows(
-    before: Tensors, wanted: Mapping[str, torch.Size], context: StatisticContext
+    previous: Tensors, wanted: Mapping[str, torch.Size], context: StatisticContext
 ) -> dict[str, Tensor]:
-    """Returns what the step before saved, or says why it does not fit."""
+    """Returns what the previous step saved, or says why it does not fit."""
     for name, shape in wanted.items():
-        if name not in before:
+        if name not in previous:
             raise InputError(
                 f"Step {context.index} needs the features of {context.num_old - 1} old classes, and"
-                " the step before saved none: list the part `class_features` in"
+                " the previous step saved none: list the part `class_features` in"
                 " `method.base.statistics`."
             )
-        if before[name].shape != shape:
+        if previous[name].shape != shape:
             raise InputError(
                 f"Step {context.index} needs `{name}` of the old classes of shape {tuple(shape)},"
-                f" and the step before saved {tuple(before[name].shape)}: train that step again."
+                f" and the previous step saved {tuple(previous[name].shape)}: train that step"
+                " again."
             )
-    return {name: before[name] for name in wanted}
+    return {name: previous[name] for name in wanted}

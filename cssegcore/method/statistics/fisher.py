@@ -56,10 +56,10 @@ class Fisher(Statistic):
 
 class _Accumulator(Accumulator):
     def __init__(self, context: StatisticContext, decay: float) -> None:
-        self.before = context.before or {}
+        self.previous = context.previous or {}
         self._weights = context.weights
         self._decay = decay
-        self._fisher = carried(context.weights, self.before, FRESH)
+        self._fisher = carried(context.weights, self.previous, FRESH)
 
     def update_gradients(self) -> None:
         update_fisher(self._fisher, self._weights, self._decay)

@@ -44,9 +44,9 @@ class Path(Statistic):
 
 class _Accumulator(Accumulator):
     def __init__(self, context: StatisticContext) -> None:
-        self.before = context.before or {}
+        self.previous = context.previous or {}
         self._weights = context.weights
-        self._earlier = carried(context.weights, self.before, 0.0)
+        self._earlier = carried(context.weights, self.previous, 0.0)
         self._start = copies(context.weights)
         self._last = copies(context.weights)
         self._lowered = carried(context.weights, {}, 0.0)

@@ -68,7 +68,7 @@ class Prototypes(Statistic):
     """Means of `Features.last_stage` by class.
 
     It saves `means` [c, n], and in `counts` [c] the number of pixels behind each mean.
-    Old classes go on from the step before; what was left out of every batch stays 0.
+    Old classes go on from the previous step; what was left out of every batch stays 0.
 
     Attributes:
         gather: See `released_gather`.
@@ -85,12 +85,12 @@ class Prototypes(Statistic):
 class _Running(Accumulator):
     def __init__(self, part: Prototypes, context: StatisticContext) -> None:
         self._part, self._index = part, context.index
-        self.before = context.before or {}
+        self.previous = context.previous or {}
         device = next((w.device for w in context.weights.values()), None)
         self._means = torch.zeros(context.outputs, context.depth, device=device)
         self._counts = torch.zeros(context.outputs, dtype=torch.int64, device=device)
         if context.num_old > 1:
-            means, counts = _old_rows(self.before, context)
+            means, counts = _old_rows(self.previous, context)
             self._means[: context.num_old], self._counts[: context.num_old] = means, counts
 
     @torch.no_grad()
@@ -114,19 +114,19 @@ class _Running(Accumulator):
         return self.state
 
 
-def _old_rows(before: Tensors, context: StatisticContext) -> tuple[Tensor, Tensor]:
+def _old_rows(previous: Tensors, context: StatisticContext) -> tuple[Tensor, Tensor]:
     """Returns the means and counts of the old classes, or says why they do not fit."""
     wanted = {"means": (context.num_old, context.depth), "counts": (context.num_old,)}
     for name, shape in wanted.items():
-        if name not in before:
+        if name not in previous:
             raise InputError(
                 f"Step {context.index} needs the prototypes of {context.num_old} old outputs, and"
-                " the step before saved none: list the part `prototypes` in"
+                " the previous step saved none: list the part `prototypes` in"
                 " `method.base.statistics`."
             )
-        if before[name].shape != shape:
+        if previous[name].shape != shape:
             raise InputError(
                 f"Step {context.index} needs `{name}` of the old prototypes of shape {shape}, and"
-                f" the step before saved {tuple(before[name].shape)}: train that step again."
+                f" the previous step saved {tuple(previous[name].shape)}: train that step again."
             )
-    return before["means"], before["counts"]
+    return previous["means"], previous["counts"]

@@ -56,10 +56,10 @@ class Walk(Statistic):
 
 class _Accumulator(Accumulator):
     def __init__(self, context: StatisticContext, how: Walk) -> None:
-        self.before = context.before or {}
+        self.previous = context.previous or {}
         self._weights = context.weights
         self._how = how
-        self._fisher = carried(context.weights, self.before, FRESH, "fisher/")
+        self._fisher = carried(context.weights, self.previous, FRESH, "fisher/")
         self._path = carried(context.weights, {}, 0.0)
         self._last = copies(context.weights)
         self._seen = 0  # iterations; on the host, so that counting waits for no device
@@ -94,6 +94,6 @@ class _Accumulator(Accumulator):
     def result(self) -> dict[str, Tensor]:
         gains = {name: gain.clamp(min=0) for name, gain in self._path.items()}
         for name, gain in gains.items():
-            if (earlier := self.before.get(f"path/{name}")) is not None:
+            if (earlier := self.previous.get(f"path/{name}")) is not None:
                 gains[name] = 0.5 * (gain + earlier)
         return named("fisher/", self._fisher) | named("path/", gains)

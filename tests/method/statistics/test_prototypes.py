@@ -80,7 +80,7 @@ def test_old_classes_go_on_and_new_ones_start():
     assert state["means"].numpy() == pytest.approx(means, rel=1e-5)
     assert np.array_equal(state["counts"], counts)
     assert torch.equal(saved["means"], first.state["means"])  # the file of the step before
-    assert second.before is saved
+    assert second.previous is saved
 
 
 def test_prototypes_stay_where_their_classes_hide():

@@ -28,7 +28,9 @@ def values(tensors):
 
 
 def begin(part, weights, before=None, **numbers):
-    scene = StatisticContext(index=0, weights=weights, outputs=3, num_old=1, depth=8, before=before)
+    scene = StatisticContext(
+        index=0, weights=weights, outputs=3, num_old=1, depth=8, previous=before
+    )
     return statistic(part, **numbers).start(scene)
 
 
@@ -115,7 +117,7 @@ class TestStatistics:
     def test_two_steps_against_a_replay_in_numpy(self, part):
         first = make_weights(SHAPES)
         accumulator = begin(part, first)
-        assert accumulator.before == {}
+        assert accumulator.previous == {}
         replay = Replay(first, make_trace(SHAPES, 1))
         train(accumulator, first, make_trace(SHAPES, 1))
         saved = accumulator.result()
@@ -128,7 +130,7 @@ class TestStatistics:
         replay = Replay(grown, make_trace(GROWN, 2, 27))
         train(accumulator, grown, make_trace(GROWN, 2, 27))
         close(accumulator.result(), getattr(replay, part)(expected))
-        assert accumulator.before is saved  # what penalties read does not move
+        assert accumulator.previous is saved  # what penalties read does not move
         assert all(torch.equal(saved[name], kept[name]) for name in saved)
 
     @pytest.mark.parametrize("cut", [1, 10, 13, 20])
