@@ -68,6 +68,9 @@ def import_once() -> None:
     closure(name.removesuffix(".__init__") for name in named)  # `check` parses every file
 
 
+TIMED = ("timing.json", "report.html")
+"""Files that equal trainings do not share: they tell how many seconds one took."""
+
 EPOCHS = ("schedule.base.epochs=2", "schedule.increment.epochs=2")
 """Two, so that a training can be killed between them."""
 
@@ -186,7 +189,7 @@ class Tree:
     def made(self, stage: str) -> dict[str, str]:
         """Returns a digest of each file that a stage made, but not of what it left half done."""
         found = {k: v for path in self.outs(stage) for k, v in digests(path, self.folder).items()}
-        return {k: v for k, v in found.items() if not Path(k).name.startswith(TEMPORARY)}
+        return results(found)
 
     def same(self, stage: str) -> bool:
         """Whether all that a stage made is what it made undisturbed."""
@@ -208,6 +211,16 @@ def digests(path: Path, below: Path | None = None) -> dict[str, str]:
     return {
         str(file.relative_to(below or path)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in files
+    }
+
+
+def results(found: dict[str, str]) -> dict[str, str]:
+    """Leaves out what tells the seconds of a training, and what a killed process left half done."""
+    names = {path: Path(path).name for path in found}
+    return {
+        path: found[path]
+        for path, name in names.items()
+        if name not in TIMED and not name.startswith(TEMPORARY)
     }
 
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from bench.torture._ledger import BLOCKED, DIFFERS, HANGS, LOST, SAME, Ledger
-from bench.torture._tree import digests
+from bench.torture._tree import digests, results
 from tests.helpers.dvc_project import Project
 
 LIMIT = 1200.0
@@ -44,8 +44,7 @@ def _project(place: Path) -> Project:
 
 
 def _results(project: Project) -> dict[str, str]:
-    found = digests(project.root / "work")
-    return {k: v for k, v in found.items() if not Path(k).name.startswith(".cssegcore-")}
+    return results(digests(project.root / "work"))
 
 
 def _story(

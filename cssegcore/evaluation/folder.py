@@ -22,7 +22,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.files import digest, read_manifest, unwritable, write_json, write_manifest
+from cssegcore.core.files import (
+    TEMPORARY,
+    digest,
+    read_manifest,
+    unwritable,
+    write_json,
+    write_manifest,
+)
 from cssegcore.core.types import TO_COME
 from cssegcore.metrics.record import Evaluated, evaluated
 
@@ -145,7 +152,8 @@ def check_files(folder: Path) -> None:
 
 
 def _files(out: Path) -> list[Path]:
-    return sorted(p for p in out.rglob("*") if p.is_file() and p.parent != out)
+    files = (p for p in out.rglob("*") if p.is_file() and p.parent != out)
+    return sorted(p for p in files if not p.name.startswith(TEMPORARY))  # of a killed process
 
 
 def write_step(

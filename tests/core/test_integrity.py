@@ -125,7 +125,10 @@ class TestStagesOwnFiles:
         write_text(tmp_path / "step0/epochs.csv", "epoch,lr,loss\n1,0.1,2.5\n")
         write_text(tmp_path / "step0/examples/a.photo.jpg", "pixels")
         write_nothing(tmp_path)
+        left = tmp_path / f"step0/{files.TEMPORARY}left"  # by a process that was killed
+        left.write_text("half")
         seal_files(tmp_path)
+        left.unlink()
         read = functools.partial(read_evaluation, tmp_path)
         assert read().records == [record]
         for path in sorted(tmp_path.glob("step0/**/*.*")):
