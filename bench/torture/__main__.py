@@ -59,6 +59,7 @@ def main() -> None:
         ledger = Ledger(family, given.out.resolve(), given.seed, share, given.minutes)
         with contextlib.suppress(TimeUp):
             importlib.import_module(f"bench.torture.{family}").run(ledger)
+            ledger.finished = True
         print(f"{family}: {ledger.write()}", flush=True)
     else:
         raise SystemExit(max(_alone(family, given, share) for family in given.only))

@@ -75,6 +75,7 @@ class Ledger:
         seed: Of the family's random numbers.
         share: How much of the usual number of trials is made.
         minutes: After which it is enough.
+        finished: Whether all trials were made.
     """
 
     family: str
@@ -82,6 +83,7 @@ class Ledger:
     seed: int
     share: float = 1.0
     minutes: float | None = None
+    finished: bool = False
     rows: dict[str, Row] = dataclasses.field(default_factory=dict)
     started: float = dataclasses.field(default_factory=time.time)
     _written: float = 0.0
@@ -161,6 +163,7 @@ class Ledger:
             "family": self.family,
             "seed": self.seed,
             "share": self.share,
+            "finished": self.finished,
             "seconds": round(time.time() - self.started),
             "commit": _commit(),
             "machine": machine(),
@@ -193,7 +196,6 @@ def machine() -> str:
 
 @functools.cache
 def _commit() -> str:
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip()

@@ -79,7 +79,8 @@ def section(content: dict[str, Any]) -> str:
         "",
         f"`python -m bench.torture --only {content['family']} --seed {content['seed']}"
         f"{'' if content['share'] == 1 else ' --share ' + format(content['share'], 'g')}` at"
-        f" {content['commit']}, {content['seconds'] / 60:.0f} minutes.",
+        f" {content['commit']}, {content['seconds'] / 60:.0f} minutes"
+        f"{'' if content.get('finished') else ', ended before all trials were made'}.",
         "",
         "| fault | tried | same | one line | valid | faults of ours |",
         "|---|---:|---:|---:|---:|---|",
