@@ -1,7 +1,7 @@
 """Tests the model of one step."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,7 +10,12 @@ from stages.common.params import Params, read_params
 from stages.common.processes import launch_distributed
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from cssegcore.data.dataset import Dataset
+    from cssegcore.data.image_list import ImageList
+    from cssegcore.metrics.record import Evaluated
 
 
 @launch_distributed
@@ -28,7 +33,6 @@ def main(
     metrics: Annotated[Path, typer.Option(help="The step's numbers (JSON).")],
 ) -> None:
     """Count one confusion matrix over the test images of all classes seen so far."""
-    from cssegcore.core.config import flatten
     from cssegcore.core.files import write_json
     from cssegcore.data.image_list import ImageList
     from cssegcore.data.image_store import ImageStore
@@ -37,11 +41,9 @@ def main(
     from cssegcore.evaluation.folder import panels_shown, read_costs, seal_files, write_step
     from cssegcore.evaluation.meters import Meters, build_metrics
     from cssegcore.metrics.continual import step_metrics
-    from cssegcore.metrics.record import Evaluated
     from cssegcore.models import checkpoint
     from cssegcore.runtime.device import choose_device
     from cssegcore.runtime.distributed import process_group
-    from stages.common.reporting import open_run
 
     params = read_params()
     how = params.evaluation
@@ -60,15 +62,7 @@ def main(
     if not world.is_main:
         return
 
-    record = Evaluated(
-        step=step,
-        index=image_list.index,
-        classes=image_list.row_names,
-        learned=image_list.row_steps,
-        seen=matrix.shape[1],
-        images=len(tests),
-        matrix=matrix.tolist(),
-    )
+    record = _record(image_list, matrix, len(tests))
     further = meters.compute(record)
     spent = read_costs(costs)
     # The report needs the files of every step, and DVC has no dependency on all steps of a
@@ -91,11 +85,39 @@ def main(
     numbers = step_metrics(record, future=how.future)
     protocol = f"{_protocol(params, image_list.classes.sizes)}; {numbers['protocol']}"
     write_json(metrics, numbers | further | spent | {"protocol": protocol})
+    _tell(record, numbers, further | spent, params, code)
+
+
+def _record(image_list: "ImageList", matrix: "NDArray[np.int64]", images: int) -> "Evaluated":
+    from cssegcore.metrics.record import Evaluated
+
+    return Evaluated(
+        step=image_list.step,
+        index=image_list.index,
+        classes=image_list.row_names,
+        learned=image_list.row_steps,
+        seen=matrix.shape[1],
+        images=images,
+        matrix=matrix.tolist(),
+    )
+
+
+def _tell(
+    record: "Evaluated",
+    numbers: dict[str, Any],
+    further: dict[str, Any],
+    params: Params,
+    code: Path,
+) -> None:
+    """Says a step's numbers to the terminal and to the tracker."""
+    from cssegcore.core.config import flatten
+    from stages.common.reporting import open_run
+
     miou = {k: v for k, v in numbers["miou"].items() if v is not None}
-    say(f"{step}: mIoU " + ", ".join(f"{k} {v:.1f}" for k, v in miou.items()))
+    say(f"{record.step}: mIoU " + ", ".join(f"{k} {v:.1f}" for k, v in miou.items()))
     with open_run(params, code.parent) as tracked:
-        told = flatten({"miou": miou, **further, **spent}, "/")
-        tracked.metrics(told, step=image_list.index)  # type: ignore[arg-type]
+        told = flatten({"miou": miou, **further}, "/")
+        tracked.metrics(told, step=record.index)  # type: ignore[arg-type]
 
 
 def _dataset(params: Params) -> "Dataset":

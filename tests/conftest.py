@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -8,6 +9,10 @@ import pytest
 from cssegcore.runtime.threads import limit_spinning
 
 limit_spinning()  # as in every stage, before anything imports torch
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a shell that runs the tests in the background has them ignore Ctrl-C, and so all they start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from tests.helpers import tiny_dataset as scenes  # noqa: E402
 

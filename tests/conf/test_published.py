@@ -528,7 +528,9 @@ def test_every_method_makes_sense(method):
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_a_scenario_learns_every_class_of_its_dataset_once(scenario):
-    params, _ = checked(composed(f"{scenario}/ft"))
+    # the animals have weights in a file that a user fetches
+    own = ("model.backbone.weights=none",) * scenario.startswith("animals/")
+    params, _ = checked(composed(f"{scenario}/ft", *own))
     assert params.scenario.name == scenario
     learned = [name for step in params.scenario.classes.values() for name in step]
     table = params.dataset["classes"] or ["background", *learned]

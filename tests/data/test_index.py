@@ -85,7 +85,7 @@ def test_list_files_may_have_blank_lines_crlf_a_bom_and_spaces(dataset_root, tex
     [
         (lambda path: path.write_text("\n"), "is empty"),
         (lambda path: path.write_text("t0\nt1\nt0\n"), "names 't0' twice"),
-        (lambda path: [path.unlink(), path.mkdir()], "cannot be read .Is a directory"),
+        (lambda path: [path.unlink(), path.mkdir()], "cannot be read .it is no regular file"),
         (lambda path: path.write_bytes(b"\xff\xfe"), "is not UTF-8"),
     ],
     ids=["empty", "twice", "folder", "encoding"],

@@ -43,8 +43,8 @@ STAR_REFUSED_ELSEWHERE = [
         "_statistics_are_gathered",
         "star",
         {"base.statistics": {}, "statistics": FEATURES},
-        "`method.statistics.class_features` starts from what the step before gathered, and the base"
-        " step does not gather it: add it to `method.base.statistics`.",
+        "`method.statistics.class_features` starts from what the previous step gathered, and the"
+        " base step does not gather it: add it to `method.base.statistics`.",
     ),
     (
         "_terms_compare_with_a_previous_model",

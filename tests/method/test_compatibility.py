@@ -208,7 +208,7 @@ REFUSED = BACKGROUND_REFUSED | {
         (
             "ewc",
             {"statistics": FISHER, "base.statistics": {}},
-            "`method.statistics.fisher` starts from what the step before gathered, and the base"
+            "`method.statistics.fisher` starts from what the previous step gathered, and the base"
             " step does not gather it: add it to `method.base.statistics`.",
         ),
     ],

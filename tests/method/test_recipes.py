@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 
 LEARNERS = ("ft", "mib", "plop", "sdr_plop", "ssul_m", "deepinversion")
 """Recipes that train until they have learned, one of each kind; the others only run."""
-EPOCHS = {"step0": 25, "step1": 15, "step2": 15}
+EPOCHS = {"step0": 60, "step1": 25, "step2": 25}
 LR = {"step0": 0.1, "step1": 0.01, "step2": 0.01}
 CALM = {"clip": 1}  # the weights of the published recipes are for a tenth of these rates
 WIDER = MODEL | {"backbone": BACKBONE | {"widths": [16, 16, 16]}, "depth": 16}

@@ -97,5 +97,7 @@ def test_the_label_images_are_those_of_the_benchmark(tmp_path, monkeypatch):
     command = ("stages.fetch", "animals", "--from", str(source), "--root", str(tmp_path / "a"))
     assert run_module(*command).out == "animals is complete: train 2797, val 341, test 450\n"
     spoilt = tmp_path / "a" / "SegmentationClassAug" / "2007_000063.png"
-    Image.new("L", Image.open(spoilt).size).save(spoilt)
+    with Image.open(spoilt) as image:
+        size = image.size
+    Image.new("L", size).save(spoilt)
     assert "are not those of the benchmark: make them from" in run_module(*command).refusal()

@@ -30,7 +30,7 @@ MADE = {"part": "deepinversion"}
         ("method.base.losses.ce.wieght", "`method.base.losses.ce.wieght` * mean `weight`?"),
         ("method.classifier_init.x", "`method.classifier_init.x` is not a key *Known: none."),
         ("method.freeze.x", "`method.freeze.x` is not a key *Known: none."),
-        ("method.base.head.x", "`method.base.head.x` is not a key *Known: none."),
+        ("method.base.head.x", "`method.base.head.x` is not a key *Known: init."),
         ("method.base.unknown_class.x", "`method.base.unknown_class.x` is not a key *Known: none."),
         ("method.base.statistic", "`method.base.statistic` is not * Did you mean `statistics`?"),
         ("method.replay.x", "`method.replay.x` is not a key *Known: none."),
@@ -66,7 +66,7 @@ def test_a_misspelt_key_is_named_and_the_right_one_proposed(project, key, words)
         (
             "method.freeze.part",
             "x",
-            "'x' in cssegcore.method.freeze. Known: all_but_newest, none, old_",
+            "'x' in cssegcore.method.freeze. Known: all_but_newest, none, norms, old_",
         ),
         ("method.after.part", "x", "'x' in cssegcore.method.after. Known: none, weight_fusion."),
         ("method.base.head.part", "x", "'x' in cssegcore.models.heads. Known: conv, linear."),

@@ -271,7 +271,7 @@ class TestInPlaceAbn:
     def test_the_choices_of_a_model(self, depth):
         model = yaml.safe_load(scenes.composed(f"model=deeplabv3_r{depth}_iabn"))["model"]
         backbone = model.pop("backbone")
-        assert model == {"part": "deeplabv3", "output_stride": 16}
+        assert model == {"part": "deeplabv3", "output_stride": 16, "decoder": "summed"}
         assert backbone == {
             "part": "resnet",
             "depth": depth,
