@@ -48,7 +48,7 @@ def _try(ledger: Ledger, place: Path, calm: Tree, hostile: "inputs.Hostile", num
 
 def outside(place: Path) -> dict[str, str]:
     """Returns a digest of everything that no stage may touch."""
-    ours = ("project/work/", "project/.cssegcore/", "project/labelled/")
+    ours = tuple(f"project/{name}/" for name in ("work", ".cssegcore", "labelled"))
     found = {str(p.relative_to(place)): p for p in place.rglob("*")}
     plain = {k: p for k, p in found.items() if p.is_file() and not p.is_symlink()}
     return {k: digests(p, p.parent)[p.name] for k, p in plain.items() if not k.startswith(ours)}
