@@ -41,9 +41,10 @@ from cssegcore.models.segmenter import Segmenter
 from cssegcore.runtime.device import choose_device
 from cssegcore.runtime.resume import ResumeFile
 from cssegcore.training.hooks import EpochRow, Hooks
-from cssegcore.training.setup import StageInputs, TrainingParams, build_trainer
+from cssegcore.training.setup import StageInputs, build_trainer
 from stages import compose
 from stages.common.params import Params, read_params
+from stages.train import training_params
 
 HOME = Path(__file__).resolve().parents[1]
 FIRST = ("check", "index", "split", "saliency")
@@ -163,15 +164,7 @@ def trained(params: Params, step: str, device: torch.device) -> Curve:
     Killed and started again, it goes on from its last finished epoch.
     """
     numbers, folder = params.step(step), Path(f"work/{step}")
-    how = TrainingParams(
-        method=params.method,
-        model=params.model,
-        optimizer=params.optimizer,
-        augmentation=params.augmentation,
-        epochs=numbers.epochs,
-        lr=numbers.lr,
-        seed=params.seed,
-    )
+    how = training_params(params, numbers)
     first = numbers.previous == "none"
     previous = None if first else Path(f"work/{numbers.previous}/model.safetensors")
     read = ImageList.read(Path(f"work/split/{step}/{numbers.images}.json"))

@@ -82,7 +82,7 @@ def _train(
     image_list = dataclasses.replace(ImageList.read(images), void=params.labels.void)
     before = None if numbers.previous == "none" else previous
     dataset, device = open_dataset(params.dataset), choose_device()
-    training = _training_params(params, numbers)
+    training = training_params(params, numbers)
     trainer = build_trainer(training, dataset, image_list, before, device, inputs)
     every = max(1, numbers.epochs // 5)
     if finished(state):
@@ -113,7 +113,8 @@ def _train(
         say(f"{step}: {numbers.epochs} epochs, peak memory {trained.peak_memory:.0f} MiB")
 
 
-def _training_params(params: Params, numbers: StepParams) -> "TrainingParams":
+def training_params(params: Params, numbers: StepParams) -> "TrainingParams":
+    """Returns what the parameters say of the training of a step."""
     from cssegcore.training.setup import TrainingParams
 
     return TrainingParams(

@@ -10,6 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn import Parameter
 
+from cssegcore.core.errors import InputError
 from cssegcore.core.tensors import Tensors
 from cssegcore.models.outputs import Outputs
 
@@ -43,6 +44,33 @@ class StatisticContext:
     channels: int = 0
     iterations: int = 1
     device: torch.device | None = None
+
+    def rows_of_old_classes(
+        self, part: str, shapes: Mapping[str, tuple[int, ...]]
+    ) -> dict[str, Tensor]:
+        """Returns what the previous step saved under the names of `shapes`.
+
+        Args:
+            part: Name of the statistic, for messages.
+            shapes: What the old classes need.
+
+        Raises:
+            InputError: A tensor is missing or has another shape.
+        """
+        previous = self.previous or {}
+        for name, shape in shapes.items():
+            if name not in previous:
+                raise InputError(
+                    f"Step {self.index} needs `{name}` of the old classes, and the previous step"
+                    f" saved none: list the part `{part}` in `method.base.statistics`."
+                )
+            if previous[name].shape != shape:
+                raise InputError(
+                    f"Step {self.index} needs `{name}` of the old classes of shape {tuple(shape)},"
+                    f" and the previous step saved {tuple(previous[name].shape)}: train that step"
+                    " again."
+                )
+        return {name: previous[name] for name in shapes}
 
 
 class Accumulator(abc.ABC):

@@ -6,14 +6,13 @@ base/base_trainer.py and trainer/trainer_voc.py.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import ClassVar, Literal, NamedTuple, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cssegcore.core.errors import InputError
 from cssegcore.core.precision import at_least_float32
 from cssegcore.core.ranges import fraction, non_negative
 from cssegcore.core.tensors import Tensors
@@ -184,9 +183,8 @@ class _Accumulator(Accumulator):
             "counts": torch.zeros(1 + n, dtype=torch.float64, device=device),
         }
         if n:
-            self._old = _old_rows(
-                self.previous, {k: v.shape for k, v in self._old.items()}, context
-            )
+            shapes = {name: tensor.shape for name, tensor in self._old.items()}
+            self._old = context.rows_of_old_classes("class_features", shapes)
         self._predicted = torch.zeros(1 + n, dtype=torch.int64, device=device)
         self._replayed = torch.zeros(0, dtype=torch.int64, device=device)
         self._extra = torch.zeros((), dtype=torch.float64, device=device)
@@ -254,23 +252,3 @@ class _Accumulator(Accumulator):
             "spread": torch.cat([old["spread"], new.spread]),
             "counts": counts,
         }
-
-
-def _old_rows(
-    previous: Tensors, wanted: Mapping[str, torch.Size], context: StatisticContext
-) -> dict[str, Tensor]:
-    """Returns what the previous step saved, or says why it does not fit."""
-    for name, shape in wanted.items():
-        if name not in previous:
-            raise InputError(
-                f"Step {context.index} needs the features of {context.num_old - 1} old classes, and"
-                " the previous step saved none: list the part `class_features` in"
-                " `method.base.statistics`."
-            )
-        if previous[name].shape != shape:
-            raise InputError(
-                f"Step {context.index} needs `{name}` of the old classes of shape {tuple(shape)},"
-                f" and the previous step saved {tuple(previous[name].shape)}: train that step"
-                " again."
-            )
-    return {name: previous[name] for name in wanted}

@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cssegcore.core.errors import InputError
 from cssegcore.core.tensors import Tensors
 from cssegcore.core.types import BACKGROUND, IGNORE, ClassSetting
 from cssegcore.method._class_features import Gather, class_sums, nearest_labels, released_gather
@@ -90,8 +89,10 @@ class _Running(Accumulator):
         self._means = torch.zeros(context.outputs, context.depth, device=device)
         self._counts = torch.zeros(context.outputs, dtype=torch.int64, device=device)
         if context.num_old > 1:
-            means, counts = _old_rows(self.previous, context)
-            self._means[: context.num_old], self._counts[: context.num_old] = means, counts
+            k = context.num_old
+            shapes = {"means": (k, context.depth), "counts": (k,)}
+            old = context.rows_of_old_classes("prototypes", shapes)
+            self._means[:k], self._counts[:k] = old["means"], old["counts"]
 
     @torch.no_grad()
     def update_batch(self, outputs: Outputs, labels: Int[Tensor, "b h w"]) -> None:
@@ -112,21 +113,3 @@ class _Running(Accumulator):
 
     def result(self) -> dict[str, Tensor]:
         return self.state
-
-
-def _old_rows(previous: Tensors, context: StatisticContext) -> tuple[Tensor, Tensor]:
-    """Returns the means and counts of the old classes, or says why they do not fit."""
-    wanted = {"means": (context.num_old, context.depth), "counts": (context.num_old,)}
-    for name, shape in wanted.items():
-        if name not in previous:
-            raise InputError(
-                f"Step {context.index} needs the prototypes of {context.num_old} old outputs, and"
-                " the previous step saved none: list the part `prototypes` in"
-                " `method.base.statistics`."
-            )
-        if previous[name].shape != shape:
-            raise InputError(
-                f"Step {context.index} needs `{name}` of the old prototypes of shape {shape}, and"
-                f" the previous step saved {tuple(previous[name].shape)}: train that step again."
-            )
-    return previous["means"], previous["counts"]

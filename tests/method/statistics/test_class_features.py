@@ -221,7 +221,10 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("changed", "message"),
         [
-            ({}, "Step 1 needs the features of 2 old classes.*`class_features` in `method.base.st"),
+            (
+                {},
+                "Step 1 needs `prototypes` of the old classes.*`class_features` in `method.base.st",
+            ),
             ({"spread": torch.zeros(2, 4)}, r"`spread` of .* \(2, 5\), and .* \(2, 4\): train"),
             ({"counts": torch.zeros(4)}, r"`counts` of .* \(3,\), and .* \(4,\): train"),
         ],

@@ -168,7 +168,10 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("before", "message"),
         [
-            (None, "Step 2 needs the prototypes of 3 old outputs.*`method.base.statistics`"),
+            (
+                None,
+                "Step 2 needs `means` of the old classes.*`prototypes` in `method.base.statistics`",
+            ),
             (
                 {"means": torch.zeros(3, 9), "counts": torch.zeros(3)},
                 r"`means`.*\(3, 5\).*\(3, 9\)",
