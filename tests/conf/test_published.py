@@ -682,12 +682,12 @@ def test_a_replay_has_numbers_of_its_own_for_some_methods():
         assert path.stem in METHODS
 
     def replay(*asked):
-        return yaml.safe_load(scenes.composed(*asked))["method"]["replay"]
+        return scenes.composed(*asked)["method"]["replay"]
 
     on = "method/replay=deepinversion"
     usual = replay("method=plop", on)
     assert (usual["labels"], usual["weight"], usual["moves_statistics"]) == ("soft", 10, False)
-    method = yaml.safe_load(scenes.composed("method=mib", on))["method"]
+    method = scenes.composed("method=mib", on)["method"]
     assert (method["replay"]["labels"], method["replay"]["weight"]) == ("soft", 5)
     assert method["losses"]["unbiased_kd"] == {"part": "unbiased_kd", "weight": 5}
     fine_tuned = replay("method=ft", on, "method.replay.weight=2")

@@ -127,7 +127,7 @@ TABLES["animals"] = TABLES["voc"]
 
 @functools.cache
 def params_of(scenario, *overrides):
-    composed = yaml.safe_load(scenes.composed(f"scenario={scenario}", *overrides))
+    composed = scenes.composed(f"scenario={scenario}", *overrides)
     params = parse(Params, composed, "params.yaml")
     params.check_chain()
     return params
@@ -209,7 +209,7 @@ def test_the_partition_of_100_50_joins_that_of_100_10(order):
 
 def test_the_chain_of_steps_follows_from_the_classes():
     base, added = {"epochs": 18, "lr": 0.05}, {"epochs": 8, "lr": 0.02}
-    made = yaml.safe_load(scenes.composed("scenario=shapes/4-2", "method=mib"))
+    made = scenes.composed("scenario=shapes/4-2", "method=mib")
     assert made["steps"] == {
         "step0": {"previous": "none", "recipe": "method.base", "images": "train", **base},
         "step1": {"previous": "step0", "recipe": "method", "images": "train", **added},
@@ -218,13 +218,13 @@ def test_the_chain_of_steps_follows_from_the_classes():
     assert list(made["steps"]) == ["step0", "step1", "step2"]
     assert made["increments"] == {"step1": {"previous": "step0"}, "step2": {"previous": "step1"}}
     assert made["scenario"]["last"] == "step2"
-    made = yaml.safe_load(scenes.composed("scenario=shapes/4-1", "method=joint"))
+    made = scenes.composed("scenario=shapes/4-1", "method=joint")
     assert {step["images"] for name, step in made["steps"].items() if name != "step0"} == {"seen"}
     assert made["scenario"]["last"] == "step4"
 
 
 def test_one_step_can_be_changed():
-    made = yaml.safe_load(scenes.composed("steps.step1.lr=0.5", "schedule.increment.lr=0.3"))
+    made = scenes.composed("steps.step1.lr=0.5", "schedule.increment.lr=0.3")
     assert [step["lr"] for step in made["steps"].values()] == [0.05, 0.5, 0.3]
 
 

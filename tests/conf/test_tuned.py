@@ -1,7 +1,6 @@
 """What a network asks for on a scenario, whatever the method."""
 
 import pytest
-import yaml
 
 from tests.helpers import tiny_dataset as scenes
 
@@ -12,7 +11,7 @@ FILES = sorted(
 
 
 def composed(*asked):
-    return yaml.safe_load(scenes.composed(*asked))
+    return scenes.composed(*asked)
 
 
 def test_every_file_belongs_to_a_scenario_and_a_network():

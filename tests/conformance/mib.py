@@ -8,7 +8,6 @@ from itertools import product
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 
 from cssegcore.core.registry import build_part
@@ -184,7 +183,7 @@ def check_mib_method_totals(arrays: Arrays) -> Checked:
 
 def _losses(recipe: str) -> dict[str, Loss]:
     """Builds the losses of a recipe in `conf/`."""
-    section = yaml.safe_load(composed(f"method={recipe}", "published=none"))["method"]["losses"]
+    section = composed(f"method={recipe}", "published=none")["method"]["losses"]
     return {
         name: build_part("cssegcore.method.losses", Loss, how, name)
         for name, how in section.items()

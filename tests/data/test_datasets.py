@@ -205,7 +205,7 @@ class TestCityscapes:
 
     @pytest.mark.parametrize(("name", "base"), [("17-2", 17), ("13-6", 13)])
     def test_scenarios(self, name, base):
-        params = yaml.safe_load(scenes.composed(f"scenario=cityscapes/{name}"))
+        params = scenes.composed(f"scenario=cityscapes/{name}")
         steps = params["scenario"]["classes"]
         assert [len(names) for names in steps.values()] == [base, 19 - base]
         assert steps["step0"] + steps["step1"] == list(LABEL_IDS)

@@ -166,6 +166,7 @@ INVERTED = (
 
 
 @pytest.mark.parametrize("overrides", [MADE, INVERTED], ids=["exemplars", "inversion"])
+@pytest.mark.slow
 def test_no_stage_writes_outside_of_its_folders(
     tmp_path, dataset_root, monkeypatch, project, overrides
 ):

@@ -104,13 +104,17 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 @functools.cache
-def composed(*overrides: str) -> str:
-    """Returns the parameters as Hydra composes them from conf/, as YAML."""
+def _composed(*overrides: str) -> str:
     from omegaconf import OmegaConf
 
     from stages.compose import composed as compose
 
-    return OmegaConf.to_yaml(compose(overrides, HOME / "conf"))
+    return json.dumps(OmegaConf.to_container(compose(overrides, HOME / "conf")))
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    """Returns the parameters as Hydra composes them from conf/."""
+    return json.loads(_composed(*overrides))
 
 
 class Outcome(NamedTuple):
@@ -153,7 +157,7 @@ class Project:
     def __init__(self, folder: Path, root: Path, *overrides: str) -> None:
         self.folder = folder
         self.root = root
-        self.params: dict[str, Any] = yaml.safe_load(composed(*TINY, *overrides))
+        self.params = composed(*TINY, *overrides)
         self.params["dataset"]["root"] = str(root)
         self.commands = commands(self.params)
         self.write()
@@ -181,7 +185,7 @@ class Project:
 def commands(params: dict[str, Any]) -> dict[str, list[str]]:
     """Returns every stage's module and arguments, filled in from dvc.yaml as DVC does."""
     found = {}
-    for name, stage in yaml.safe_load((HOME / "dvc.yaml").read_text())["stages"].items():
+    for name, stage in _declared().items():
         if "foreach" not in stage:
             found[name] = _filled(stage["cmd"], params)
             continue
@@ -189,6 +193,11 @@ def commands(params: dict[str, Any]) -> dict[str, list[str]]:
             values = {**params, "key": key, "item": item}
             found[f"{name}@{key}"] = _filled(stage["do"]["cmd"], values)
     return found
+
+
+@functools.cache
+def _declared() -> dict[str, Any]:
+    return yaml.safe_load((HOME / "dvc.yaml").read_text())["stages"]
 
 
 def _filled(command: str, values: dict[str, Any]) -> list[str]:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
 from cssegcore.core.files import write_json
@@ -68,7 +67,7 @@ QUICK = {"phases": [[1, 2]], "batch_size": 4, "border": 0}
 
 def method_section(name: str) -> dict[str, Any]:
     """Returns the section `method` of a recipe in conf/; images are made in no time."""
-    section = yaml.safe_load(scenes.composed(f"method={name}", "published=none"))["method"]
+    section = scenes.composed(f"method={name}", "published=none")["method"]
     if section["replay"]["part"] == "deepinversion":
         section["replay"] |= {"per_class": 1, "agreement": 0, "confidence": 0}
         section["replay"]["inversion"] |= QUICK

@@ -36,8 +36,12 @@ def assembled(method, changed):
 
 
 def refusal(method, changed):
+    return refusal_of(assembled(method, changed))
+
+
+def refusal_of(recipe):
     with pytest.raises(InputError) as refused:
-        check_recipe(assembled(method, changed))
+        check_recipe(recipe)
     message = str(refused.value)
     assert "\n" not in message
     assert "  " not in message
@@ -343,10 +347,10 @@ CASES += STAR_REFUSED_ELSEWHERE
 @pytest.mark.parametrize(("rule", "method", "changed", "words"), CASES)
 def test_what_does_not_go_together_is_refused_with_the_way_out(rule, method, changed, words):
     pattern = ".*".join(map(re.escape, words.split("*")))
-    assert re.match(pattern, refusal(method, changed)), refusal(method, changed)
+    recipe = assembled(method, changed)
+    assert re.match(pattern, message := refusal_of(recipe)), message
     # by the rule it is told of, and by none before
-    refusing = [r.__name__ for r in sense.RULES if list(r(assembled(method, changed)))]
-    assert refusing[0] == rule
+    assert next(r.__name__ for r in sense.RULES if list(r(recipe))) == rule
 
 
 def test_images_of_what_is_frozen_are_refused():

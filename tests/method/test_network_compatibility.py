@@ -1,3 +1,5 @@
+from importlib.util import find_spec
+
 import pytest
 
 from cssegcore.core.errors import InputError
@@ -7,7 +9,7 @@ from cssegcore.models._base import Architecture
 from tests.helpers.tiny_training import METHODS, MODEL, VIT_MODEL, method_section
 from tests.method.test_compatibility import assembled
 
-pytest.importorskip("timm")
+pytestmark = pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed")
 
 SIGMOIDS = {"ssul", "ssul_m", "lwf_mc", "dkd", "dkd_m", "star", "star_m"}
 LINEAR = {"nest_mib", "nest_plop"}

@@ -47,8 +47,8 @@ def scenario(project: Project, steps: dict[str, list[str]]) -> None:
     path.write_text(f"# @package _global_\n{text}")
 
 
-def test_a_step_that_arrives_runs_alone(tmp_path: Path) -> None:
-    project = Project(tmp_path)
+def test_a_step_that_arrives_runs_alone(tmp_path: Path, commands: Path) -> None:
+    project = Project(tmp_path, commands)
     root = project.root / "mine"
     for number, step in enumerate(STEPS):
         arrive(root, step, [1, 2] if number == 0 else [number, number + 2])

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -17,10 +17,10 @@ MIB = ("scenario=shapes/6-2", "method=mib")
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project(tmp_path_factory.mktemp("project"))
+def project(tmp_path_factory: pytest.TempPathFactory, commands: Path) -> Project:
+    project = Project(tmp_path_factory.mktemp("project"), commands)
     numbers = ("--base", "6", "--increment", "2")
-    project.run(sys.executable, "-m", "stages.scenario", "shapes/6-2", *numbers)
+    project.run("python", "-m", "stages.scenario", "shapes/6-2", *numbers)
     return project
 
 

@@ -6,6 +6,7 @@ One story in one copy, told in order, because what is cached is the point. The t
 
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -16,8 +17,8 @@ pytestmark = pytest.mark.dvc
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return Project(tmp_path_factory.mktemp("project"))
+def project(tmp_path_factory: pytest.TempPathFactory, commands: Path) -> Project:
+    return Project(tmp_path_factory.mktemp("project"), commands)
 
 
 def increments(*steps: int) -> set[str]:

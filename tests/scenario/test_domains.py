@@ -177,7 +177,7 @@ def tree(tmp_path_factory):
 @pytest.mark.parametrize("losses", [{"kd": {"part": "kd", "weight": 10}},
                                     {"pod": {"part": "local_pod", "scales": [1, 2]}}])  # fmt: skip
 def test_a_step_trains_the_same_outputs_on_other_cities(tree, tmp_path, losses):
-    conf = yaml.safe_load(scenes.composed("scenario=cityscapes/11-5"))["dataset"]
+    conf = scenes.composed("scenario=cityscapes/11-5")["dataset"]
     dataset = open_dataset(conf | {"root": str(tree)})
     assert len(dataset.classes) == 19
     assert dataset.classes[0] == "road"
@@ -238,14 +238,15 @@ def test_recipes_that_need_new_classes_are_refused(override, said):
     overrides = ["scenario=cityscapes/11-5", "published=none", override]
     if not override.startswith("method="):
         overrides.append("method=lwf")
-    section = yaml.safe_load(scenes.composed(*overrides))["method"]
+    section = scenes.composed(*overrides)["method"]
     section["classifier_init"] = section["classifier_init"] if "ssul" in override else NONE
     with pytest.raises(InputError, match=said):
         check_without_new_classes(whole_of(section))
 
 
+@pytest.mark.slow
 def test_the_published_pairs_are_taken():
     for name in ("11-5", "11-1", "1-1"):
         for method in ("ft", "mib", "plop"):
             composed = scenes.composed(f"scenario=cityscapes/{name}", f"method={method}")
-            check_without_new_classes(whole_of(yaml.safe_load(composed)["method"]))
+            check_without_new_classes(whole_of(composed["method"]))

@@ -80,6 +80,7 @@ def test_places_of_many_images_are_those_of_the_rules(seed):
     assert set(places) - {None} == set(range(2 + seed))
 
 
+@pytest.mark.slow
 def test_the_rule_is_fast_enough_for_ade():
     """20,210 images and 150 classes: whoever counts anew for every image is at it for hours."""
     images = list(shown_in(20_210, 150, 0))

@@ -8,7 +8,6 @@ import io
 import tarfile
 
 import pytest
-import yaml
 from PIL import Image
 
 from cssegcore.data.index import Entry
@@ -18,6 +17,8 @@ from cssegcore.scenario.scenario import Scenario
 from cssegcore.scenario.splits import step_lists
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.shared_data import SHARED
+
+pytestmark = pytest.mark.slow
 
 LATER_OV = [528, 1177, 444, 482, 3898, 487, 299, 491, 500, 548]  # classes 11 to 20, one at a time
 LATER_DJ = [188, 868, 227, 201, 3247, 378, 299, 420, 500, 548]
@@ -100,14 +101,14 @@ def entries():
 
 def lists(entries, name, setting):
     """Returns each kind of list, in the order of the steps."""
-    params = yaml.safe_load(scenes.composed(f"scenario=voc/{name}"))
+    params = scenes.composed(f"scenario=voc/{name}")
     table, steps = params["dataset"]["classes"], params["scenario"]["classes"]
     found = step_lists(Scenario.of(setting, table, steps), entries, table)
     return {kind: [found[step][kind] for step in steps] for kind in found["step0"]}
 
 
 def drawn(entries, seed):
-    params = yaml.safe_load(scenes.composed("scenario=voc/15-1"))
+    params = scenes.composed("scenario=voc/15-1")
     table, steps = params["dataset"]["classes"], params["scenario"]["classes"]
     rule = PartitionRule("drawn", seed)
     found = step_lists(Scenario.of("partitioned", table, steps, partition=rule), entries, table)

@@ -218,7 +218,7 @@ def test_a_base_step_that_compares_with_a_model_before_it_is_refused(project):
 
 
 def test_replay_that_finds_no_place_in_a_batch_is_refused(project):
-    project.params["method"] = yaml.safe_load(scenes.composed("method=ssul_m"))["method"]
+    project.params["method"] = scenes.composed("method=ssul_m")["method"]
     project.set("method.replay.size", 3)
     project.set("optimizer.batch_size", 1)
     refusal = project.run("check").refusal()
@@ -226,7 +226,7 @@ def test_replay_that_finds_no_place_in_a_batch_is_refused(project):
 
 
 def test_a_setting_that_a_part_knows_otherwise_is_refused(project):
-    project.params["method"] = yaml.safe_load(scenes.composed("method=sdr"))["method"]
+    project.params["method"] = scenes.composed("method=sdr")["method"]
     project.set("scenario.setting", "disjoint")
     refusal = project.run("check").refusal()
     assert_says(refusal, "`method.base.statistics.prototypes.setting` is 'overlapped', but `scen")
@@ -239,7 +239,7 @@ def test_void_as_background_is_refused_where_there_is_no_background(project):
     assert_says(refusal, "`labels.void` is 'background', and the dataset has none: * 'background'")
     project.set("labels.void", "ignore")
     assert project.run("check").status == 0
-    project.params["method"] = yaml.safe_load(scenes.composed("method=dkd"))["method"]
+    project.params["method"] = scenes.composed("method=dkd")["method"]
     project.set("seed", 1)
     refusal = project.run("check").refusal()
     assert_says(refusal, "`method.base.background` is 'auxiliary', and the dataset has none: * to")
@@ -247,7 +247,7 @@ def test_void_as_background_is_refused_where_there_is_no_background(project):
 
 @pytest.mark.parametrize(("size", "refused"), [(8, False), (9, True)])
 def test_a_memory_larger_than_the_dataset_is_refused(project, size, refused):
-    project.params["method"] = yaml.safe_load(scenes.composed("method=ssul_m"))["method"]
+    project.params["method"] = scenes.composed("method=ssul_m")["method"]
     project.set("method.replay", {"part": "exemplars", "size": size})
     outcome = project.run("check")
     assert (outcome.status == 2) == refused

@@ -1,7 +1,6 @@
 import json
 
 import pytest
-import yaml
 
 from cssegcore.core.errors import InputError
 from cssegcore.data.augmentation import Augmentation
@@ -54,7 +53,7 @@ def test_the_command_line_adds_transforms_to_any_section():
     added = "+augmentation.transforms=[{part: color_jitter, brightness: 0.4}]"
     for chosen in ("shapes", "ssul"):
         plain, composed = (
-            yaml.safe_load(scenes.composed(f"augmentation={chosen}", *more))["augmentation"]
+            scenes.composed(f"augmentation={chosen}", *more)["augmentation"]
             for more in ((), (added,))
         )
         assert composed == plain | {"transforms": [JITTER]}

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import nn
 
 from cssegcore.core.class_table import ClassTable
@@ -367,7 +366,7 @@ class TestRefusals:
 
 @pytest.mark.parametrize("depth", [18, 50, 101])
 def test_the_choices_of_a_model(depth):
-    composed = yaml.safe_load(scenes.composed(f"model=bisenet_r{depth}"))["model"]
+    composed = scenes.composed(f"model=bisenet_r{depth}")["model"]
     backbone = composed["backbone"]
     assert (composed["part"], composed["auxiliary"]) == ("bisenet", 1)
     assert (backbone["part"], backbone["depth"]) == ("resnet", depth)

@@ -6,7 +6,6 @@ from collections import OrderedDict
 import pytest
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import nn
 
 from cssegcore.core.class_table import ClassTable
@@ -17,6 +16,8 @@ from cssegcore.models._base import Architecture
 from cssegcore.models.backbones import backbone_kind
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_training import CPU, LINEAR, new_segmenter
+
+pytestmark = pytest.mark.slow
 
 RESNET = {"part": "resnet", "depth": 50, "weights": "none"}
 MAPILLARY = RESNET | {"style": "mapillary"}
@@ -269,7 +270,7 @@ class TestInPlaceAbn:
 
     @pytest.mark.parametrize("depth", [50, 101])
     def test_the_choices_of_a_model(self, depth):
-        model = yaml.safe_load(scenes.composed(f"model=deeplabv3_r{depth}_iabn"))["model"]
+        model = scenes.composed(f"model=deeplabv3_r{depth}_iabn")["model"]
         backbone = model.pop("backbone")
         assert model == {"part": "deeplabv3", "output_stride": 16, "decoder": "summed"}
         assert backbone == {

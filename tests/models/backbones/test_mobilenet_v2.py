@@ -52,6 +52,7 @@ def test_strides_become_dilations_from_the_end():
     assert layout(8) == ([*[1] * 8, *[2] * 7, 4, 4, 4], [*first, *[1] * 11])
 
 
+@pytest.mark.slow
 def test_cats_are_cats():
     from torchvision import models
 

@@ -23,6 +23,7 @@ def unsettle(network):
 
 
 @pytest.mark.parametrize(("depth", "stride"), [(18, 32), (50, 32), (50, 16), (50, 8)])
+@pytest.mark.slow
 def test_stages_are_torchvision_s_but_for_the_last_activation(depth, stride, tmp_path):
     from torchvision import models
 

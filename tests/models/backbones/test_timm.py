@@ -14,6 +14,8 @@ from cssegcore.models.backbones import backbone_kind
 from tests.helpers import shared_data as shared
 from tests.models.backbones import cats
 
+pytestmark = pytest.mark.slow
+
 LITE = "tf_efficientnet_lite0"
 FILE = "weights/efficientnet-lite0-57934424.pth"
 SCALED = {"mean": [127 / 255] * 3, "std": [128 / 255] * 3}

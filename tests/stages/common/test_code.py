@@ -219,6 +219,7 @@ def test_what_every_stage_of_a_method_with_everything_leaves(walked_ssul_m):
     assert "cssegcore.evaluation.metrics.boundary_iou" in code
 
 
+@pytest.mark.slow
 def test_the_library_needs_no_tool_of_the_pipeline():
     code = """
 import pkgutil, sys

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-import yaml
 
 from cssegcore.core.errors import InputError
 from cssegcore.training.optimizer import build_optimizer
@@ -98,6 +97,6 @@ def test_refusals(wrong, message):
 
 
 def test_its_configuration_fits():
-    section = yaml.safe_load(scenes.composed("optimizer=adamw"))["optimizer"]
+    section = scenes.composed("optimizer=adamw")["optimizer"]
     optimizer = build_optimizer(section)
     assert (optimizer.betas, optimizer.eps, optimizer.weight_decay) == ((0.9, 0.999), 1e-8, 0.01)
