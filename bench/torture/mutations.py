@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.torture import _readers
 from bench.torture._batch import batched, once
-from bench.torture._ledger import BAD, REFUSED, Ledger
+from bench.torture._ledger import BAD, SAME, Ledger
 from bench.torture._tree import Tree, import_once
 from bench.torture._trial import at
 
@@ -64,7 +64,7 @@ def try_target(
                 keep = lambda place: shutil.copy(target.path, place)  # noqa: E731
             ledger.count(target.fault, outcome.what, example, keep)
         write(target.path, content)
-        if REFUSED in {each.what for each in told}:
+        if {each.what for each in told} != {SAME}:
             once(target.read)  # so that all it makes is there again
         write(target.path, content)
     print(f"{target.fault}: {len(told)} in {_processor() - before:.1f} s", flush=True)
@@ -76,7 +76,8 @@ def _processor() -> float:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Writes a file that may be read-only or a link."""
+    """Writes a file that may be read-only, a link, or gone together with its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     path.write_bytes(content)
 

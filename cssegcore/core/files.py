@@ -10,6 +10,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import stat
 import struct
 import tempfile
@@ -108,6 +109,29 @@ def unwritable(path: Path, error: OSError) -> InputError:
         f"cannot write {path}: {error.strerror or error}. Free space or make the folder writable,"
         " then run the same command again; finished work is kept."
     )
+
+
+def copy_content(source: Path, target: Path) -> None:
+    """Copies a file, or all that is in a folder into one that may be there already.
+
+    Modes are not copied: files linked to DVC's cache are read-only.
+
+    Raises:
+        InputError: There is no `source`, the disk is full, or `target` cannot be written.
+    """
+    if not source.exists():
+        raise InputError(f"{source} does not exist: run `dvc repro`.")
+    try:
+        if source.is_dir():
+            copy = shutil.copyfile  # `copy2` would put a file into a folder of its name
+            shutil.copytree(source, target, dirs_exist_ok=True, copy_function=copy)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+    except shutil.Error as error:  # of copytree: what failed, file by file
+        raise unwritable(target, OSError(error.args[0][0][2])) from None
+    except OSError as error:
+        raise unwritable(target, error) from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -15,7 +15,6 @@ import csv
 import dataclasses
 import itertools
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +23,9 @@ from typing import Any, NamedTuple
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import (
     TEMPORARY,
+    copy_content,
     digest,
     read_manifest,
-    unwritable,
     write_json,
     write_manifest,
 )
@@ -185,35 +184,20 @@ def write_step(
         InputError: A file cannot be written, or one of `previous` is damaged.
     """
     check_files(previous)
-    _copy(previous, out)
+    copy_content(previous, out)
     write_manifest(out, {"examples": shown})
     step = out / record.step
     write_json(step / "confusion.json", dataclasses.asdict(record))
     write_json(step / "further.json", further)
-    _copy(epochs, step / "epochs.csv")
-    _copy(costs, step / "costs.json")
+    copy_content(epochs, step / "epochs.csv")
+    copy_content(costs, step / "costs.json")
     guesses = read_manifest(pseudo_labels, "images")
     write_json(step / "pseudo_labels.json", {k: guesses[k] for k in guesses if k != "images"})
     made = read_manifest(synthesis).get("steps", [])
     write_json(step / "synthesis.json", made[-1] if made else {})
     if made:
-        _copy(synthesis / "sheets" / f"{made[-1]['step']}.png", step / "sheet.png")
+        copy_content(synthesis / "sheets" / f"{made[-1]['step']}.png", step / "sheet.png")
     return step / "examples"
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copies a file, or all that is in a folder."""
-    try:
-        if source.is_dir():
-            # without modes: files linked to DVC's cache are read-only
-            copy = shutil.copyfile  # `copy2` would put a file into a folder of its name
-            shutil.copytree(source, target, dirs_exist_ok=True, copy_function=copy)
-        else:
-            shutil.copyfile(source, target)
-    except shutil.Error as error:  # of copytree: what failed, file by file
-        raise unwritable(target, OSError(error.args[0][0][2])) from None
-    except OSError as error:
-        raise unwritable(target, error) from None
 
 
 def read_evaluation(folder: Path) -> Evaluation:
