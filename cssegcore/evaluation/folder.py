@@ -163,7 +163,7 @@ def write_step(
     *,
     previous: Path,
     epochs: Path,
-    costs: Path,
+    costs: Mapping[str, object],
     pseudo_labels: Path,
     synthesis: Path,
 ) -> Path:
@@ -176,7 +176,7 @@ def write_step(
         shown: The photographs that every step shows.
         previous: The evaluations up to the previous step, all of which are copied.
         epochs: The curve of the training, a CSV file.
-        costs: The costs of the training, a JSON file.
+        costs: The costs of the training, by their names.
         pseudo_labels: Folder of the step's pseudo-labels, of which the statistics are kept.
         synthesis: Folder of the images made for the step, of which statistics and sheet are kept.
 
@@ -190,7 +190,7 @@ def write_step(
     write_json(step / "confusion.json", dataclasses.asdict(record))
     write_json(step / "further.json", further)
     copy_content(epochs, step / "epochs.csv")
-    copy_content(costs, step / "costs.json")
+    write_json(step / "costs.json", costs)
     guesses = read_manifest(pseudo_labels, "images")
     write_json(step / "pseudo_labels.json", {k: guesses[k] for k in guesses if k != "images"})
     made = read_manifest(synthesis).get("steps", [])
@@ -238,18 +238,6 @@ def _follows(earlier: Evaluated, later: Evaluated) -> bool:
     seen, rest = earlier.classes[: earlier.seen], earlier.classes[earlier.seen :]
     grown = rest in ([], [TO_COME]) and later.classes[: earlier.seen] == seen
     return grown or earlier.classes == later.classes
-
-
-def read_costs(path: Path) -> dict[str, Any]:
-    """Returns the costs that a training wrote.
-
-    Raises:
-        InputError: The file is missing or not JSON.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}): train the step again.") from None
 
 
 def _read_confusion(path: Path) -> Evaluated:
