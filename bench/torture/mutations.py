@@ -22,9 +22,8 @@ def run(ledger: Ledger) -> None:
     import_once()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for kind in _readers.NEEDED:
-            trees = {kind: Tree.walked(ledger.trees, kind)}
-            try_all(ledger, trees, list(_readers.targets(trees)))
+        trees = {kind: Tree.walked(ledger.trees, kind) for kind in _readers.NEEDED}
+        try_all(ledger, trees, list(_readers.targets(trees)))
 
 
 def try_all(ledger: Ledger, trees: dict[str, Tree], found: list[_readers.Target]) -> None:
