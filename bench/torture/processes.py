@@ -14,10 +14,11 @@ from bench.torture._tree import Tree, import_once
 
 STAGE = "train@step1"
 EPOCHS = 60
-STOPPED = 400.0
+STOPPED = 1500.0
 """Seconds after which a stopped process must have been noticed."""
 
-LIMIT = 600.0
+LIMIT = 1800.0
+"""Seconds; others may use the machine, too."""
 
 
 def run(ledger: Ledger) -> None:
@@ -30,7 +31,7 @@ def run(ledger: Ledger) -> None:
         start = time.monotonic()
         tree.clear(STAGE)
         status, said = _run(tree, count)
-        if status:
+        if status != 0:
             raise SystemExit(f"{count} processes do not train undisturbed: {said}")
         taken, wanted = time.monotonic() - start, tree.made(STAGE)
         for number in range(ledger.times(4 // count)):
