@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.torture import _readers
-from bench.torture._batch import batched, once
+from bench.torture._batch import Trials, batched, once
 from bench.torture._ledger import BAD, SAME, Ledger
 from bench.torture._tree import Tree, import_once
 from bench.torture._trial import at
@@ -54,7 +54,8 @@ def try_target(
     with at(tree.folder, **environment), scratch(tree.folder) as own:
         write(target.path, content)
         wanted = once(target.read)
-        told = batched(numbers, prepare, target.read, wanted, target.otherwise, (*inside, own))
+        trials = Trials(prepare, target.read, wanted, target.otherwise, (*inside, own))
+        told = batched(trials, numbers)
         for number, outcome in zip(numbers, told, strict=True):
             example = {"number": number, "said": outcome.said}
             keep = None
