@@ -34,11 +34,12 @@ def main(
 ) -> None:
     """Count one confusion matrix over the test images of all classes seen so far."""
     from cssegcore.core.files import write_json
+    from cssegcore.core.training_files import read_costs
     from cssegcore.data.image_list import ImageList
     from cssegcore.data.image_store import ImageStore
     from cssegcore.evaluation import evaluate
     from cssegcore.evaluation import examples as examples
-    from cssegcore.evaluation.folder import panels_shown, read_costs, seal_files, write_step
+    from cssegcore.evaluation.folder import panels_shown, seal_files, write_step
     from cssegcore.evaluation.meters import Meters, build_metrics
     from cssegcore.metrics.continual import step_metrics
     from cssegcore.models import checkpoint
@@ -47,6 +48,7 @@ def main(
 
     params = read_params()
     how = params.evaluation
+    spent = read_costs(costs, epochs)  # before the test images: they take long
     parts = build_metrics(how.metrics, "evaluation.metrics")
     image_list, dataset, device = ImageList.read(images), _dataset(params), choose_device()
     segmenter = checkpoint.load_model(model, device).segmenter
@@ -64,7 +66,6 @@ def main(
 
     record = _record(image_list, matrix, len(tests))
     further = meters.compute(record)
-    spent = read_costs(costs)
     # The report needs the files of every step, and DVC has no dependency on all steps of a
     # `foreach`: so the evaluation of each step carries those of the steps before it, with their
     # curves, pseudo-labels and made images, and the report depends on the last one.
@@ -75,7 +76,7 @@ def main(
         shown,
         previous=previous,
         epochs=epochs,
-        costs=costs,
+        costs=spent,
         pseudo_labels=pseudo_labels,
         synthesis=synthesis,
     )

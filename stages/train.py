@@ -65,7 +65,7 @@ def _train(
     outs: _Outs,
     state: Path,
 ) -> None:
-    from cssegcore.core.files import write_csv, write_json
+    from cssegcore.core.training_files import write_curve_and_costs, write_timing
     from cssegcore.data.dataset import open_dataset
     from cssegcore.data.image_list import ImageList
     from cssegcore.models import checkpoint
@@ -99,13 +99,12 @@ def _train(
         trained = trainer.train(ResumeFile(state), Hooks(follow, *bars))
         if world.is_main:
             checkpoint.save(outs.model, trainer.segmenter, trainer.model, trained.statistics)
-            write_csv(outs.epochs, trained.rows)
             kept = image_list.names if numbers.images == "seen" else _exemplars(inputs.memory)
             made = inputs.synthesis and trainer.method.replay.read(inputs.synthesis)
             spent = step_costs(trainer, trained.statistics, dataset, kept, made)
-            write_json(outs.costs, dataclasses.asdict(spent))
+            write_curve_and_costs(outs.epochs, trained.rows, outs.costs, dataclasses.asdict(spent))
             # of its own, as no result: an equal training takes other seconds
-            write_json(outs.timing, {"seconds": trained.seconds})
+            write_timing(outs.timing, trained.seconds)
             keep(state, (outs.model, outs.epochs))
         told = {"peak_memory_mib": trained.peak_memory, "seconds": trained.seconds}
         nested.metrics(told, step=0)

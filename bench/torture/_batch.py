@@ -61,39 +61,35 @@ def once(read: Callable[[], Any]) -> object:
     return value
 
 
-def batched(
-    numbers: range,
-    prepare: Callable[[int], bool],
-    read: Callable[[], Any],
-    wanted: object,
-    otherwise: str,
-    inside: tuple[Path, ...],
-) -> list[Told]:
-    """Tries what each number stands for.
+@dataclasses.dataclass(frozen=True)
+class Trials:
+    """What is tried, each time with another input.
 
-    Args:
-        numbers: The trials.
-        prepare: Puts a trial's input in place; False if nothing in it is changed.
+    Attributes:
+        prepare: Puts the input of a number in place; False if nothing in it is changed.
         read: What a stage does with it.
         wanted: What `read` returns of the input unchanged.
-        otherwise: What it is called if it returns something else.
+        otherwise: The word if it returns something else.
         inside: Folders below which it may write.
     """
+
+    prepare: Callable[[int], bool]
+    read: Callable[[], Any]
+    wanted: object
+    otherwise: str
+    inside: tuple[Path, ...]
+
+
+def batched(trials: Trials, numbers: range) -> list[Told]:
+    """Tries what each number stands for."""
     told: list[Told] = []
     while len(told) < len(numbers):
         some = numbers[len(told) : len(told) + AT_ONCE]
-        told += _some(some, prepare, read, wanted, otherwise, inside)
+        told += _some(trials, some)
     return told
 
 
-def _some(
-    numbers: range,
-    prepare: Callable[[int], bool],
-    read: Callable[[], Any],
-    wanted: object,
-    otherwise: str,
-    inside: tuple[Path, ...],
-) -> list[Told]:
+def _some(trials: Trials, numbers: range) -> list[Told]:
     """Tries some in a fork, up to the first that ends it."""
     out, into = os.pipe()
     child = os.fork()
@@ -107,7 +103,7 @@ def _some(
             for number in numbers:
                 signal.alarm(WAITS)  # either's default is the end of the process
                 signal.setitimer(signal.ITIMER_PROF, SECONDS)
-                what = _one(number, prepare, read, wanted, otherwise, inside)
+                what = _one(trials, number)
                 lines.write(json.dumps(dataclasses.asdict(what)) + "\n")
                 lines.flush()
         os._exit(0)
@@ -121,19 +117,19 @@ def _some(
     return told
 
 
-def _one(
-    number: int,
-    prepare: Callable[[int], bool],
-    read: Callable[[], Any],
-    wanted: object,
-    otherwise: str,
-    inside: tuple[Path, ...],
-) -> Told:
-    if not prepare(number):
+def _one(trials: Trials, number: int) -> Told:
+    if not trials.prepare(number):
         return Told(SAME)
+    with writes() as noted:
+        told = _told(trials)
+    if outside := sorted({str(path) for path in noted if not _allowed(path, trials.inside)}):
+        return Told(OUTSIDE, ", ".join(outside)[:500])
+    return told
+
+
+def _told(trials: Trials) -> Told:
     try:
-        with writes() as noted:
-            found = read()
+        found = trials.read()
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what this looks for
         line = refusal(error)
         if line is None or len(line) > LONGEST:
@@ -141,6 +137,4 @@ def _one(
         return Told(REFUSED, line[:300])
     finally:
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
-    if outside := sorted({str(path) for path in noted if not _allowed(path, inside)}):
-        return Told(OUTSIDE, ", ".join(outside)[:500])
-    return Told(SAME if found == wanted else otherwise)
+    return Told(SAME if found == trials.wanted else trials.otherwise)

@@ -203,6 +203,8 @@ def _weights(tree: Tree) -> Iterator[Target]:
     yield Target(fault, "plain", resume, change, state, 400, ACCEPTED)
     whole = stage(tree, "train@step0", kept=True)
     yield Target(fault, "plain", resume, change, whole, 20, ACCEPTED)
+    fault, note = "note of a finished training: all stages", resume.with_suffix(".finished")
+    yield Target(fault, "plain", note, _mutate.change_json, whole, 40, DIFFERS)
     yield from _published(tree)
 
 
@@ -246,6 +248,10 @@ def _tables(tree: Tree) -> Iterator[Target]:
     split, lists = stage(tree, "split"), work / "split/step1/train.json"
     fault = "`work/index.csv`: `split`"
     yield Target(fault, "plain", work / "index.csv", _mutate.change_lines, split, 300)
+    for name, reader in (("costs.json", "evaluate@step1"), ("timing.json", "report")):
+        fault, path = f"`{name}`: `{reader.partition('@')[0]}`", work / "step1" / name
+        read = _undrawn(stage(tree, reader))
+        yield Target(fault, "plain", path, _mutate.change_json, read, 60)
     fault = "`work/code/*.json`: `split`"
     yield Target(fault, "plain", work / "code/split.json", _mutate.change_json, split, 120)
     dataset = open_dataset(tree.params["dataset"])
@@ -353,6 +359,8 @@ def _of_exemplars(tree: Tree) -> Iterator[Target]:
     yield Target(
         "`saliency/manifest.json`: `train`", "exemplars", maps / "manifest.json", json, base, 80
     )
+    fault, split = "`saliency/manifest.json`: `split`", stage(tree, "split")
+    yield Target(fault, "exemplars", maps / "manifest.json", json, split, 60)
     yield Target("a saliency map: `train`", "exemplars", maps / "t0.png", change, base, 80, DIFFERS)
     guesses = one / "pseudo_labels"
     fault = "`pseudo_labels/manifest.json`: `train`"
@@ -366,6 +374,8 @@ def _of_exemplars(tree: Tree) -> Iterator[Target]:
     for reader, usual in (("train@step1", 60), ("memory@step2", 60), ("pseudo_label@step1", 40)):
         read = stage(tree, reader)
         yield Target(fault, "exemplars", one / "memory/list.json", json, read, usual)
+    fault = "`memory/manifest.json`: `train`"
+    yield Target(fault, "exemplars", one / "memory/manifest.json", json, increment, 40)
     yield from _report(tree)
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.torture import _readers
-from bench.torture._batch import batched, once
-from bench.torture._ledger import BAD, REFUSED, Ledger
+from bench.torture._batch import Trials, batched, once
+from bench.torture._ledger import BAD, SAME, Ledger
 from bench.torture._tree import Tree, import_once
 from bench.torture._trial import at
 
@@ -22,9 +22,8 @@ def run(ledger: Ledger) -> None:
     import_once()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for kind in _readers.NEEDED:
-            trees = {kind: Tree.walked(ledger.trees, kind)}
-            try_all(ledger, trees, list(_readers.targets(trees)))
+        trees = {kind: Tree.walked(ledger.trees, kind) for kind in _readers.NEEDED}
+        try_all(ledger, trees, list(_readers.targets(trees)))
 
 
 def try_all(ledger: Ledger, trees: dict[str, Tree], found: list[_readers.Target]) -> None:
@@ -55,7 +54,8 @@ def try_target(
     with at(tree.folder, **environment), scratch(tree.folder) as own:
         write(target.path, content)
         wanted = once(target.read)
-        told = batched(numbers, prepare, target.read, wanted, target.otherwise, (*inside, own))
+        trials = Trials(prepare, target.read, wanted, target.otherwise, (*inside, own))
+        told = batched(trials, numbers)
         for number, outcome in zip(numbers, told, strict=True):
             example = {"number": number, "said": outcome.said}
             keep = None
@@ -64,7 +64,7 @@ def try_target(
                 keep = lambda place: shutil.copy(target.path, place)  # noqa: E731
             ledger.count(target.fault, outcome.what, example, keep)
         write(target.path, content)
-        if REFUSED in {each.what for each in told}:
+        if {each.what for each in told} != {SAME}:
             once(target.read)  # so that all it makes is there again
         write(target.path, content)
     print(f"{target.fault}: {len(told)} in {_processor() - before:.1f} s", flush=True)
@@ -76,7 +76,8 @@ def _processor() -> float:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Writes a file that may be read-only or a link."""
+    """Writes a file that may be read-only, a link, or gone together with its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     path.write_bytes(content)
 

@@ -14,10 +14,11 @@ from bench.torture._tree import Tree, import_once
 
 STAGE = "train@step1"
 EPOCHS = 60
-STOPPED = 400.0
+STOPPED = 1500.0
 """Seconds after which a stopped process must have been noticed."""
 
-LIMIT = 600.0
+LIMIT = 1800.0
+"""Seconds; others may use the machine, too."""
 
 
 def run(ledger: Ledger) -> None:
@@ -28,9 +29,9 @@ def run(ledger: Ledger) -> None:
     tree.project.set("optimizer.batch_size", 4)
     for count in (2, 4):
         start = time.monotonic()
-        tree.clear(STAGE)
+        tree.anew(STAGE)  # the sums of two processes are rounded in another way than those of four
         status, said = _run(tree, count)
-        if status:
+        if status != 0:
             raise SystemExit(f"{count} processes do not train undisturbed: {said}")
         taken, wanted = time.monotonic() - start, tree.made(STAGE)
         for number in range(ledger.times(4 // count)):

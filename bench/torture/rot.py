@@ -20,11 +20,10 @@ def run(ledger: Ledger) -> None:
     import_once()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for kind in _readers.NEEDED:
-            trees = {kind: Tree.walked(ledger.trees, kind)}
-            found = [rotten(target) for target in _readers.targets(trees)]
-            known = [each for each in found if not each.fault.startswith((*UNKNOWN, *BY_HAND))]
-            try_all(ledger, trees, known)
+        trees = {kind: Tree.walked(ledger.trees, kind) for kind in _readers.NEEDED}
+        found = [rotten(target) for target in _readers.targets(trees)]
+        known = [each for each in found if not each.fault.startswith((*UNKNOWN, *BY_HAND))]
+        try_all(ledger, trees, known)
 
 
 def rotten(target: _readers.Target) -> _readers.Target:

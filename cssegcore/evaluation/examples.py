@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cssegcore.core.files import replacing
+from cssegcore.core.jpeg import save_jpeg
 from cssegcore.core.palette import save_labels
 from cssegcore.data.image_store import ImageStore
 from cssegcore.evaluation.folder import panel_files
@@ -34,11 +36,17 @@ def write_examples(
     image_list: Sequence[str],
     predicted: Mapping[str, NDArray[np.uint8]],
 ) -> None:
-    """Writes photograph, truth and prediction of each chosen image."""
+    """Writes photograph, truth and prediction of each chosen image.
+
+    Raises:
+        InputError: The disk is full or the folder cannot be written.
+    """
     out.mkdir(parents=True, exist_ok=True)
     for name, photograph, label in images.decoded():
         if name in image_list:
             files = panel_files(out, name)
-            Image.fromarray(photograph).save(files.photo, quality=90)
-            save_labels(files.truth, label)
-            save_labels(files.prediction, predicted[name])
+            with replacing(files.photo, durable=False) as temporary:
+                save_jpeg(temporary, Image.fromarray(photograph), 90)
+            for path, labels in ((files.truth, label), (files.prediction, predicted[name])):
+                with replacing(path, durable=False) as temporary:
+                    save_labels(temporary, labels)

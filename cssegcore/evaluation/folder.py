@@ -15,7 +15,6 @@ import csv
 import dataclasses
 import itertools
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +23,9 @@ from typing import Any, NamedTuple
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import (
     TEMPORARY,
+    copy_content,
     digest,
     read_manifest,
-    unwritable,
     write_json,
     write_manifest,
 )
@@ -164,7 +163,7 @@ def write_step(
     *,
     previous: Path,
     epochs: Path,
-    costs: Path,
+    costs: Mapping[str, object],
     pseudo_labels: Path,
     synthesis: Path,
 ) -> Path:
@@ -177,7 +176,7 @@ def write_step(
         shown: The photographs that every step shows.
         previous: The evaluations up to the previous step, all of which are copied.
         epochs: The curve of the training, a CSV file.
-        costs: The costs of the training, a JSON file.
+        costs: The costs of the training, by their names.
         pseudo_labels: Folder of the step's pseudo-labels, of which the statistics are kept.
         synthesis: Folder of the images made for the step, of which statistics and sheet are kept.
 
@@ -185,35 +184,20 @@ def write_step(
         InputError: A file cannot be written, or one of `previous` is damaged.
     """
     check_files(previous)
-    _copy(previous, out)
+    copy_content(previous, out)
     write_manifest(out, {"examples": shown})
     step = out / record.step
     write_json(step / "confusion.json", dataclasses.asdict(record))
     write_json(step / "further.json", further)
-    _copy(epochs, step / "epochs.csv")
-    _copy(costs, step / "costs.json")
+    copy_content(epochs, step / "epochs.csv")
+    write_json(step / "costs.json", costs)
     guesses = read_manifest(pseudo_labels, "images")
     write_json(step / "pseudo_labels.json", {k: guesses[k] for k in guesses if k != "images"})
     made = read_manifest(synthesis).get("steps", [])
     write_json(step / "synthesis.json", made[-1] if made else {})
     if made:
-        _copy(synthesis / "sheets" / f"{made[-1]['step']}.png", step / "sheet.png")
+        copy_content(synthesis / "sheets" / f"{made[-1]['step']}.png", step / "sheet.png")
     return step / "examples"
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copies a file, or all that is in a folder."""
-    try:
-        if source.is_dir():
-            # without modes: files linked to DVC's cache are read-only
-            copy = shutil.copyfile  # `copy2` would put a file into a folder of its name
-            shutil.copytree(source, target, dirs_exist_ok=True, copy_function=copy)
-        else:
-            shutil.copyfile(source, target)
-    except shutil.Error as error:  # of copytree: what failed, file by file
-        raise unwritable(target, OSError(error.args[0][0][2])) from None
-    except OSError as error:
-        raise unwritable(target, error) from None
 
 
 def read_evaluation(folder: Path) -> Evaluation:
@@ -254,18 +238,6 @@ def _follows(earlier: Evaluated, later: Evaluated) -> bool:
     seen, rest = earlier.classes[: earlier.seen], earlier.classes[earlier.seen :]
     grown = rest in ([], [TO_COME]) and later.classes[: earlier.seen] == seen
     return grown or earlier.classes == later.classes
-
-
-def read_costs(path: Path) -> dict[str, Any]:
-    """Returns the costs that a training wrote.
-
-    Raises:
-        InputError: The file is missing or not JSON.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}): train the step again.") from None
 
 
 def _read_confusion(path: Path) -> Evaluated:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import digest, replacing
+from cssegcore.core.jpeg import save_jpeg
 from cssegcore.core.palette import MARK, palette, save_labels
 from cssegcore.data import images
 from cssegcore.data.crop_and_resize import normalise
@@ -90,7 +91,7 @@ def label_photographs(
         with replacing(out / f"{path.stem}.png", durable=False) as temporary:
             save_labels(temporary, labels, mark)
         with replacing(out / f"{path.stem}.overlay.jpg", durable=False) as temporary:
-            overlay(photograph, labels, opacity).save(temporary, "JPEG", quality=92)
+            save_jpeg(temporary, overlay(photograph, labels, opacity), 92)
     return Labelled(counts / max(1, counts.sum()), before, failures)
 
 

@@ -1,7 +1,6 @@
 """Synthesis: generates images of the classes that the previous model learned last."""
 
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,13 @@ import torch
 from jaxtyping import UInt8
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.files import digest, read_manifest, write_csv, write_manifest
+from cssegcore.core.files import (
+    copy_content,
+    digest,
+    read_manifest,
+    write_csv,
+    write_manifest,
+)
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batches import training_batches
 from cssegcore.data.crop_and_resize import normalise
@@ -225,13 +230,11 @@ def _distances(
 def _write(out: Path, loop: _Loop, request: SynthesisRequest, statistics: dict[str, Any]) -> None:
     """Writes the images of earlier steps and of this one, the list, curves and a contact sheet."""
     teacher = loop.teacher
-    shutil.copytree(request.previous_synthesis, out, dirs_exist_ok=True)
+    copy_content(request.previous_synthesis, out)
     earlier = store.open_images(request.previous_synthesis)
     images = list(earlier.image_list.images) if earlier else []
     images += [store.write_image(out, one) for one in loop.images]
-    copy = store.teacher_path(out, teacher.step)
-    copy.parent.mkdir(exist_ok=True)
-    shutil.copy(request.model, copy)  # DVC's cache holds it once
+    copy_content(request.model, store.teacher_path(out, teacher.step))  # DVC's cache holds it once
     store.image_list(request.current, len(teacher.classes), images).write(out / store.LIST)
     rows = [
         {"batch": float(at), **row}

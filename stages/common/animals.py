@@ -64,6 +64,7 @@ def _make(voc: "Dataset", root: Path, name: str) -> None:
     from PIL import Image
 
     from cssegcore.core.files import replacing
+    from cssegcore.core.jpeg import save_jpeg
     from cssegcore.core.palette import save_labels
 
     photograph = root / "JPEGImages" / f"{name}.jpg"
@@ -77,7 +78,7 @@ def _make(voc: "Dataset", root: Path, name: str) -> None:
             else:
                 image = Image.fromarray(voc.photograph(name))
                 small = image.resize(size, Image.Resampling.LANCZOS)
-                small.save(temporary, "JPEG", quality=QUALITY)
+                save_jpeg(temporary, small, QUALITY)
     if not label.exists():
         small = Image.fromarray(voc.label(name)).resize(size, Image.Resampling.NEAREST)
         with replacing(label, durable=False) as temporary:

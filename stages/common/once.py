@@ -115,7 +115,7 @@ def _holder(lock: Path) -> str:
     try:
         about = json.loads(lock.read_bytes())
         return "process {process} on {host} (since {since}, in {folder})".format_map(about)
-    except (OSError, ValueError, LookupError):
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
         return "another process"
 
 
@@ -171,10 +171,12 @@ def _note(state: Path) -> Path:
 
 
 def _read(note: Path) -> dict[str, Any]:
+    """Returns what a note says; nothing if it is not there or damaged."""
     try:
         about = json.loads(note.read_bytes())
-        return about if isinstance(about, dict) else {}
-    except (OSError, ValueError, RecursionError):
+        known = all(isinstance(out, str) for out in about["outs"])
+        return about if isinstance(about, dict) and known else {}
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
         return {}
 
 

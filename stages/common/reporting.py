@@ -1,7 +1,6 @@
 """Which run of MLflow the stages of a pipeline report to, and what they say there."""
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -54,10 +53,14 @@ def read_seconds(folder: Path, steps: Sequence[str]) -> dict[str, float]:
     """Returns how long the training of each step took; a step without `timing.json` is left out.
 
     They are told and never a result, so no stage depends on them: see dvc.yaml.
+
+    Raises:
+        InputError: A file is damaged.
     """
+    from cssegcore.core.training_files import read_timing
+
     paths = {step: folder / step / "timing.json" for step in steps}
-    found = {step: path.read_bytes() for step, path in paths.items() if path.is_file()}
-    return {step: json.loads(content)["seconds"] for step, content in found.items()}
+    return {step: read_timing(path) for step, path in paths.items() if path.is_file()}
 
 
 def log_run(

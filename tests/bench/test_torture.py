@@ -114,28 +114,31 @@ class TestBatch:
         monkeypatch.setattr(_batch, "WAITS", 1)
         given = []
 
-        def read():
-            match given[0]:
-                case "refused":
-                    raise InputError("no")
-                case "error":
-                    raise KeyError("x")
-                case "dies":
-                    os.abort()
-                case "hangs":
-                    time.sleep(60)
-                case "writes":
-                    (tmp_path / "x").write_text("")
-            return given[0]
+        def refuse():
+            raise InputError("no")
 
-        words = ["fine", "refused", "error", "dies", "hangs", "writes", "other", "unchanged"]
+        acts = {
+            "refused": refuse,
+            "error": lambda: {}["x"],
+            "dies": os.abort,
+            "hangs": lambda: time.sleep(60),
+            "writes": lambda: (tmp_path / "x").write_text(""),
+            "writes and refuses": lambda: (tmp_path / "x").write_text("") or refuse(),
+        }
+
+        words = ["fine", *acts, "other", "unchanged"]
+
+        def read():
+            acts.get(given[0], int)()
+            return given[0]
 
         def prepare(number):
             given[:] = [words[number]]
             return words[number] != "unchanged"
 
-        told = _batch.batched(range(len(words)), prepare, read, "fine", OTHER, ())
-        expected = [SAME, REFUSED, CRASHED, CRASHED, HANGS, OUTSIDE, OTHER, SAME]
+        trials = _batch.Trials(prepare, read, "fine", OTHER, ())
+        told = _batch.batched(trials, range(len(words)))
+        expected = [SAME, REFUSED, CRASHED, CRASHED, HANGS, OUTSIDE, OUTSIDE, OTHER, SAME]
         assert [each.what for each in told] == expected
 
     def test_once_hands_over_what_is_read(self):

@@ -7,7 +7,14 @@ import sys
 import pytest
 
 from cssegcore.core.errors import InputError
-from cssegcore.core.files import digest, replacing, write_csv, write_json, write_text
+from cssegcore.core.files import (
+    copy_content,
+    digest,
+    replacing,
+    write_csv,
+    write_json,
+    write_text,
+)
 from tests.helpers.tiny_dataset import HOME, disk_full_beyond
 
 
@@ -112,3 +119,27 @@ def test_a_digest_tells_parts_apart_by_their_lengths():
     assert digest(b"ab", b"c") != digest(b"a", b"bc") != digest(b"abc") != digest(b"abc", b"")
     assert digest(b"ab", b"c") == digest(b"ab", b"c")
     assert len(digest(os.urandom(9))) == 16
+
+
+class TestCopies:
+    def test_a_folder_goes_into_one_that_is_there(self, tmp_path):
+        write_text(tmp_path / "from" / "a" / "b", "new")
+        (tmp_path / "from" / "a" / "b").chmod(0o444)
+        write_text(tmp_path / "to" / "c", "old")
+        copy_content(tmp_path / "from", tmp_path / "to")
+        assert contents(tmp_path / "to" / "a") == {"b": "new"}
+        assert (tmp_path / "to" / "c").read_text() == "old"
+        assert (tmp_path / "to" / "a" / "b").stat().st_mode & 0o200
+
+    @pytest.mark.parametrize("inside", ["", "a"])
+    def test_a_full_disk_names_what_cannot_be_written(self, tmp_path, inside):
+        write_text(tmp_path / "from" / "a", "x" * 2000)
+        source, target = tmp_path / "from" / inside, tmp_path / "to" / inside
+        with disk_full_beyond(1000), pytest.raises(InputError) as refused:
+            copy_content(source, target)
+        assert str(refused.value).startswith(f"cannot write {target}: ")
+        assert "File too large" in str(refused.value)
+
+    def test_what_is_not_there_is_named(self, tmp_path):
+        with pytest.raises(InputError, match=r"from does not exist: run `dvc repro`"):
+            copy_content(tmp_path / "from", tmp_path / "to")

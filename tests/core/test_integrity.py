@@ -23,6 +23,12 @@ from cssegcore.core.files import (
     write_manifest,
     write_text,
 )
+from cssegcore.core.training_files import (
+    read_costs,
+    read_timing,
+    write_curve_and_costs,
+    write_timing,
+)
 from cssegcore.data.image_list import ImageList
 from cssegcore.data.index import Entry, read_index, write_index
 from cssegcore.evaluation.folder import read_evaluation, seal_files, write_nothing
@@ -85,8 +91,7 @@ def spoilt_anywhere(path, read, count=200):
         except InputError as error:
             said.append(str(error))
             continue
-        # the word `digest` itself: then there is a key of another name, and nothing is asked
-        assert found == wanted or wanted.items() < found.items()
+        assert found == wanted
     path.write_bytes(content)
     assert all(str(path) in line and "\n" not in line for line in said)
     return len(said)
@@ -116,6 +121,39 @@ class TestStagesOwnFiles:
             path.write_text("".join(whole.splitlines(keepends=True)[:lines]))
             with pytest.raises(InputError, match=r"index\.csv is damaged"):
                 read()
+
+    @pytest.mark.parametrize("name", ["costs.json", "epochs.csv"])
+    def test_costs_and_the_curve(self, tmp_path, name):
+        curve, costs = tmp_path / "epochs.csv", tmp_path / "costs.json"
+        spent = {"trainable_weights": 7, "kept_bytes": {"exemplars": 900}}
+        write_curve_and_costs(curve, [{"epoch": 1, "loss": 0.5}], costs, spent)
+        read = functools.partial(read_costs, costs, curve)
+        assert read() == spent
+        flips = min(200, 8 * (tmp_path / name).stat().st_size)
+        assert spoilt_anywhere(tmp_path / name, read, flips) == flips
+        curve.unlink()
+        with pytest.raises(InputError, match=r"epochs\.csv cannot be read .*: run `dvc checkout`"):
+            read()
+
+    def test_seconds(self, tmp_path):
+        write_timing(tmp_path / "timing.json", 61.5)
+        read = functools.partial(read_timing, tmp_path / "timing.json")
+        assert read() == 61.5
+        assert spoilt_anywhere(tmp_path / "timing.json", read) > 150
+
+    @pytest.mark.parametrize("text", ["", "[" * 90000, "[]", "7", "{}", '{"seconds": "x"}'])
+    def test_seconds_of_another_shape(self, tmp_path, text):
+        path = tmp_path / "timing.json"
+        path.write_text(text)
+        with pytest.raises(InputError, match=r"timing\.json .*: run `dvc checkout`, or delete it"):
+            read_timing(path)
+
+    def test_costs_of_before_there_were_digests(self, tmp_path):
+        write_text(tmp_path / "epochs.csv", "epoch,loss\n1,0.5\n")
+        write_json(tmp_path / "costs.json", {"trainable_weights": 7})
+        assert read_costs(tmp_path / "costs.json", tmp_path / "epochs.csv") == {
+            "trainable_weights": 7
+        }
 
     def test_an_evaluation(self, tmp_path):
         record = Evaluated("step0", 0, ["background", "red"], [0, 0], 2, 1, [[3, 1], [0, 5]])

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from cssegcore.core.class_table import ClassTable
+from cssegcore.core.errors import InputError
 from cssegcore.core.normalization import IMAGENET
 from cssegcore.core.palette import palette
 from cssegcore.data.dataset import open_dataset
@@ -19,6 +20,7 @@ from cssegcore.models._base import FeatureExtractor
 from cssegcore.models.heads.linear import Linear
 from cssegcore.models.outputs import Features
 from cssegcore.models.segmenter import Segmenter, classify
+from tests.helpers.tiny_dataset import disk_full_beyond
 from tests.helpers.tiny_training import CPU, Layers, new_segmenter, whole
 
 CLASSES = ["background", "a", "b", "c", "d"]
@@ -248,3 +250,11 @@ class TestPanels:
             for kind, want in (("truth", truths[name]), ("prediction", said[name])):
                 with Image.open(tmp_path / "examples" / f"{name}.{kind}.png") as image:
                     assert np.array_equal(np.asarray(image), want)
+
+    def test_a_full_disk_is_one_line_and_leaves_no_half_file(self, images, tmp_path):
+        said = {"n1": np.zeros(SIZES[1], np.uint8)}
+        (tmp_path / "examples").mkdir()
+        with disk_full_beyond(100), pytest.raises(InputError) as refused:
+            examples.write_examples(tmp_path / "examples", images, ["n1"], said)
+        assert str(refused.value).startswith(f"cannot write {tmp_path}/examples/n1.photo.jpg: File")
+        assert not list((tmp_path / "examples").iterdir())

@@ -42,12 +42,11 @@ def inputs(tmp_path):
         steps = {"images": [], "steps": [{"step": "older"}, MADE]} if index else {"images": []}
         files = {
             "epochs": folder / "epochs.csv",
-            "costs": folder / "costs.json",
+            "costs": {"trainable_weights": index},
             "pseudo_labels": manifest(folder / "pseudo_labels", guesses),
             "synthesis": manifest(folder / "synthesis", steps),
         }
         files["epochs"].write_text(f"epoch,loss\n1,0.{index}\n")
-        files["costs"].write_text(json.dumps({"trainable_weights": index}))
         (folder / "synthesis" / "sheets").mkdir()
         (folder / "synthesis" / "sheets" / "step0.png").write_bytes(b"a sheet")
         made.append(files)

@@ -7,6 +7,8 @@ import numpy as np
 from PIL import Image
 
 from cssegcore.core.errors import InputError
+from cssegcore.core.files import replacing, write_text
+from cssegcore.core.jpeg import save_jpeg
 from cssegcore.core.palette import save_labels
 from cssegcore.data.shapes.scene import make_scene
 from cssegcore.data.shapes.sprites import CLASSES
@@ -25,21 +27,20 @@ def make_dataset(root: Path, *, seed: int, train: int, val: int, size: int = 96)
     the images of a shorter one.
 
     Raises:
-        InputError: The folder is in use, or a number is out of range.
+        InputError: The folder is in use or cannot be written, or a number is out of range.
     """
     _check(root, seed=seed, train=train, val=val, size=size)
-    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    (root / "classes.txt").write_bytes(_lines(CLASSES))
+    write_text(root / "classes.txt", _lines(CLASSES))
     for part, (name, count) in enumerate({"train": train, "val": val}.items()):
         names = [f"{name}_{place:05d}" for place in range(count)]
-        (root / "ImageSets" / "Segmentation" / f"{name}.txt").write_bytes(_lines(names))
+        write_text(root / "ImageSets" / "Segmentation" / f"{name}.txt", _lines(names))
         for place, image in enumerate(names):
             source = np.random.SeedSequence(seed, spawn_key=(part, place))
             photograph, labels = make_scene(np.random.default_rng(source), size)
-            path = root / "JPEGImages" / f"{image}.jpg"
-            Image.fromarray(photograph).save(path, quality=JPEG_QUALITY, optimize=True)
-            save_labels(root / "SegmentationClass" / f"{image}.png", labels)
+            with replacing(root / "JPEGImages" / f"{image}.jpg", durable=False) as path:
+                save_jpeg(path, Image.fromarray(photograph), JPEG_QUALITY, optimize=True)
+            with replacing(root / "SegmentationClass" / f"{image}.png", durable=False) as path:
+                save_labels(path, labels)
 
 
 def _check(root: Path, *, seed: int, train: int, val: int, size: int) -> None:
@@ -51,5 +52,5 @@ def _check(root: Path, *, seed: int, train: int, val: int, size: int) -> None:
         raise InputError(f"{root} is in use: name a folder that is empty or not yet there.")
 
 
-def _lines(words: tuple[str, ...] | list[str]) -> bytes:
-    return "".join(f"{word}\n" for word in words).encode()
+def _lines(words: tuple[str, ...] | list[str]) -> str:
+    return "".join(f"{word}\n" for word in words)

@@ -9,6 +9,7 @@ from cssegcore.core.errors import InputError
 from cssegcore.core.palette import palette
 from cssegcore.core.types import BACKGROUND, IGNORE
 from cssegcore.data.shapes import CLASSES, make_dataset, make_scene
+from tests.helpers.tiny_dataset import disk_full_beyond
 
 pytestmark = pytest.mark.slow
 
@@ -225,6 +226,17 @@ def test_a_folder_in_use_is_left_alone(tmp_path):
         with pytest.raises(InputError, match=r"is in use: name a folder that is empty"):
             make_dataset(taken, seed=0, train=1, val=1)
     assert files(tmp_path) == {"mine.txt": b"mine"}
+
+
+@pytest.mark.parametrize(
+    ("room", "file"),
+    [(10, "classes.txt"), (500, "JPEGImages/train_00000.jpg")],
+)
+def test_a_full_disk_is_one_line_that_names_the_file(tmp_path, room, file):
+    with disk_full_beyond(room), pytest.raises(InputError) as refused:
+        make_dataset(tmp_path, seed=0, train=1, val=1, size=64)
+    assert str(refused.value).startswith(f"cannot write {tmp_path / file}: File too large. Free")
+    assert not (tmp_path / file).exists()
 
 
 def command(*arguments):

@@ -223,8 +223,9 @@ class TestClear:
         once.clear()
         assert states() == []
 
-    def test_a_damaged_note_is_none(self, state, result):
-        state.with_suffix(".finished").write_text("[1")
+    @pytest.mark.parametrize("text", ["[1", "7", '{"outs": 7}', '{"outs": [7]}', "[" * 90000])
+    def test_a_damaged_note_is_none(self, state, result, text):
+        state.with_suffix(".finished").write_text(text)
         assert not once.finished(state)
         once.clear()
         assert state.exists()
