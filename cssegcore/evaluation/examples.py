@@ -14,7 +14,7 @@ from cssegcore.evaluation.folder import panel_files
 
 def choose_examples(images: ImageStore, count: int) -> list[str]:
     """Chooses `count` images that show as many classes as they can, each as often as another."""
-    present = {name: set(np.unique(label).tolist()) for name, _, label in images.decoded()}
+    present = dict(zip(images.names, images.labels_shown(), strict=True))
     shown: dict[int, int] = {}
     image_list: list[str] = []
     while len(image_list) < min(count, len(present)):
@@ -36,9 +36,10 @@ def write_examples(
 ) -> None:
     """Writes photograph, truth and prediction of each chosen image."""
     out.mkdir(parents=True, exist_ok=True)
-    for name, photograph, label in images.decoded():
-        if name in image_list:
-            files = panel_files(out, name)
-            Image.fromarray(photograph).save(files.photo, quality=90)
-            save_labels(files.truth, label)
-            save_labels(files.prediction, predicted[name])
+    for place, name in enumerate(images.names):
+        if name not in image_list:
+            continue
+        sample, files = images.sample(place), panel_files(out, name)
+        Image.fromarray(sample.photograph).save(files.photo, quality=90)
+        save_labels(files.truth, sample.maps[0])
+        save_labels(files.prediction, predicted[name])
