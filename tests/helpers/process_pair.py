@@ -185,7 +185,7 @@ def main(folder: Path, ports: list[str]) -> None:
         told: dict[str, Any] = {
             "tested": evaluated(lists, folder),
             "refused": _refused(lists, folder),
-            "labelled": labelled(lists, folder, folder / "labelled by two"),
+            "pseudo-labelled": labelled(lists, folder, folder / "labelled by two"),
         }
         for case in CASES:
             trainer = prepared(lists, folder, case)

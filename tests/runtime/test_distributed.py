@@ -133,7 +133,7 @@ class TestTwoProcesses:
         }
         assert len(files["labelled by one"]) > 2 * len(lists.of("step2", "seen").images)
         assert files["labelled by two"] == files["labelled by one"]
-        one, other = (told["labelled"] for told in pair)
+        one, other = (told["pseudo-labelled"] for told in pair)
         assert min(len(one), len(other)) > 4  # each had its part
         assert sorted(one + other) == sorted(names)
 
