@@ -2,12 +2,14 @@
 
     python -m bench.loader [-S model=deeplabv3_r101 …] [--photographs 375x500] [--batch-sizes 8 24]
 
-Three rates, in images a second: decoding a step's images into memory, once a step; views cut out of
-them in every iteration, by batch and size of the crop; and fine-tuning with the same configuration,
-its batches ready. On a CPU, where a batch is cut when the one before it is done, the share of a
-step's time that images take follows from the last two; on a GPU, where the next batch is made
-meanwhile, whether they are ever waited for. With `--photographs` images of that height and width
-are drawn to replace the embedded ones.
+Rates in images a second: looking at a step's images, which decodes each once before the step; views
+cut in every iteration, by batch and size of the crop, out of images that are kept decoded, and out
+of images that are read and decoded for each view, as beyond `CSSEGCORE_MEMORY`; and fine-tuning
+with the same configuration, its batches ready. On a CPU, where a batch is cut when the one before
+it is done, the share of a step's time that images take follows; on a GPU, where the next batch is
+made meanwhile, whether they are ever waited for. With `--photographs` images of that height and
+width are drawn to replace the embedded ones. With `--processor` a rate is that of one core, and
+`--cores` of it are set against the `--rate` of a GPU.
 """
 
 import argparse
@@ -31,10 +33,12 @@ from cssegcore.data.batches import iterations, training_batches
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.image_list import ImageList
 from cssegcore.data.image_store import ImageStore
+from cssegcore.runtime.memory import MemoryBudget
 from cssegcore.training.trainer import Trainer
 from stages.common.params import read_params
 
 STEP = "step1"
+KEPT, READ = "kept decoded", "read again"
 
 
 def draw_dataset(root: Path, size: tuple[int, int], count: int, classes: list[str]) -> None:
@@ -57,44 +61,50 @@ def draw_dataset(root: Path, size: tuple[int, int], count: int, classes: list[st
 
 
 def decoding_rate(folder: Path, clock: Clock) -> float:
-    """Decodes the step's images; returns how many a second."""
+    """Looks at the step's images as before a training; returns how many a second."""
+    images = found(folder)
+    return len(images) / clock.seconds(lambda: images.keep(MemoryBudget(0)))
+
+
+def found(folder: Path) -> ImageStore:
+    """Returns the step's images, none of which is kept."""
     dataset = open_dataset(read_params(folder / "params.yaml").dataset)
-    image_list = ImageList.read(folder / STEP / "train.json")
-    return len(image_list.images) / clock.seconds(lambda: ImageStore(dataset, image_list))
+    return ImageStore(dataset, ImageList.read(folder / STEP / "train.json"))
 
 
-def cut_views(trainer: Trainer, batch: int, size: int) -> None:
+def cut_views(trainer: Trainer, images: ImageStore, batch: int, size: int) -> None:
     """Cuts the views of an epoch."""
     crop = trainer.augmentation.crop
     assert dataclasses.is_dataclass(crop)
     views = dataclasses.replace(trainer.augmentation, crop=dataclasses.replace(crop, size=size))
     rng, normalization = np.random.default_rng(0), trainer.segmenter.normalization
-    images = trainer.data.images
     for _ in training_batches(images, views, batch, rng, trainer.device, normalization):
         pass
 
 
 def measure(
-    trainer: Trainer, clock: Clock, given: argparse.Namespace, resume: Path
+    trainer: Trainer, clock: Clock, given: argparse.Namespace, folder: Path
 ) -> dict[str, Any]:
     """Returns the rates of views, the configured ones first, and of training; they take turns."""
-    images, batch, size = (
-        trainer.data.images,
-        trainer.optimizer.batch_size,
-        trainer.augmentation.size,
-    )
-    kinds = itertools.product((batch, *given.batch_sizes), (size, *given.sizes))
-    cut: dict[tuple[int, int], list[float]] = {kind: [] for kind in kinds}
+    batch, size, resume = trainer.optimizer.batch_size, trainer.augmentation.size, folder / "r.pt"
+    stores = {KEPT: trainer.data.images, READ: found(folder / "ft")}
+    trainer.data.images.keep(MemoryBudget(2**62))
+    kinds = itertools.product(stores, (batch, *given.batch_sizes), (size, *given.sizes))
+    cut: dict[tuple[str, int, int], list[float]] = {kind: [] for kind in kinds}
     trained: list[float] = []
     for turn in range(given.turns + 1):
-        for kind, taken in cut.items():
-            seconds = clock.seconds(functools.partial(cut_views, trainer, *kind))
+        for (how, *kind), taken in cut.items():
+            cutting = functools.partial(cut_views, trainer, stores[how], *kind)
+            seconds = clock.seconds(cutting)
             taken += [seconds] if turn else []
         seconds = timed(trainer, clock, given.iterations, resume)
         trained += seconds if turn else []  # the first turn warms up
+    images = trainer.data.images
     views = {
-        f"batch {b}, {s} x {s}": min(b, len(images)) * iterations(images, b) / statistics.median(t)
-        for (b, s), t in cut.items()
+        f"{how}, batch {b}, {s} x {s}": min(b, len(images))
+        * iterations(images, b)
+        / statistics.median(t)
+        for (how, b, s), t in cut.items()
     }
     return {"views": views, "training": min(batch, len(images)) / statistics.median(trained)}
 
@@ -110,6 +120,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", **beside)
     parser.add_argument("--iterations", type=int, default=5, help="of the training's turn")
     parser.add_argument("--turns", type=int, default=5, help="after one to warm up")
+    parser.add_argument("--cores", type=int, default=16, help="beside a GPU, by arithmetic")
+    parser.add_argument("--rate", type=float, default=150.0, help="images/s of the GPU's training")
     parser.add_argument("--out", type=Path, help="JSON to write")
     Clock.add_to(parser)
     return parser.parse_args()
@@ -129,15 +141,20 @@ def main() -> None:
             overrides.append(f"dataset.root={folder / 'drawn'}")
         trainer = prepared("ft", overrides, folder / "ft", clock.device)
         decoded = decoding_rate(folder / "ft", clock)
-        figures = measure(trainer, clock, given, folder / "resume.pt")
+        figures = measure(trainer, clock, given, folder)
     drawn = f", drawn, {given.photographs}" if given.photographs else ""
     print(f"{clock.machine}; {len(trainer.data.images)} images{drawn} {' '.join(given.set)}\n")
-    configured, training = next(iter(figures["views"].values())), figures["training"]
-    rates = {"decoded, once a step": decoded, **figures["views"], "training": training}
-    print(f"{'images a second':24}{'rate':>10}")
+    training = figures["training"]
+    rates = {"looked at, once a step": decoded, **figures["views"], "training": training}
+    print(f"{'images a second':36}{'rate':>10}")
     for name, rate in rates.items():
-        print(f"{name:24}{rate:10.1f}")
-    print(f"\nas configured, views come {configured / training:.1f} times as fast as training goes")
+        print(f"{name:36}{rate:10.1f}")
+    print()
+    for how in (KEPT, READ):
+        rate = next(rate for name, rate in figures["views"].items() if name.startswith(how))
+        print(f"{how}: views come {rate / training:.1f} times as fast as training goes", end="")
+        ahead = f"; {given.cores} cores: {given.cores * rate / given.rate:.1f} times {given.rate:g}"
+        print(f"{ahead} images/s" if given.processor else "")
     if given.out:
         content = {"machine": clock.machine, "decoded": decoded, **figures}
         given.out.write_text(json.dumps(content, indent=1))

@@ -42,6 +42,7 @@ from cssegcore.method.pseudo_labels.entropy import (
 from cssegcore.models import checkpoint
 from cssegcore.models.segmenter import Segmenter
 from cssegcore.runtime.device import choose_device
+from cssegcore.runtime.memory import MemoryBudget
 from stages.common.params import Params, read_params
 
 WORK = Path("work")
@@ -74,6 +75,7 @@ def cut_views(setup: Setup, labels: Path, epochs: int, device: torch.device) -> 
         return read_labels(labels / f"{name}.png", annotated.shape), table[dataset.label(name)]
 
     images = ImageStore(dataset, setup.train, make_labels)
+    images.keep(MemoryBudget.of_environment())
     views = Augmentation.of(setup.params.augmentation)
     rng, size = np.random.default_rng(setup.params.seed), setup.params.optimizer["batch_size"]
     for _ in range(epochs):

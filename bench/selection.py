@@ -39,6 +39,7 @@ from cssegcore.metrics.record import Evaluated
 from cssegcore.models import checkpoint
 from cssegcore.models.segmenter import Segmenter
 from cssegcore.runtime.device import choose_device
+from cssegcore.runtime.memory import MemoryBudget
 from cssegcore.runtime.resume import ResumeFile
 from cssegcore.training.hooks import EpochRow, Hooks
 from cssegcore.training.setup import StageInputs, build_trainer
@@ -138,6 +139,7 @@ def tester(
     image_list = ImageList.read(Path(f"work/split/{step}/test.json"))
     seen = CentralCrops.of(dataset, how.size) if how.view == "crop" else dataset
     images, classes = ImageStore(seen, image_list), image_list.classes
+    images.keep(MemoryBudget.of_environment())
 
     def test(segmenter: Segmenter) -> dict[str, Any]:
         rows = len(classes.names)

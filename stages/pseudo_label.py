@@ -2,12 +2,16 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stages.common.cli import bar, run
 from stages.common.params import read_params
+from stages.common.processes import launch_distributed
+
+if TYPE_CHECKING:
+    from cssegcore.method.pseudo_labels import LabelRequest, PseudoLabels
 
 
 def main(
@@ -33,7 +37,20 @@ def main(
         lists["memory"] = ImageList.read(kept)
     lists = {k: dataclasses.replace(v, void=params.labels.void) for k, v in lists.items()}
     dataset, progress = open_dataset(params.dataset), bar("images", f"label {step}")
-    rule.write(out, LabelRequest(dataset, lists, previous, progress))
+    request = LabelRequest(dataset, lists, previous, progress)
+    if rule.scores is None:
+        rule.write(out, request)
+    else:
+        _label(rule, out, request)
+
+
+@launch_distributed
+def _label(rule: "PseudoLabels", out: Path, request: "LabelRequest") -> None:
+    from cssegcore.runtime.device import choose_device
+    from cssegcore.runtime.distributed import process_group
+
+    with process_group(choose_device()):
+        rule.write(out, request)
 
 
 if __name__ == "__main__":

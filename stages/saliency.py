@@ -9,6 +9,7 @@ import typer
 from cssegcore.core.errors import InputError
 from stages.common.cli import bar, run, say
 from stages.common.params import read_params
+from stages.common.processes import processes_wanted
 
 
 def main(
@@ -43,7 +44,8 @@ def main(
     every = code is not None and _may_be_any(code)
     names = [entry.name for entry in entries if every or "train" in entry.parts]
     dataset = open_dataset(params.dataset)
-    said = write_maps(out, dataset, names, rule.maps, bar("images", "saliency"))
+    progress, processes = bar("images", "saliency"), processes_wanted()
+    said = write_maps(out, dataset, names, rule.maps, progress, processes)
     say(f"saliency: {said['source']} maps of {len(names)} images, {said['salient']:.1%} salient")
 
 

@@ -29,6 +29,11 @@ class Sample:
         height, width = self.maps[0].shape
         return height, width
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return self.photograph.nbytes + sum(labels.nbytes for labels in self.maps)
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -1,5 +1,6 @@
 """The batches of an epoch, and those of a test."""
 
+import contextlib
 import itertools
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
@@ -11,9 +12,11 @@ from jaxtyping import Int
 from cssegcore.core.normalization import Normalization
 from cssegcore.data.augmentation import Augmentation
 from cssegcore.data.batch import Batch
-from cssegcore.data.collate import stacked_batch, training_batch
+from cssegcore.data.collate import Place, PlannedViews, plan_views, stacked_batch, training_batch
+from cssegcore.data.decode_ahead import decode_ahead
 from cssegcore.data.image_store import ImageStore
 from cssegcore.runtime.distributed import ALONE, World
+from cssegcore.runtime.threads import decoding_threads
 
 
 @dataclass(frozen=True)
@@ -76,30 +79,21 @@ def training_batches(
         replayed: Images of earlier steps.
         world: Place of this process among those that share each batch.
         join_rest: Whether the last batch takes in the images that are too few for one more.
+
+    Raises:
+        InputError: An image file cannot be read, or is not what the index read.
     """
-    pool = [(images, at) for at in range(len(images))]
-    if replayed and replayed.concatenated:
-        pool += [(replayed.images, at) for at in range(len(replayed.images))]
-    order = rng.permutation(len(pool))
-    size = min(batch_size, len(pool))
-    others = _endless(len(replayed.images), rng) if replayed else iter(())
-    for start in range(0, len(pool) - size + 1, size):
-        last = join_rest and start + 2 * size > len(pool)
-        places = [pool[at] for at in (order[start:] if last else order[start : start + size])]
-        if replayed and not replayed.separate_batches:
-            for place in rng.permutation(size)[: int(size * replayed.share)]:
-                places[place] = replayed.images, next(others)
-        batch = training_batch(places, augmentation, rng, device, normalization, world)
-        if replayed and replayed.separate_batches:
-            image_list = list(itertools.islice(others, replayed.replay_batch_size(size)))
-            again = [(replayed.images, at) for at in image_list]
-            seen = training_batch(again, augmentation, rng, device, normalization, world)
-            if replayed.sources is not None:
-                seen = replace(
-                    seen, sources=replayed.sources[image_list[world.shard(len(image_list))]]
-                )
-            batch = replace(batch, replayed=seen)
-        yield batch
+    plans = _plans(images, augmentation, batch_size, rng, replayed, world, join_rest)
+    groups = ((plan, plan.places) for plan in plans)
+    how = augmentation, device, normalization
+    with contextlib.closing(decode_ahead(groups, 1)) as ready:
+        for plan, samples in ready:
+            batch = training_batch(plan.own, samples[: len(plan.own.places)], *how)
+            if plan.replayed:
+                seen = training_batch(plan.replayed, samples[len(plan.own.places) :], *how)
+                batch = replace(batch, replayed=replace(seen, sources=plan.sources))
+            del samples
+            yield batch
 
 
 def iterations(images: ImageStore, batch_size: int, replayed: Replayed | None = None) -> int:
@@ -126,19 +120,103 @@ def evaluation_batches(
 ) -> Iterator[tuple[list[str], Batch]]:
     """Yields names and batches of unaltered images, in order; those of one batch have one size.
 
-    Process `rank` of `size` (`world`) yields images rank, rank + size, and so on.
+    Process `rank` of `size` (`world`) yields batches rank, rank + size, and so on, so that a batch
+    holds the same images whatever the number of processes.
+
+    Raises:
+        InputError: An image file cannot be read, or is not what the index read.
     """
-    mine = range(world.rank, len(images), world.size)
+    mine = itertools.islice(_of_one_size(images, batch_size), world.rank, None, world.size)
+    groups = ((places, [(images, at) for at in places]) for places in mine)
+    with contextlib.closing(decode_ahead(groups, decoding_threads())) as ready:
+        for places, samples in ready:
+            batch = stacked_batch(samples, device, normalization)
+            del samples
+            yield [images.names[at] for at in places], batch
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a batch will be: its views, and those of the replayed batch beside it."""
+
+    own: PlannedViews
+    replayed: PlannedViews | None = None
+    sources: Int[np.ndarray, " n"] | None = None
+
+    @property
+    def places(self) -> list[Place]:
+        """The images, the batch's own first."""
+        return [*self.own.places, *(self.replayed.places if self.replayed else ())]
+
+
+def _plans(
+    images: ImageStore,
+    augmentation: Augmentation,
+    batch_size: int,
+    rng: np.random.Generator,
+    replayed: Replayed | None,
+    world: World,
+    join_rest: bool,
+) -> Iterator[_Plan]:
+    """Draws all random numbers of an epoch, batch by batch; see `training_batches`."""
+    pool = [(images, at) for at in range(len(images))]
+    if replayed and replayed.concatenated:
+        pool += [(replayed.images, at) for at in range(len(replayed.images))]
+    order = rng.permutation(len(pool))
+    size = min(batch_size, len(pool))
+    others = _endless(len(replayed.images), rng) if replayed else iter(())
+    for start in range(0, len(pool) - size + 1, size):
+        last = join_rest and start + 2 * size > len(pool)
+        places = [pool[at] for at in (order[start:] if last else order[start : start + size])]
+        if replayed and not replayed.separate_batches:
+            for place in rng.permutation(size)[: int(size * replayed.share)]:
+                places[place] = replayed.images, next(others)
+        plan = _Plan(plan_views(places, augmentation, rng, world))
+        if replayed and replayed.separate_batches:
+            image_list = list(itertools.islice(others, replayed.replay_batch_size(size)))
+            again = [(replayed.images, at) for at in image_list]
+            mine = image_list[world.shard(len(image_list))]
+            sources = None if replayed.sources is None else replayed.sources[mine]
+            plan = replace(
+                plan, replayed=plan_views(again, augmentation, rng, world), sources=sources
+            )
+        yield plan
+
+
+def _of_one_size(images: ImageStore, batch_size: int) -> Iterator[range]:
+    """Yields the places of batches in order, whose images have one size each."""
     start = 0
-    while start < len(mine):
-        stop = start + 1
-        size = images.size(mine[start])
-        while stop < min(len(mine), start + batch_size) and images.size(mine[stop]) == size:
+    while start < len(images):
+        stop, size = start + 1, images.size(start)
+        while stop < min(len(images), start + batch_size) and images.size(stop) == size:
             stop += 1
-        places = mine[start:stop]
-        batch = stacked_batch([images.sample(at) for at in places], device, normalization)
-        yield [images.names[at] for at in places], batch
+        yield range(start, stop)
         start = stop
+
+
+def training_bytes(images: ImageStore, batch_size: int, replayed: Replayed | None) -> int:
+    """Returns the most bytes of decoded images that `training_batches` holds in a process.
+
+    They are those of a batch and of the next one, which threads decode meanwhile. Images of other
+    processes are not decoded.
+
+    Args:
+        images: The step's images.
+        batch_size: Images of a batch that this process computes.
+        replayed: Images of earlier steps.
+    """
+    each, beside = images.decoded_bytes, 0
+    if replayed and replayed.separate_batches:
+        others = replayed.images.decoded_bytes
+        beside = _largest(others, replayed.replay_batch_size(batch_size))
+    elif replayed:
+        each = np.concatenate([each, replayed.images.decoded_bytes])
+    return 2 * (_largest(each, batch_size) + beside)
+
+
+def _largest(each: Int[np.ndarray, " n"], count: int) -> int:
+    """Returns the sum of the `count` largest numbers."""
+    return int(np.sort(each)[max(0, len(each) - count) :].sum())
 
 
 def _seen_once(images: ImageStore, replayed: Replayed | None) -> int:

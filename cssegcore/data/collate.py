@@ -1,15 +1,16 @@
 """Samples put together into a batch on the device."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from cssegcore.core.normalization import Normalization
 from cssegcore.core.types import IGNORE
-from cssegcore.data.augmentation import Augmentation
+from cssegcore.data.augmentation import Augmentation, Drawn
 from cssegcore.data.batch import Batch, Sample
 from cssegcore.data.crop_and_resize import crop_and_resize, normalise
 from cssegcore.data.image_store import ImageStore
@@ -17,28 +18,42 @@ from cssegcore.runtime.device import to_device
 from cssegcore.runtime.distributed import World
 
 Place = tuple[ImageStore, int]
-"""An image: the store that holds it, and its place there."""
+"""An image: the store that has it, and its place there."""
+
+
+@dataclass(frozen=True)
+class PlannedViews:
+    """Random views of images that need not be decoded yet: this process's share of a batch.
+
+    Attributes:
+        places: The images.
+        sizes: Height and width of each, in pixels.
+        drawn: The view of each.
+    """
+
+    places: Sequence[Place]
+    sizes: Int64[np.ndarray, "b 2"]
+    drawn: Drawn
+
+
+def plan_views(
+    places: Sequence[Place], augmentation: Augmentation, rng: np.random.Generator, world: World
+) -> PlannedViews:
+    """Draws a random view of each image, and returns those of this process's share."""
+    mine = world.shard(len(places))
+    sizes = np.array([store.size(at) for store, at in places], np.int64)
+    return PlannedViews(places[mine], sizes[mine], augmentation.draw(sizes, rng).of(mine))
 
 
 def training_batch(
-    places: Sequence[Place],
+    planned: PlannedViews,
+    samples: Sequence[Sample],
     augmentation: Augmentation,
-    rng: np.random.Generator,
     device: torch.device,
     normalization: Normalization,
-    world: World,
 ) -> Batch:
-    """Draws a random view of each image and computes those of this process's share.
-
-    Images of other shares are not read: only their sizes are.
-    """
-    mine = world.shard(len(places))
-    sizes = np.array([store.size(at) for store, at in places], np.int64)
-    drawn = augmentation.draw(sizes, rng).of(mine)
-    samples, sizes = (
-        [store.sample(at) for store, at in places[mine]],
-        to_device(sizes[mine], device),
-    )
+    """Computes the planned views of `samples`, which are the images at `planned.places`."""
+    drawn, sizes = planned.drawn, to_device(planned.sizes, device)
     padding = None
     if augmentation.pads:
         padding = to_device(np.array([sample.padding for sample in samples], np.int64), device)

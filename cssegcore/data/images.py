@@ -50,9 +50,7 @@ def read(path: Path, what: str) -> bytes:
         _check_regular(path, what)
         return path.read_bytes()
     except FileNotFoundError:
-        raise InputError(
-            f"{what} {path} does not exist: put it there or take its name off the list."
-        ) from None
+        raise _missing(path, what) from None
     except OSError as error:
         raise unreadable(path, what, error.strerror) from None
 
@@ -141,13 +139,18 @@ def size(path: Path, what: str) -> tuple[int, int]:
     Raises:
         InputError: There is no such file, or no photograph in it.
     """
+    _allow_pixels()
     try:
         _check_regular(path, what)
         with path.open("rb") as file, Image.open(file, formats=PHOTOGRAPH_FORMATS) as image:
             return image.height, image.width
     except InputError:
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except FileNotFoundError:
+        raise _missing(path, what) from None
+    except Image.DecompressionBombError:
+        raise _too_large(path, what) from None
+    except (OSError, SyntaxError, ValueError) as error:
         raise unreadable(path, what, error) from None
 
 
@@ -162,8 +165,7 @@ def opened(
     Raises:
         InputError: It is damaged or no image in these formats.
     """
-    if limit := os.environ.get(LIMIT):
-        Image.MAX_IMAGE_PIXELS = _pixels(limit) // 2  # Pillow warns of so many and refuses twice
+    _allow_pixels()
     try:
         if content.startswith(b"\x89PNG"):
             with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
@@ -173,10 +175,7 @@ def opened(
     except UnidentifiedImageError:
         raise unreadable(path, what, f"no image of the formats {', '.join(formats)}") from None
     except Image.DecompressionBombError:
-        raise InputError(
-            f"{what} {path} has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels: cut it into"
-            f" tiles, or set the environment variable {LIMIT} to what it has if you trust it."
-        ) from None
+        raise _too_large(path, what) from None
     except InputError:
         raise
     except (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, LookupError) as error:
@@ -236,6 +235,22 @@ def depth(image: Image.Image, content: bytes) -> int:
 def unreadable(path: Path, what: str, reason: object) -> InputError:
     """Says that a file cannot be read and why."""
     return InputError(f"{what} {path} cannot be read ({reason}): replace the file.")
+
+
+def _missing(path: Path, what: str) -> InputError:
+    return InputError(f"{what} {path} does not exist: put it there or take its name off the list.")
+
+
+def _too_large(path: Path, what: str) -> InputError:
+    return InputError(
+        f"{what} {path} has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels: cut it into"
+        f" tiles, or set the environment variable {LIMIT} to what it has if you trust it."
+    )
+
+
+def _allow_pixels() -> None:
+    if limit := os.environ.get(LIMIT):
+        Image.MAX_IMAGE_PIXELS = _pixels(limit) // 2  # Pillow warns of so many and refuses twice
 
 
 def _check_regular(path: Path, what: str) -> None:

@@ -16,7 +16,7 @@ from cssegcore.evaluation.folder import panel_files
 
 def choose_examples(images: ImageStore, count: int) -> list[str]:
     """Chooses `count` images that show as many classes as they can, each as often as another."""
-    present = {name: set(np.unique(label).tolist()) for name, _, label in images.decoded()}
+    present = dict(zip(images.names, images.labels_shown(), strict=True))
     shown: dict[int, int] = {}
     image_list: list[str] = []
     while len(image_list) < min(count, len(present)):
@@ -42,11 +42,13 @@ def write_examples(
         InputError: The disk is full or the folder cannot be written.
     """
     out.mkdir(parents=True, exist_ok=True)
-    for name, photograph, label in images.decoded():
-        if name in image_list:
-            files = panel_files(out, name)
-            with replacing(files.photo, durable=False) as temporary:
-                save_jpeg(temporary, Image.fromarray(photograph), 90)
-            for path, labels in ((files.truth, label), (files.prediction, predicted[name])):
-                with replacing(path, durable=False) as temporary:
-                    save_labels(temporary, labels)
+    for place, name in enumerate(images.names):
+        if name not in image_list:
+            continue
+        sample, files = images.sample(place), panel_files(out, name)
+        with replacing(files.photo, durable=False) as temporary:
+            save_jpeg(temporary, Image.fromarray(sample.photograph), 90)
+        pictures = ((files.truth, sample.maps[0]), (files.prediction, predicted[name]))
+        for path, labels in pictures:
+            with replacing(path, durable=False) as temporary:
+                save_labels(temporary, labels)

@@ -69,6 +69,17 @@ def world() -> World:
     return World(dist.get_rank(), dist.get_world_size())
 
 
+def processes_started() -> int:
+    """Returns how many processes torchrun started, on all machines; 1 outside of it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def node() -> World:
+    """Returns this process's place among those that torchrun started on this machine."""
+    size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return World(int(os.environ["LOCAL_RANK"]), size) if size > 1 else ALONE
+
+
 @contextlib.contextmanager
 def process_group(device: torch.device) -> Iterator[World]:
     """Joins the processes that torchrun started, by NCCL on CUDA and by gloo elsewhere.
@@ -79,7 +90,7 @@ def process_group(device: torch.device) -> Iterator[World]:
     Raises:
         InputError: Another process is gone, or stands still.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if processes_started() == 1:
         yield ALONE
         return
     seconds = _patience()

@@ -1,4 +1,4 @@
-"""Threads of PyTorch's operations on a CPU.
+"""Threads of PyTorch's operations on a CPU, and those that decode images.
 
 No torch here: its OpenMP library reads the environment once, when it is loaded.
 """
@@ -19,3 +19,22 @@ def limit_spinning() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+
+
+def cores() -> int:
+    """Returns the number of processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def decoding_threads(processes: int = 0) -> int:
+    """Returns how many threads read and decode images in each process of this machine.
+
+    Two a core, as they wait for disks, and 16 at most, as each holds an image.
+
+    Args:
+        processes: Processes that share the cores; 0 for as many as torchrun started.
+    """
+    share = processes or int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(16, 2 * cores() // share))

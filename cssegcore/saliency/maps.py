@@ -3,9 +3,11 @@
 import collections
 import dataclasses
 import functools
-import os
+import multiprocessing
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,8 +15,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from cssegcore.core.errors import InputError
 from cssegcore.core.files import digest, replacing, write_manifest
 from cssegcore.data.dataset import Dataset
+from cssegcore.runtime.threads import decoding_threads
 from cssegcore.saliency import Origin
 from cssegcore.saliency.detector import saliency_maps, salient, shrink
 from cssegcore.saliency.reading import MapSource, read_published
@@ -42,6 +46,7 @@ def write_maps(
     names: Sequence[str],
     maps: Origin,
     progress: Callable[[Iterable[Any], int], Iterable[Any]],
+    processes: int = 1,
 ) -> dict[str, Any]:
     """Computes maps, or checks the published maps, which are not copied.
 
@@ -51,6 +56,7 @@ def write_maps(
         names: Names of the images.
         maps: `auto` takes published maps where their folder exists.
         progress: Wraps an iterable with one item an image (second argument: their number).
+        processes: Processes that compute maps at the same time. Each map is the same by any.
 
     Returns:
         The manifest: `source`, `images`, `salient` (share of all pixels) and `digests` of the
@@ -62,12 +68,13 @@ def write_maps(
             cannot be written.
     """
     source = _choose(dataset, names) if maps == "auto" else maps
-    with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
-        if source == "published":
-            stream = pool.map(functools.partial(_check, dataset), names)
-        else:
-            stream = _compute(out, dataset, names, pool)
-        made: list[_Made] = list(progress(stream, len(names)))
+    if source == "published":
+        stream = _check_all(dataset, names)
+    elif processes > 1:
+        stream = _compute_apart(out, dataset, names, processes)
+    else:
+        stream = _compute(out, dataset, names)
+    made: list[_Made] = list(progress(stream, len(names)))
     share = sum(m.salient for m in made) / max(1, sum(m.pixels for m in made))
     digests = {m.name: m.digest for m in made}
     manifest: dict[str, Any] = {
@@ -86,14 +93,50 @@ def _choose(dataset: Dataset, names: Sequence[str]) -> MapSource:
     return "published" if any(folder.is_dir() for folder in folders) else "computed"
 
 
+def _check_all(dataset: Dataset, names: Sequence[str]) -> Iterator[_Made]:
+    with ThreadPoolExecutor(decoding_threads()) as pool:
+        yield from pool.map(functools.partial(_check, dataset), names)
+
+
 def _check(dataset: Dataset, name: str) -> _Made:
     mask = read_published(dataset, name)
     content = dataset.layout.saliency(dataset.root, name).read_bytes()
     return _Made(name, int(mask.sum()), mask.size, digest(content))
 
 
+def _compute_apart(
+    out: Path, dataset: Dataset, names: Sequence[str], processes: int
+) -> Iterator[_Made]:
+    """Shares photographs among processes of its own, some at a time.
+
+    They are no processes of torchrun's: those would load torch, and wait for each other.
+    """
+    length = max(1, min(CHUNK, -(-len(names) // processes)))
+    parts = [names[start : start + length] for start in range(0, len(names), length)]
+    compute = functools.partial(_computed, out, dataset, processes)
+    start = multiprocessing.get_context("spawn")  # a fork would copy locks that threads hold
+    with ProcessPoolExecutor(processes, start, _leave_interrupts) as pool:
+        try:
+            for made in pool.map(compute, parts):
+                yield from made
+        except BrokenProcessPool:
+            raise InputError(
+                "a process that computed saliency maps was killed, as systems do when memory is"
+                " short: set CSSEGCORE_PROCESSES to fewer, and run the same command again."
+            ) from None
+
+
+def _leave_interrupts() -> None:
+    """Has Ctrl-C end the process that started this one, which ends this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _computed(out: Path, dataset: Dataset, processes: int, names: Sequence[str]) -> list[_Made]:
+    return list(_compute(out, dataset, names, processes))
+
+
 def _compute(
-    out: Path, dataset: Dataset, names: Sequence[str], pool: ThreadPoolExecutor
+    out: Path, dataset: Dataset, names: Sequence[str], processes: int = 0
 ) -> Iterator[_Made]:
     """Computes maps batch by batch, not in the order of `names`; threads decode and encode."""
 
@@ -109,11 +152,12 @@ def _compute(
             content = temporary.read_bytes()
         return _Made(name, int(mask.sum()), mask.size, digest(content))
 
-    for start in range(0, len(names), CHUNK):
-        alike = collections.defaultdict(list)
-        for name, shape, small in pool.map(load, names[start : start + CHUNK]):
-            alike[small.shape].append((name, shape, small))
-        for group in alike.values():
-            for first in range(0, len(group), BATCH):
-                some, shapes, small = zip(*group[first : first + BATCH], strict=True)
-                yield from pool.map(save, some, shapes, saliency_maps(np.stack(small)))
+    with ThreadPoolExecutor(decoding_threads(processes)) as pool:
+        for start in range(0, len(names), CHUNK):
+            alike = collections.defaultdict(list)
+            for name, shape, small in pool.map(load, names[start : start + CHUNK]):
+                alike[small.shape].append((name, shape, small))
+            for group in alike.values():
+                for first in range(0, len(group), BATCH):
+                    some, shapes, small = zip(*group[first : first + BATCH], strict=True)
+                    yield from pool.map(save, some, shapes, saliency_maps(np.stack(small)))

@@ -21,6 +21,7 @@ from cssegcore.models.fuse_batchnorm import fuse_batchnorm
 from cssegcore.models.segmenter import Segmenter
 from cssegcore.runtime.seeding import seeded
 from cssegcore.training.compile import check_compiler
+from cssegcore.training.kept_images import keep_images
 from cssegcore.training.labels import ListKind, label_rule, padding
 from cssegcore.training.optimizer import build_optimizer
 from cssegcore.training.trainer import StepData, Trainer
@@ -74,7 +75,7 @@ def build_trainer(
     device: torch.device,
     inputs: StageInputs = StageInputs(),
 ) -> Trainer:
-    """Builds or loads the networks, adds the new head, and decodes the images.
+    """Builds or loads the networks, adds the new head, and looks at every image.
 
     Args:
         params: The parameters.
@@ -85,8 +86,8 @@ def build_trainer(
         inputs: The folders that earlier stages wrote.
 
     Raises:
-        InputError: A section is wrong, or a file of an earlier stage does not fit the list; or
-            there is no compiler for `optimizer.compile`.
+        InputError: A section is wrong, or a file of an earlier stage does not fit the list; there
+            is no compiler for `optimizer.compile`; or `CSSEGCORE_MEMORY` is less than batches take.
     """
     recipe = Recipe.of(params.method)
     method = Method.of(recipe) if previous else Method.of_base(recipe.base)
@@ -102,6 +103,9 @@ def build_trainer(
     if method.freeze.freezes_extractor:
         segmenter.fuse_batchnorm()
     made = _made(method, inputs)
+    images = _images(dataset, image_list, method, inputs, "train")
+    replayed = _replayed(dataset, image_list, method, inputs, made)
+    keep_images(image_list.step, images, replayed, optimizer.batch_size)
     trainer = Trainer(
         segmenter=segmenter,
         model=model,
@@ -115,8 +119,8 @@ def build_trainer(
             epochs=params.epochs,
             lr=params.lr,
             seed=params.seed,
-            images=_images(dataset, image_list, method, inputs, "train"),
-            replayed=_replayed(dataset, image_list, method, inputs, made),
+            images=images,
+            replayed=replayed,
             num_old=networks.num_old,
         ),
         method=method,
@@ -186,7 +190,7 @@ def _networks(
 def _images(
     dataset: Dataset, image_list: ImageList, method: Method, inputs: StageInputs, kind: ListKind
 ) -> ImageStore:
-    """Reads the images of a dataset's list, labelled with network outputs."""
+    """Finds the images of a dataset's list, labelled with network outputs."""
     rule = label_rule(
         dataset, method, kind, pseudo_labels=inputs.pseudo_labels, saliency=inputs.saliency
     )
@@ -200,7 +204,7 @@ def _replayed(
     inputs: StageInputs,
     made: GeneratedImages | None,
 ) -> Replayed | None:
-    """Decodes the images of earlier steps, if the recipe replays any and the step has some.
+    """Finds the images of earlier steps, if the recipe replays any and the step has some.
 
     Void pixels of synthesized images are always ignored: there the model's label was uncertain.
     """

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import ParamSpec
 
 from cssegcore.core.errors import InputError
+from cssegcore.runtime.threads import cores
 
 P = ParamSpec("P")
 
@@ -28,7 +29,7 @@ def launch_distributed(command: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(command)
     def start(*arguments: P.args, **options: P.kwargs) -> None:
-        count = 1 if "RANK" in os.environ else _wanted()
+        count = 1 if "RANK" in os.environ else processes_wanted()
         if count > 1 or ("PET_NNODES" in os.environ and "RANK" not in os.environ):
             _launch(count)
         else:
@@ -37,7 +38,7 @@ def launch_distributed(command: Callable[P, None]) -> Callable[P, None]:
     return start
 
 
-def _wanted() -> int:
+def processes_wanted() -> int:
     """Returns how many processes are asked for.
 
     Raises:
@@ -71,8 +72,7 @@ def _launch(count: int) -> None:
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (cores or 1) // count)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     module = sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]
     nodes = [] if "PET_NNODES" in os.environ else ["--standalone"]

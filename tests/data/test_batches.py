@@ -222,7 +222,7 @@ def test_processes_share_the_images_of_a_test(images):
         ]
         for rank in range(3)
     ]
-    assert shares == [["t0", "t3", "t6"], ["t1", "t4"], ["t2", "t5"]]
+    assert shares == [["t0", "t1", "t6"], ["t2", "t3"], ["t4", "t5"]]  # whole batches each
 
 
 def test_a_process_reads_its_share_of_a_batch_alone(images, monkeypatch):
@@ -233,7 +233,7 @@ def test_a_process_reads_its_share_of_a_batch_alone(images, monkeypatch):
         take = image_list.sample
         monkeypatch.setattr(image_list, "sample", lambda at, t=take, r=read: r.append(at) or t(at))
         shares.append([which(batch) for batch in epoch(image_list, 5, 1, world=World(rank, 2))])
-        assert read == [place for batch in shares[-1] for place in batch]
+        assert sorted(read) == sorted(place for batch in shares[-1] for place in batch)
     assert [one + other for one, other in zip(*shares, strict=True)] == whole
 
 

@@ -198,10 +198,12 @@ class TestFiles:
     def test_the_limit_of_pixels_is_named_and_can_be_raised(self, dataset, monkeypatch):
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
         Image.new("RGB", (30, 20)).save(dataset.photograph_path("t0"))
-        line = refusal(dataset.photograph, "t0")
-        assert "has more than 200 pixels: cut it" in line
-        assert "CSSEGCORE_MAX_PIXELS" in line
+        for call in (dataset.photograph, dataset.image_size):
+            line = refusal(call, "t0")
+            assert "has more than 200 pixels: cut it" in line
+            assert "CSSEGCORE_MAX_PIXELS" in line
         monkeypatch.setenv("CSSEGCORE_MAX_PIXELS", "1200")
+        assert dataset.image_size("t0") == (20, 30)
         assert dataset.photograph("t0").shape == (20, 30, 3)
         monkeypatch.setenv("CSSEGCORE_MAX_PIXELS", "many")
         assert "is 'many': give a number of pixels" in refusal(dataset.photograph, "t0")

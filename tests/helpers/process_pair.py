@@ -17,11 +17,14 @@ import torch
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.normalization import IMAGENET
+from cssegcore.core.registry import build_part
 from cssegcore.data.batches import evaluation_batches
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.image_store import ImageStore
 from cssegcore.evaluation import evaluate
 from cssegcore.evaluation.meters import Meters, build_metrics
+from cssegcore.method.method import SLOTS
+from cssegcore.method.pseudo_labels import LabelRequest, PseudoLabels
 from cssegcore.metrics.record import Evaluated
 from cssegcore.models import checkpoint
 from cssegcore.runtime.distributed import process_group, world
@@ -118,6 +121,24 @@ def evaluated(lists: Lists, folder: Path) -> dict[str, Any]:
     return {"matrix": matrix, "kept": kept, "further": meters.compute(record)}
 
 
+def labelled(lists: Lists, folder: Path, out: Path) -> list[str]:
+    """Has a model label photographs below `out`, by rules of two kinds; returns whose it saw."""
+    names: list[str] = []
+
+    def watch(batches: Any, _: int) -> Any:
+        for batch in batches:
+            names.extend(batch[0])
+            yield batch
+
+    images = {"train": lists.of("step2", "seen"), "memory": lists.of("step1")}
+    request = LabelRequest(lists.dataset, images, folder / "plop.safetensors", watch)
+    for part in ("entropy", "selective"):
+        recipe = {"part": part, "batch_size": 2}
+        rule = build_part(SLOTS["pseudo_labels"], PseudoLabels, recipe, part)
+        rule.write(out / part, request)
+    return names
+
+
 def together(folder: Path) -> list[dict[str, Any]]:
     """Runs two processes on `folder` and returns what each tells."""
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
@@ -164,6 +185,7 @@ def main(folder: Path, ports: list[str]) -> None:
         told: dict[str, Any] = {
             "tested": evaluated(lists, folder),
             "refused": _refused(lists, folder),
+            "pseudo-labelled": labelled(lists, folder, folder / "labelled by two"),
         }
         for case in CASES:
             trainer = prepared(lists, folder, case)

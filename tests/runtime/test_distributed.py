@@ -35,6 +35,7 @@ from tests.helpers.process_pair import (
     CASES,
     EPOCHS,
     evaluated,
+    labelled,
     planned,
     prepared,
     recipe,
@@ -119,6 +120,22 @@ class TestTwoProcesses:
             assert told["tested"]["kept"].keys() == wanted["kept"].keys()
             for name, label in wanted["kept"].items():
                 assert np.array_equal(told["tested"]["kept"][name], label)
+
+    def test_they_label_as_one_does(self, alone, pair):
+        folder, lists, _ = alone
+        names = labelled(lists, folder, folder / "labelled by one")
+        files = {
+            how: {
+                str(path.relative_to(folder / how)): path.read_bytes()
+                for path in (folder / how).rglob("*.*")
+            }
+            for how in ("labelled by one", "labelled by two")
+        }
+        assert len(files["labelled by one"]) > 2 * len(lists.of("step2", "seen").images)
+        assert files["labelled by two"] == files["labelled by one"]
+        one, other = (told["pseudo-labelled"] for told in pair)
+        assert min(len(one), len(other)) > 4  # each had its part
+        assert sorted(one + other) == sorted(names)
 
     def test_a_batch_of_fewer_images_is_refused_by_both(self, pair):
         said = "step1: a batch of 1 images cannot be shared by 2 processes, each in 1 pieces"
@@ -350,6 +367,30 @@ class TestCommand:
         for how in launched:
             assert how.module
             assert (how.training_script, how.training_script_args) == (module, arguments)
+
+    def test_pseudo_labels_are_shared_where_a_model_makes_them(self, project, processes, launched):
+        assert project.run("check", "index", "split").status == 0
+        processes("2")
+        assert project.run("pseudo_label@step1").status == 0
+        assert (project.folder / "work" / "step1" / "pseudo_labels" / "manifest.json").exists()
+        assert launched == []
+        project.set("method.pseudo_labels", {"part": "entropy"})
+        assert project.run("pseudo_label@step1").status == 0
+        assert [how.nproc_per_node for how in launched] == ["2"]
+
+    def test_saliency_maps_are_shared_too(self, project, processes, monkeypatch):
+        asked = []
+
+        def write(*given):
+            asked.append(given[-1])
+            return {"source": "computed", "salient": 0.5}
+
+        monkeypatch.setattr("cssegcore.saliency.maps.write_maps", write)
+        assert project.run("check", "index").status == 0
+        project.set("method.base.unknown_class", {"part": "salient"})
+        processes("2")
+        assert project.run("saliency").status == 0
+        assert asked == [2]
 
     def test_a_process_of_torchrun_starts_no_others(self, project, processes, launched):
         processes("2", RANK="0", PET_NNODES="2")

@@ -1,4 +1,5 @@
 import heapq
+import os
 import re
 
 import numpy as np
@@ -280,6 +281,13 @@ def dataset(tmp_path):
     return Dataset("discs", root, Voc(), ("background", "disc"))
 
 
+class Deadly(Dataset):
+    """A dataset whose photographs end the process that reads one."""
+
+    def photograph(self, name):
+        os._exit(9)
+
+
 NAMES = ["p3", "p0", "p5", "p1", "p4", "p2"]
 
 
@@ -330,6 +338,22 @@ class TestComputedMaps:
             assert (tmp_path / "often" / file).read_bytes() == (
                 tmp_path / "once" / file
             ).read_bytes()
+
+    @pytest.mark.slow
+    def test_are_the_same_bytes_by_several_processes(self, dataset, tmp_path):
+        write_maps(tmp_path / "one", dataset, NAMES, "computed", quiet)
+        write_maps(tmp_path / "two", dataset, NAMES, "computed", quiet, 2)
+        files = [*(f"{name}.png" for name in NAMES), "manifest.json"]
+        one, two = ([(tmp_path / k / file).read_bytes() for file in files] for k in ("one", "two"))
+        assert one == two
+        dataset.photograph_path("p1").unlink()
+        with pytest.raises(InputError, match=r"photograph .*p1\.jpg does not exist"):
+            write_maps(tmp_path / "two", dataset, NAMES, "computed", quiet, 2)
+
+    @pytest.mark.slow
+    def test_a_process_of_several_that_is_killed_is_told(self, dataset, tmp_path):
+        with pytest.raises(InputError, match="a process that computed saliency maps was killed"):
+            write_maps(tmp_path, Deadly(**vars(dataset)), NAMES, "computed", quiet, 2)
 
     def test_progress_sees_every_image(self, dataset, tmp_path):
         seen = []

@@ -17,6 +17,7 @@ from cssegcore.data.image_store import ImageStore
 from cssegcore.method.pseudo_labels._base import LabelRequest
 from cssegcore.models.checkpoint import load_model
 from cssegcore.runtime.device import choose_device
+from cssegcore.runtime.distributed import all_reduce_sum, world
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,8 @@ PixelRule = Callable[[Float[Tensor, "b k h w"], Int[Tensor, "b h w"]], Ruling]
 class Writer:
     """Runs the previous model on whole photographs and writes a rule's results.
 
+    The processes of `process_group` share the photographs, whole batches each.
+
     Attributes:
         known: Names of the previous steps' classes, background first: a label from the previous
             model is one of them.
@@ -51,7 +54,7 @@ class Writer:
     """
 
     def __init__(self, out: Path, request: LabelRequest, batch_size: int) -> None:
-        """Loads the previous model and the photographs of all lists.
+        """Loads the previous model and finds the photographs of all lists.
 
         Args:
             out: Folder of the label images and the manifest.
@@ -73,17 +76,25 @@ class Writer:
     def predictions(
         self, which: str
     ) -> Iterator[tuple[list[str], Float[Tensor, "b k h w"], Int[Tensor, "b h w"]]]:
-        """Yields names, the previous model's logits and the annotated labels of a list's images."""
+        """Yields names, the previous model's logits and annotated labels of this process's images.
+
+        Raises:
+            InputError: A photograph or label image cannot be read, or is not what the index read.
+        """
         images = self._images[which]
         normalization = self._segmenter.normalization
-        batches = evaluation_batches(images, self._batch_size, self._device, normalization)
+        batches = evaluation_batches(images, self._batch_size, self._device, normalization, world())
         for names, batch in self._task.progress(batches, len(images)):
             with torch.inference_mode():
                 logits = self._segmenter.decisive(self._segmenter(batch.images).logits)
             yield names, logits, batch.labels
 
+    def total_of(self, counts: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+        """Returns the sum of all processes' counts, on the host."""
+        return all_reduce_sum(counts.to(self._device)).cpu()
+
     def write(self, rule: PixelRule, thresholds: Sequence[float | None]) -> None:
-        """Writes the label images of all lists and the manifest.
+        """Writes the label images of all lists, and the manifest in the first process.
 
         Args:
             rule: Labels a batch.
@@ -91,24 +102,27 @@ class Writer:
                 which JSON lacks.
 
         Raises:
-            InputError: A file cannot be written.
+            InputError: A file cannot be read or written.
         """
         counts = torch.zeros(2, len(self.known), dtype=torch.int64)
-        background = 0
+        background = torch.zeros((), dtype=torch.int64)
         for which in self._images:
             for names, logits, labels in self.predictions(which):
                 ruling = rule(logits, labels)
                 open_to_rule = labels == BACKGROUND
-                background += int(open_to_rule.sum())
+                background += open_to_rule.sum().cpu()
                 counts += self._count(ruling, open_to_rule)
                 for name, image in zip(names, ruling.labels.cpu().numpy(), strict=True):
                     with replacing(self._out / which / f"{name}.png", durable=False) as temporary:
                         save_labels(temporary, image)
+        counts, background = self.total_of(counts), self.total_of(background)  # all are done
+        if not world().is_main:
+            return
         rows = zip(self.known, thresholds, *counts.tolist(), strict=True)
         keys = ("class", "threshold", "predicted", "accepted")
         manifest = {
             "images": {key: images.names for key, images in self._images.items()},
-            "background": background,
+            "background": int(background),
             "classes": [dict(zip(keys, row, strict=True)) for row in rows],
         }
         write_manifest(self._out, manifest)

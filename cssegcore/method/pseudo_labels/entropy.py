@@ -206,4 +206,4 @@ class Entropy(PseudoLabels):
         total = torch.zeros(shape, dtype=torch.int64)
         for _, logits, labels in writer.predictions("train"):
             total += histogram(*scores(logits, unit), labels == BACKGROUND, shape).cpu()
-        return THRESHOLDS[self.rule](total, self.threshold)
+        return THRESHOLDS[self.rule](writer.total_of(total), self.threshold)

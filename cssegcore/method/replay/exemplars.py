@@ -5,7 +5,6 @@ Learning, NeurIPS 2021, https://arxiv.org/abs/2106.11562.
 """
 
 import dataclasses
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +18,7 @@ from cssegcore.core.ranges import at_least, fraction
 from cssegcore.core.types import BACKGROUND, Scores
 from cssegcore.data.image_list import ImageList
 from cssegcore.method.replay._base import ExemplarRequest, Replay
+from cssegcore.runtime.threads import decoding_threads
 
 
 def contains(labels: UInt8[np.ndarray, "h w"], known: int) -> Bool[np.ndarray, " c"]:
@@ -180,6 +180,6 @@ def _annotated(
     request: ExemplarRequest, image_list: ImageList, known: int
 ) -> Iterator[Bool[np.ndarray, " c"]]:
     table, dataset = image_list.label_table(), request.dataset
-    with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
+    with ThreadPoolExecutor(decoding_threads()) as pool:
         rows = pool.map(lambda name: contains(table[dataset.label(name)], known), image_list.names)
         yield from request.progress(rows, len(image_list.names))
