@@ -39,6 +39,23 @@ def drawn(draw: Callable[Concatenate["Figure", P], None], *args: P.args, **kwarg
 
     Figures are made without pyplot, whose state outlives the call.
     """
+    return _for_a_page(_saved("svg", {"Date": None}, draw, *args, **kwargs))
+
+
+def printed(
+    draw: Callable[Concatenate["Figure", P], None], *args: P.args, **kwargs: P.kwargs
+) -> bytes:
+    """Draws with `draw` on a new figure and returns a PDF, for a paper."""
+    return _saved("pdf", {"CreationDate": None}, draw, *args, **kwargs)
+
+
+def _saved(
+    kind: str,
+    metadata: dict[str, None],
+    draw: Callable[Concatenate["Figure", P], None],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> bytes:
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -47,8 +64,8 @@ def drawn(draw: Callable[Concatenate["Figure", P], None], *args: P.args, **kwarg
         figure = Figure(layout="constrained", facecolor=light("surface"))
         draw(figure, *args, **kwargs)
         data = io.BytesIO()
-        figure.savefig(data, format="svg", metadata={"Date": None})
-    return _for_a_page(data.getvalue())
+        figure.savefig(data, format=kind, metadata=metadata)
+    return data.getvalue()
 
 
 def shortened(name: str) -> str:
@@ -122,7 +139,7 @@ def curves(
         range(len(steps)), [shortened(step) for step in steps], rotation=0 if len(steps) < 8 else 90
     )
     axes.set(ylabel="mIoU (points)", ylim=(0, None), xlim=(-0.25, len(steps) - 0.75))
-    _legend(axes)
+    add_legend(axes)
 
 
 def losses(figure: "Figure", epochs: Sequence[dict[str, str]]) -> None:
@@ -141,7 +158,7 @@ def losses(figure: "Figure", epochs: Sequence[dict[str, str]]) -> None:
         if before["step"] != row["step"]:
             axes.axvline(int(row["running_epoch"]) - 0.5, color=light("muted"), lw=0.8, ls=":")
     axes.set(xlabel="epoch, over all steps", ylabel="loss", ylim=(0, None), xlim=(0, None))
-    _legend(axes)
+    add_legend(axes)
 
 
 def note(figure: "Figure", text: str) -> None:
@@ -154,6 +171,7 @@ def _style(figure: str) -> dict[Any, Any]:
     """Returns matplotlib's settings; names of marks in the SVG depend on the figure's name."""
     return {
         "svg.fonttype": "none",
+        "pdf.fonttype": 42,  # TrueType: letters can be searched, as journals ask for
         "svg.hashsalt": figure,
         "text.parse_math": False,  # a dollar sign is one
         "font.family": FONT,
@@ -224,5 +242,6 @@ def _cells(
         text.set_in_layout(False)  # inside its cell; asking each for its box is slow
 
 
-def _legend(axes: "Axes") -> None:
+def add_legend(axes: "Axes") -> None:
+    """Names the lines above the axes."""
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=6, frameon=False, fontsize=8)

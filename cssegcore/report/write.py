@@ -13,7 +13,7 @@ from cssegcore.metrics.confusion import Future, fold_future
 from cssegcore.metrics.continual import class_iou, step_scores
 from cssegcore.report import figures
 from cssegcore.report.page import render_page
-from cssegcore.report.tables import class_rows, run_summary, step_rows
+from cssegcore.report.tables import class_rows, headline, run_summary, step_rows
 
 EPOCH_COLUMNS = ("running_epoch", "step", "epoch", "lr", "loss")  # also if nothing was trained
 
@@ -50,6 +50,7 @@ def write_report(
     summary = run_summary(run, future, protocol, background=background)
     steps = step_rows(run, future)
     write_json(out / "summary.json", summary)
+    write_json(out / "headline.json", headline(summary))
     write_csv(out / "steps.csv", steps, numbers="")
     write_csv(out / "classes.csv", class_rows(run.records, future), numbers="")
     write_csv(out / "epochs.csv", run.epochs, EPOCH_COLUMNS)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cssegcore.core.config import flatten
 from cssegcore.core.files import digest
 from stages import tracking
+from stages.common.naming import RUN
 from stages.common.params import Params, read_raw
 
 if TYPE_CHECKING:
@@ -23,25 +24,40 @@ def open_run(params: Params, code: Path) -> tracking.Run:
         params: The whole parameter file.
         code: Folder of the code tables; other code makes another run.
     """
-    raw = read_raw()
+    raw, called = read_raw(), read_name(code.parent / RUN, params)
     tables = digest(*(table.read_bytes() for table in sorted(code.glob("*.json"))))
-    name, scenario = params.method["name"], params.scenario
+    scenario = params.scenario
     order = "" if scenario.order == "native" else f" order {scenario.order}"
+    where = f"{scenario.name}{order} · {scenario.rule}"
     return tracking.open_run(
         tracking.RunInfo(
             key=tracking.run_key(raw, tables),
             # MLflow's pages drop what stands before a slash, and cut names after 18 characters
             experiment=f"{scenario.name.replace('/', ' ')}{order} {scenario.rule}",
-            name=f"{name} · seed {params.seed} · {scenario.name}{order} · {scenario.rule}",
+            name=f"{called['label']} · seed {params.seed} · {where}",
             params=tracking.scalars(raw),
             tags={
-                "method": name,
+                "method": params.method["name"],
                 "scenario": scenario.name,
                 "order": scenario.order,
                 "setting": scenario.rule,
+                "label": called["label"],
+                "changed": json.dumps(called["changed"], ensure_ascii=False),
             },
         )
     )
+
+
+def read_name(path: Path, params: Params) -> dict[str, Any]:
+    """Returns what `check` noted: `label`, and by name what `changed`.
+
+    A stage that somebody runs alone has the method's name; it is told and no result depends on it.
+    """
+    try:
+        told = json.loads(path.read_bytes())
+        return {"label": str(told["label"]), "changed": dict(told["changed"])}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {"label": params.method["name"], "changed": {}}
 
 
 def log_epoch(nested: tracking.StepRun, row: Mapping[str, float]) -> None:
