@@ -50,6 +50,7 @@ def main(
     dataset = open_dataset(params.dataset)
     params.scenario_of(dataset.classes)
     _check_lists(params, dataset)
+    _check_validation(params, dataset)
     tables = _check_parts(params, dataset)
     _note_scenario(params, tables)
     _write(out, nothing, first, tables)
@@ -66,6 +67,26 @@ def _note_name(path: Path) -> str:
     name = name_run(read_raw())
     write_json(path, {"label": name.label, "changed": name.differences})
     return name.label
+
+
+def _check_validation(params: Params, dataset: "Dataset") -> None:
+    """Refuses to choose an epoch where there is nothing to choose by but test images."""
+    from cssegcore.scenario.scenario import DOMAIN_SETTINGS
+
+    scenario = params.scenario
+    if params.validation.keep != "best" or scenario.setting in DOMAIN_SETTINGS:
+        return
+    if scenario.lists:
+        missing = [f"`scenario.lists.{n}.val`" for n, own in scenario.lists.items() if not own.val]
+    else:
+        own = set(dataset.names("val")).difference(dataset.names("test"))
+        missing = (
+            [] if own else [f"an image in the part `val` of {dataset.root} that is not tested on"]
+        )
+    if missing:
+        raise InputError(
+            f"`validation.keep` is best, and there is no {missing[0]}: give one, or set it to last."
+        )
 
 
 def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]]:

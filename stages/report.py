@@ -33,6 +33,8 @@ def main(
         "seed": str(params.seed),
         "test images": params.evaluation.reading,
     }
+    if selection := params.validation.selection:
+        protocol["weights"] = selection
     seconds = read_seconds(steps, list(params.steps))
     title = f"{called['label']} on {scenario.name}"
     write_report(

@@ -16,6 +16,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 from jaxtyping import Float64
 
+from cssegcore.core.types import VAL
 from cssegcore.report.theme import COLOURS, SERIES, STRONGEST, light
 
 if TYPE_CHECKING:
@@ -148,17 +149,39 @@ def losses(figure: "Figure", epochs: Sequence[dict[str, str]]) -> None:
     axes = figure.add_subplot()
     axes.grid(axis="y")
     names = list(dict.fromkeys(key for row in epochs for key in row))
-    terms = [n for n in names if n not in ("running_epoch", "step", "epoch", "lr", "loss")]
+    told = ("running_epoch", "step", "epoch", "lr", "loss")
+    terms = [n for n in names if n not in told and not n.startswith(VAL)]
     for number, name in enumerate(["loss", *terms]):
         colour = light(SERIES[number % len(SERIES)])
         values = [float(row.get(name) or "nan") for row in epochs]
         x = [int(row["running_epoch"]) for row in epochs]
         axes.plot(x, values, color=colour, label=shortened(name), lw=2.2 if name == "loss" else 1.3)
+    _rule_steps(axes, epochs)
+    axes.set(xlabel="epoch, over all steps", ylabel="loss", ylim=(0, None), xlim=(0, None))
+    add_legend(axes)
+
+
+def validation(figure: "Figure", epochs: Sequence[dict[str, str]]) -> None:
+    """The mIoU on validation images at the epochs where it was measured."""
+    figure.set_size_inches(WIDTH / 2, 3.2)
+    axes = figure.add_subplot()
+    axes.grid(axis="y")
+    for name, colour in zip(("miou", "old", "new"), SERIES, strict=False):
+        known = [(int(r["running_epoch"]), float(v)) for r in epochs if (v := r.get(VAL + name))]
+        if known:
+            label = {"miou": "all"}.get(name, name)
+            axes.plot(*zip(*known, strict=True), "o-", color=light(colour), label=label, ms=4)
+    _rule_steps(axes, epochs)
+    axes.set(xlabel="epoch, over all steps", ylabel="mIoU (points)", ylim=(0, None))
+    axes.set_xlim(0, len(epochs) + 1)
+    add_legend(axes)
+
+
+def _rule_steps(axes: "Axes", epochs: Sequence[dict[str, str]]) -> None:
+    """Draws a dotted rule where a step begins."""
     for before, row in itertools.pairwise(epochs):
         if before["step"] != row["step"]:
             axes.axvline(int(row["running_epoch"]) - 0.5, color=light("muted"), lw=0.8, ls=":")
-    axes.set(xlabel="epoch, over all steps", ylabel="loss", ylim=(0, None), xlim=(0, None))
-    add_legend(axes)
 
 
 def note(figure: "Figure", text: str) -> None:

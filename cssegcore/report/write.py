@@ -7,7 +7,7 @@ from types import MappingProxyType
 import numpy as np
 
 from cssegcore.core.files import write_csv, write_json, write_text
-from cssegcore.core.types import Background
+from cssegcore.core.types import VAL, Background
 from cssegcore.evaluation.folder import Evaluation, read_evaluation
 from cssegcore.metrics.confusion import Future, fold_future
 from cssegcore.metrics.continual import class_iou, step_scores
@@ -82,7 +82,9 @@ def _figures(run: Evaluation, future: Future) -> dict[str, str]:
     counts = fold_future(last.counts, future)
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     table = 100 * class_iou(records, future)
-    return {
+    watched = any(row.get(f"{VAL}miou") for row in run.epochs)
+    more = {"validation": figures.drawn(figures.validation, run.epochs)} if watched else {}
+    return more | {
         "heatmap": figures.drawn(figures.heatmap, table, names, last.classes),
         "curves": figures.drawn(figures.curves, lines, names),
         "confusion": figures.drawn(figures.confusion, shares, last.classes[: last.seen]),

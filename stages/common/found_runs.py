@@ -112,7 +112,7 @@ def benchmark_of(params: Mapping[str, str]) -> Benchmark:
         f"crops of {params['evaluation.size']}" if view == "crop" else "whole photographs",
         "classes to come ignored" * (params.get("evaluation.future") == "ignore"),
         "test images may be training images" * (params.get("evaluation.shared") == "allow"),
-        "best epoch on val images" * (params.get("validation.keep") == "best"),
+        "best epoch on validation images" * (params.get("validation.keep") == "best"),
     ]
     return Benchmark(params["scenario.name"], setting, ", ".join(filter(None, protocol)), view)
 

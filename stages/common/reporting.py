@@ -106,7 +106,7 @@ def log_run(
         nested.metrics(values | {"seconds": seconds.get(record.step)}, step=0)
         with (evaluation / record.step / "epochs.csv").open(encoding="utf-8") as lines:
             for row in csv.DictReader(lines):
-                log_epoch(nested, {k: float(v) for k, v in row.items()})
+                log_epoch(nested, {k: float(v) for k, v in row.items() if v})
         nested.finish()
     final = continual_scores(told.records, future)
     run.metrics({f"final/{k}": v for k, v in final.items()}, step=0)  # one value: shown as a bar
@@ -115,4 +115,6 @@ def log_run(
 
 
 def _curve(column: str) -> str:
+    if column.startswith("val_"):
+        return f"val/{column.removeprefix('val_')}"
     return column if column == "lr" else f"loss/{column}" if column != "loss" else "loss/total"
