@@ -151,7 +151,7 @@ def _candidates(
             own = as_texts(yaml.safe_load(path.read_bytes()))
             own.pop("defaults", None)
             others = sum(flat.get(prefix + key) != value for key, value in own.items())
-            if others <= 1:  # changed on top of the choice
+            if others <= max(1, len(own) // 3):  # changed on top of the choice
                 fits[f"{group}={path.stem}"] = others - len(own)
     return sorted(fits, key=lambda override: fits[override])[:2]
 
