@@ -40,8 +40,9 @@ ui: $(READY)  ## send what is not sent yet, then open MLflow's UI (make ui PORT=
 table: $(READY)  ## all finished runs as one table (make table ARGS='--counting plop --out table.tex')
 	@python -m stages.compare $(ARGS)
 
-exps: $(READY)  ## DVC's experiments with what was changed and the numbers that fit a screen
-	@dvc exp show --no-pager --only-changed --drop '$(HIDDEN)' $(ARGS)
+exps: $(READY)  ## DVC's experiments on one screen; more columns: make exps ARGS="--keep 'optimizer.*'"
+	@dvc exp show --no-pager --drop '.*' --keep '^(Experiment|all|base_nobg|added_nobg|average|forgetting)$$' \
+	    --keep '^(seed|method.name|scenario.(name|setting|order))$$' $(ARGS)
 
 params: $(READY)  ## compose the default params.yaml from conf/
 	python -m stages.compose params.yaml

@@ -80,9 +80,7 @@ def _check_validation(params: Params, dataset: "Dataset") -> None:
         missing = [f"`scenario.lists.{n}.val`" for n, own in scenario.lists.items() if not own.val]
     else:
         own = set(dataset.names("val")).difference(dataset.names("test"))
-        missing = (
-            [] if own else [f"an image in the part `val` of {dataset.root} that is not tested on"]
-        )
+        missing = [] if own else [f"image of {dataset.root}'s part `val` that is not tested on"]
     if missing:
         raise InputError(
             f"`validation.keep` is best, and there is no {missing[0]}: give one, or set it to last."

@@ -53,7 +53,9 @@ class RunName:
     @property
     def label(self) -> str:
         """The method and what differs, e.g. `mib+deepinversion kd.weight=5`."""
-        said = [f"{key}={value}" for key, value in self.changed.items()]
+        short = [".".join(key.split(".")[-2:]) for key in self.changed]
+        keys = short if len({*short}) == len(short) else list(self.changed)
+        said = [f"{k}={value}" for k, value in zip(keys, self.changed.values(), strict=True)]
         more = [f"+{len(said) - LONGEST_NAME} more"] * (len(said) > LONGEST_NAME)
         return " ".join(["+".join([self.method, *self.choices]), *said[:LONGEST_NAME], *more])
 

@@ -22,8 +22,8 @@ def named(*overrides):
         (("method=lwf", "method.losses.kd.weight=5"), "lwf kd.weight=5"),
         (("method=mbs", "model=segmenter_vit_tiny"), "mbs+segmenter_vit_tiny"),
         (("optimizer=adamw", "optimizer.clip=2"), "mib+optimizer=adamw optimizer.clip=2"),
-        (("steps.step2.lr=0.5",), "mib steps.step2.lr=0.5"),
-        (("schedule.base.epochs=3",), "mib schedule.base.epochs=3"),
+        (("steps.step2.lr=0.5",), "mib step2.lr=0.5"),
+        (("schedule.base.epochs=3",), "mib base.epochs=3"),
     ],
 )
 def test_a_name_says_what_differs_from_the_default(overrides, label):
