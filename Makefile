@@ -4,7 +4,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help env data demo repro ui params format check test test-fast requirements
+.PHONY: help env data demo repro ui table exps params format check test test-fast requirements
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -36,6 +36,13 @@ repro: $(READY)  ## run params.yaml as it stands
 
 ui: $(READY)  ## send what is not sent yet, then open MLflow's UI (make ui PORT=5050)
 	@python -m stages.track --ui $(if $(PORT),--port $(PORT))
+
+table: $(READY)  ## all finished runs as one table (make table ARGS='--counting plop --out table.tex')
+	@python -m stages.compare $(ARGS)
+
+exps: $(READY)  ## DVC's experiments on one screen; more columns: make exps ARGS="--keep 'optimizer.*'"
+	@dvc exp show --no-pager --drop '.*' --keep '^(Experiment|all|base_nobg|added_nobg|average|forgetting)$$' \
+	    --keep '^(seed|method.name|scenario.(name|setting|order))$$' $(ARGS)
 
 params: $(READY)  ## compose the default params.yaml from conf/
 	python -m stages.compose params.yaml

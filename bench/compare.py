@@ -1,17 +1,16 @@
-"""Methods side by side: mean and deviation over seeds, every run a DVC experiment.
+"""Runs a grid of methods and seeds, every run a DVC experiment, and compares them.
 
     python -m bench.compare --methods ft mib joint --seeds 1 2 3 -S scenario=shapes/4-2
 
 Runs in temporary copies (`dvc exp run --temp`), so the workspace stays as it is; what runs share,
 the base step above all, comes from DVC's cache. The experiments stay in `dvc exp show` and MLflow.
 Several calls (other methods, seeds or machines) make one table: `--add FILE` takes in what an
-earlier call wrote.
+earlier call wrote. The table is that of `python -m stages.compare`, of these runs alone.
 """
 
 import argparse
 import json
 import re
-import statistics
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,10 @@ from typing import Any
 import dvc.api
 import yaml
 
+from cssegcore.report.comparison.runs import Benchmark, FinishedRun
+from cssegcore.report.comparison.table import compare_runs
+from cssegcore.report.comparison.writers import as_text
+
 METHODS = (
     *("ft", "ewc", "pi", "rw", "lwf", "lwf_mc", "ilt", "mib", "plop"),
     *("sdr", "sdr_mib", "sdr_plop", "ssul", "ssul_m", "ewf_mib", "ewf_plop", "lgkd"),
@@ -27,9 +30,9 @@ METHODS = (
 )
 ON_TOKENS = ("mbs",)
 """Methods that need `-S model=segmenter_vit_tiny`, or another network with class tokens."""
-COLUMNS = {"old": "base_nobg", "new": "added_nobg", "all": "all"}
-"""Heading and key: the classes of step 0 and those added later, both without background as MiB
-prints them, and all with it as PLOP does."""
+BOUNDS = ("joint",)
+TOLD = ("scenario", "setting", "order", "seed", "test images", "changed")
+"""Of the protocol in summary.json, what a comparison asks for."""
 
 
 def run(command: Sequence[str]) -> str:
@@ -57,24 +60,29 @@ def experiment(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], int
     return metrics, trained, restored
 
 
-def spread(values: Sequence[float]) -> str:
-    """Writes mean and sample deviation."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):5.1f} ± {deviation:3.1f}"
+def finished(method: str, metrics: Mapping[str, Any]) -> FinishedRun:
+    """Returns a run as a comparison sees it; where it belongs says the protocol of its summary."""
+    summary = metrics["summary"]
+    said = [part for part in summary["protocol"].split("; ") if part.startswith(TOLD)]
+    told = {k: part.removeprefix(f"{k} ") for k in TOLD for part in said if part.startswith(k)}
+    changed = told.get("changed", "")
+    return FinishedRun(
+        source=f"{method}, seed {told['seed']}",
+        method=method,
+        label=f"{method} ({changed})" if changed else method,
+        benchmark=Benchmark(told["scenario"], told["setting"], told["test images"]),
+        seed=int(told["seed"]),
+        order=told["order"],
+        is_bound=method in BOUNDS,
+        summary=summary,
+        steps=[{"miou_base_nobg": metrics["first"]["miou"]["base_nobg"]}],
+    )
 
 
 def table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Returns the table, in points of mIoU."""
-    head = [f"{'':9} {'old, step 0':>12}", *(f"{c:>12}" for c in (*COLUMNS, "average"))]
-    lines = [" ".join(head)]
-    for method in sorted(results, key=METHODS.index):
-        runs = results[method]
-        first = [metrics["first"]["miou"]["base_nobg"] for metrics in runs]
-        average = [metrics["summary"]["average"] for metrics in runs]
-        last = [[metrics["last"]["miou"][key] for metrics in runs] for key in COLUMNS.values()]
-        cells = [spread(values) for values in (first, *last, average)]
-        lines.append(" ".join([f"{method:9}", *(f"{c:>12}" for c in cells)]))
-    return "\n".join(lines)
+    runs = [finished(method, metrics) for method, of in results.items() for metrics in of]
+    return as_text(compare_runs(runs))
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import typer
 from cssegcore.core.errors import InputError
 from cssegcore.core.types import IGNORE
 from stages.common.cli import run, say
-from stages.common.params import Params, read_params
+from stages.common.params import Params, read_params, read_raw
 
 if TYPE_CHECKING:
     from cssegcore.data.dataset import Dataset
@@ -36,6 +36,7 @@ def main(
     out: Annotated[Path, typer.Argument(help="Folder for the code tables, one a stage.")],
     nothing: Annotated[Path, typer.Argument(help="Folder for what precedes the first step.")],
     first: Annotated[Path, typer.Argument(help="Folder of the first step.")],
+    name: Annotated[Path, typer.Option(help="What the run is called (JSON), to be told.")],
 ) -> None:
     """Check params.yaml as a whole: keys, classes, paths, the recipe and the network.
 
@@ -49,11 +50,41 @@ def main(
     dataset = open_dataset(params.dataset)
     params.scenario_of(dataset.classes)
     _check_lists(params, dataset)
+    _check_validation(params, dataset)
     tables = _check_parts(params, dataset)
     _note_scenario(params, tables)
     _write(out, nothing, first, tables)
+    called = _note_name(name)
     steps = ", ".join(f"{n}: {len(c)} classes" for n, c in params.scenario.classes.items())
-    say(f"{params.method['name']} on {params.scenario.name} ({params.scenario.setting}): {steps}")
+    say(f"{called} on {params.scenario.name} ({params.scenario.setting}): {steps}")
+
+
+def _note_name(path: Path) -> str:
+    """Writes and returns what the run is called, by what differs from conf/."""
+    from cssegcore.core.files import write_json
+    from stages.common.naming import name_run
+
+    name = name_run(read_raw())
+    write_json(path, {"label": name.label, "changed": name.differences})
+    return name.label
+
+
+def _check_validation(params: Params, dataset: "Dataset") -> None:
+    """Refuses to choose an epoch where there is nothing to choose by but test images."""
+    from cssegcore.scenario.scenario import DOMAIN_SETTINGS
+
+    scenario = params.scenario
+    if params.validation.keep != "best" or scenario.setting in DOMAIN_SETTINGS:
+        return
+    if scenario.lists:
+        missing = [f"`scenario.lists.{n}.val`" for n, own in scenario.lists.items() if not own.val]
+    else:
+        own = set(dataset.names("val")).difference(dataset.names("test"))
+        missing = [] if own else [f"image of {dataset.root}'s part `val` that is not tested on"]
+    if missing:
+        raise InputError(
+            f"`validation.keep` is best, and there is no {missing[0]}: give one, or set it to last."
+        )
 
 
 def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stages.common.cli import bar, run, say
+from stages.common.cli import bar, run, say, warn
 from stages.common.params import Params, read_params
 from stages.common.processes import launch_distributed
 
@@ -112,8 +112,14 @@ def _tell(
 ) -> None:
     """Says a step's numbers to the terminal and to the tracker."""
     from cssegcore.core.config import flatten
+    from cssegcore.metrics.continual import dead_classes
     from stages.common.reporting import open_run
 
+    for name in dead_classes(record, params.evaluation.future):
+        warn(
+            f"{record.step}: no pixel of {name!r} is found (IoU 0), which the step has learned:"
+            " look at its labels, `lr` and epochs; later steps will not find it either."
+        )
     miou = {k: v for k, v in numbers["miou"].items() if v is not None}
     say(f"{record.step}: mIoU " + ", ".join(f"{k} {v:.1f}" for k, v in miou.items()))
     with open_run(params, code.parent) as tracked:
@@ -134,7 +140,9 @@ def _protocol(params: Params, sizes: list[int]) -> str:
     order = params.scenario.order
     rule = f"{params.scenario.rule}, classes {without_background} in order {order}"
     shared = "; test images may be training images" * (params.evaluation.shared == "allow")
-    return f"{rule}; {params.evaluation.reading}{shared}"
+    selection = params.validation.selection
+    chosen = f"; {selection}" if selection else ""
+    return f"{rule}; {params.evaluation.reading}{shared}{chosen}"
 
 
 if __name__ == "__main__":

@@ -13,24 +13,30 @@ def main(
     evaluation: Annotated[Path, typer.Option(help="The evaluation of the last step.")],
     steps: Annotated[Path, typer.Option(help="Folder of the steps' folders, for their seconds.")],
     code: Annotated[Path, typer.Option(help="Table of the code behind this stage.")],
+    name: Annotated[Path, typer.Option(help="What the run is called (JSON).")],
     out: Annotated[Path, typer.Option(help="Folder for summary.json, tables, figures, the page.")],
 ) -> None:
     """Write the summary, curves, tables, figures and a page of the whole run."""
     from cssegcore.report.write import write_report
-    from stages.common.reporting import log_run, open_run, read_seconds
+    from stages.common.reporting import log_run, open_run, read_name, read_seconds
 
     params = read_params()
     scenario, future = params.scenario, params.evaluation.future
+    called = read_name(name, params)
+    changed = ", ".join(f"{key} {value}" for key, value in called["changed"].items())
     protocol = {
         "method": params.method["name"],
+        **({"changed": changed} if changed else {}),
         "scenario": scenario.name,
         "setting": scenario.rule,
         "order": scenario.order,
         "seed": str(params.seed),
         "test images": params.evaluation.reading,
     }
+    if selection := params.validation.selection:
+        protocol["weights"] = selection
     seconds = read_seconds(steps, list(params.steps))
-    title = f"{protocol['method']} on {scenario.name}"
+    title = f"{called['label']} on {scenario.name}"
     write_report(
         evaluation,
         out,

@@ -13,11 +13,20 @@ from cssegcore.core.errors import InputError
 from stages.common.cli import run, say
 from stages.common.places import root
 from stages.tracking.journal import journals, spool
-from stages.tracking.mlflow_backend import FILES, MlflowBackend, tracking_uri, without_password
+from stages.tracking.mlflow_backend import (
+    FILES,
+    KEY_TAG,
+    MlflowBackend,
+    connect,
+    own_database,
+    tracking_uri,
+    without_password,
+)
 from stages.tracking.sender import Sender, follow
 from stages.tracking.tracker import DeliveryError
 
 _LOOPBACK = "127.0.0.1"
+_MOST_PAGES = 10
 
 
 def track(
@@ -74,14 +83,38 @@ def _open_ui(port: int) -> None:
     uri = tracking_uri()
     if urlsplit(uri).scheme in ("http", "https", "databricks"):
         say(f"MLflow: open {without_password(uri)} in a browser; that server has its own UI.")
+        _tell_pages(uri, without_password(uri))
         return
     with contextlib.suppress(OSError), socket.create_connection((_LOOPBACK, port), timeout=5):
         raise InputError(f"port {port} is taken by another program: make ui PORT={port + 1}")
-    say(f"MLflow: http://{_LOOPBACK}:{port}/#/experiments?workflowType=machine_learning")
+    address = f"http://{_LOOPBACK}:{port}"
+    say(f"MLflow: {address}/#/experiments?workflowType=machine_learning")
+    _tell_pages(uri, address)
     os.environ["MLFLOW_BACKEND_STORE_URI"] = uri  # an argument can be read by all on the machine
     os.chdir(root())
     where = ["--host", _LOOPBACK, "--port", str(port), "--artifacts-destination", FILES]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *where])
+
+
+def _tell_pages(uri: str, address: str) -> None:
+    """Says which page lists the runs of each experiment, the newest first.
+
+    MLflow opens an experiment on its traces, of which ours have none. A server that does not answer
+    has been told of already.
+    """
+    if own_database() and not (root() / "mlflow.db").exists():
+        return
+    try:
+        client = connect(uri)
+        from mlflow.exceptions import MlflowException
+    except DeliveryError:
+        return
+    with contextlib.suppress(MlflowException):
+        experiments = {e.experiment_id: e.name for e in client.search_experiments()}
+        ours = f"tags.`{KEY_TAG}` LIKE '%'"
+        newest = client.search_runs(list(experiments), ours, order_by=["start_time DESC"])
+        for key in list(dict.fromkeys(run.info.experiment_id for run in newest))[:_MOST_PAGES]:
+            say(f"  {experiments[key]}: {address.rstrip('/')}/#/experiments/{key}/runs")
 
 
 if __name__ == "__main__":

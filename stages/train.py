@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stages.common.cli import bar, interactive, run, say
+from cssegcore.core.errors import InputError
+from stages.common.cli import bar, run, say
 from stages.common.params import Params, StepParams, read_params
 from stages.common.processes import launch_distributed
 
 if TYPE_CHECKING:
+    from cssegcore.data.dataset import Dataset
+    from cssegcore.data.image_list import ImageList
     from cssegcore.training.setup import StageInputs, TrainingParams
+    from cssegcore.training.validation import Validation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +36,7 @@ def main(
     memory: Annotated[Path, typer.Option(help="Folder of the exemplar list.")],
     synthesis: Annotated[Path, typer.Option(help="Folder of the synthesised images.")],
     saliency: Annotated[Path, typer.Option(help="Folder of the saliency maps.")],
+    watched: Annotated[Path, typer.Option(help="Folder of the lists to watch the training on.")],
     code: Annotated[Path, typer.Option(help="Table of the code behind this training.")],
     model: Annotated[Path, typer.Option(help="The model to write (safetensors).")],
     epochs: Annotated[Path, typer.Option(help="The curve to write (CSV, one row an epoch).")],
@@ -48,10 +53,12 @@ def main(
 
     params = read_params()
     inputs = StageInputs(pseudo_labels, memory, saliency, synthesis)
+    lists = _watched(params, step, watched)
     files = [images, previous, pseudo_labels, memory, synthesis, saliency, code]
-    state, outs = _state(params, step, files), _Outs(model, epochs, costs, timing)
+    state = _state(params, step, [*files, *[watched] * bool(lists)], is_watched=bool(lists))
+    outs = _Outs(model, epochs, costs, timing)
     with alone(state, say):
-        _train(params, step, images, previous, inputs, code, outs, state)
+        _train(params, step, images, previous, inputs, lists, code, outs, state)
 
 
 @launch_distributed
@@ -61,6 +68,7 @@ def _train(
     images: Path,
     previous: Path,
     inputs: "StageInputs",
+    watched: "list[ImageList]",
     code: Path,
     outs: _Outs,
     state: Path,
@@ -76,6 +84,7 @@ def _train(
     from cssegcore.training.hooks import EpochRow, Hooks
     from cssegcore.training.setup import build_trainer
     from stages.common.once import finished, keep
+    from stages.common.progress import TrainingProgress
     from stages.common.reporting import log_epoch, open_run
 
     numbers = params.step(step)
@@ -84,7 +93,9 @@ def _train(
     dataset, device = open_dataset(params.dataset), choose_device()
     training = training_params(params, numbers)
     trainer = build_trainer(training, dataset, image_list, before, device, inputs)
-    every = max(1, numbers.epochs // 5)
+    validation = _validation(params, dataset, watched)
+    batch = min(trainer.optimizer.batch_size, len(trainer.data.images))
+    progress = TrainingProgress(step, numbers.epochs, batch)
     if finished(state):
         say(f"{step}: trained before; the result is taken from {state}. Delete it to train anew.")
     with process_group(device) as world, open_run(params, code.parent) as tracked:
@@ -92,11 +103,10 @@ def _train(
 
         def follow(row: EpochRow) -> None:
             log_epoch(nested, row)
-            if not interactive() and row["epoch"] % every == 0:
-                say(f"{step} epoch {row['epoch']:.0f}: loss {row['loss']:.4f}")
+            progress.epoch(row)
 
-        bars = bar("batches", step), bar("batches", f"statistics of {step}")
-        trained = trainer.train(ResumeFile(state), Hooks(follow, *bars))
+        hooks = Hooks(follow, progress.batches, bar("batches", f"passes of {step}"))
+        trained = trainer.train(ResumeFile(state), hooks, validation)
         if world.is_main:
             checkpoint.save(outs.model, trainer.segmenter, trainer.model, trained.statistics)
             kept = image_list.names if numbers.images == "seen" else _exemplars(inputs.memory)
@@ -127,6 +137,35 @@ def training_params(params: Params, numbers: StepParams) -> "TrainingParams":
     )
 
 
+def _watched(params: Params, step: str, folder: Path) -> "list[ImageList]":
+    """Returns the lists that the training is watched on; none if nothing is to be measured.
+
+    Raises:
+        InputError: The best epoch is to be chosen, and there is no image to choose it by.
+    """
+    from cssegcore.scenario.watching import read_watched
+
+    lists = read_watched(folder) if params.validation.times else []
+    if any(image_list.images for image_list in lists):
+        return lists
+    if params.validation.keep == "best":
+        raise InputError(
+            f"`validation.keep` is best, and {step} has no validation image that is not tested on:"
+            " add one, or set it to last."
+        )
+    return []
+
+
+def _validation(
+    params: Params, dataset: "Dataset", lists: "list[ImageList]"
+) -> "Validation | None":
+    from cssegcore.training.validation import Validation
+
+    how = params.validation
+    size = params.evaluation.batch_size  # changes no result
+    return Validation(dataset, lists, how.times, how.keep == "best", size) if lists else None
+
+
 def _exemplars(memory: Path | None) -> list[str]:
     """Names the images of earlier steps that are kept; none without a list."""
     from cssegcore.data.image_list import ImageList
@@ -135,7 +174,7 @@ def _exemplars(memory: Path | None) -> list[str]:
     return ImageList.read(path).names if path and path.exists() else []
 
 
-def _state(params: Params, step: str, inputs: list[Path]) -> Path:
+def _state(params: Params, step: str, inputs: list[Path], *, is_watched: bool) -> Path:
     """Returns the file for the training's state, named by all that determines its result."""
     from stages.common.places import resume_path
 
@@ -148,6 +187,7 @@ def _state(params: Params, step: str, inputs: list[Path]) -> Path:
         dataclasses.asdict(params.labels),
         dataclasses.asdict(numbers),
         params.seed,
+        *[dataclasses.asdict(params.validation)] * is_watched,
     ]
     return resume_path(step, sections, inputs)
 

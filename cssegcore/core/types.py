@@ -35,6 +35,10 @@ auxiliary: a score of its own, from features that it does not move; decisions se
 """
 
 
+VAL = "val_"
+"""What the columns of a training's curve begin with that were measured on validation images."""
+
+
 class UpdateFactors(NamedTuple):
     """Factors of one weight's update.
 

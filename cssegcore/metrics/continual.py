@@ -82,6 +82,12 @@ def class_iou(records: Sequence[Evaluated], future: Future) -> Float64[np.ndarra
     return table
 
 
+def dead_classes(record: Evaluated, future: Future) -> list[str]:
+    """Names the classes that a step has just learned and of which no pixel is right: IoU 0."""
+    values = iou(fold_future(record.counts, future))
+    return [record.classes[c] for c in record.groups()["new"] if values[c] == 0]
+
+
 def forgetting(table: Float64[np.ndarray, "s c"]) -> Float64[np.ndarray, "s c"]:
     """Returns how far each class is below its best IoU of all earlier steps.
 

@@ -57,7 +57,7 @@ class Segmenter(nn.Module):
         self._still: list[
             FeatureExtractor
         ] = []  # in a list, so that its weights are not the network's
-        self._constant = False
+        self._constant = self._is_compiled = False
         first, *later = outputs
         groups = [first] if unknown is None else [1, 1, first - 1]
         if background != "argmax":
@@ -132,13 +132,29 @@ class Segmenter(nn.Module):
                 nothing learns through it.
         """
         self._running.compile()
-        self._constant = constant
+        self._constant, self._is_compiled = constant, True
 
     def train(self, mode: bool = True) -> "Segmenter":
         super().train(mode)
         for module in self._held:
             module.eval()
         return self
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Is in evaluation mode and learns nothing, inside this context; then all is as before.
+
+        What is compiled runs as it is written: photographs of every size would be compiled anew.
+        """
+        modes = {module: module.training for module in (*self.modules(), *self._running.modules())}
+        try:
+            for module in modes:
+                module.training = False
+            with torch.no_grad(), _as_written() if self._is_compiled else contextlib.nullcontext():
+                yield
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Outputs:
         """Computes logits, in float32 also under autocast: losses need the digits."""
@@ -170,6 +186,10 @@ class Segmenter(nn.Module):
         if self.background == "rejected":
             weight, bias = F.pad(weight, (0, 0, 1, 0)), F.pad(bias, (1, 0))
         return Classifiers(weight, bias)
+
+
+def _as_written() -> contextlib.AbstractContextManager[object]:
+    return torch.compiler.set_stance("force_eager")
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 from jaxtyping import Float64
 
+from cssegcore.core.types import VAL
 from cssegcore.report.theme import COLOURS, SERIES, STRONGEST, light
 
 if TYPE_CHECKING:
@@ -39,6 +40,23 @@ def drawn(draw: Callable[Concatenate["Figure", P], None], *args: P.args, **kwarg
 
     Figures are made without pyplot, whose state outlives the call.
     """
+    return _for_a_page(_saved("svg", {"Date": None}, draw, *args, **kwargs))
+
+
+def printed(
+    draw: Callable[Concatenate["Figure", P], None], *args: P.args, **kwargs: P.kwargs
+) -> bytes:
+    """Draws with `draw` on a new figure and returns a PDF, for a paper."""
+    return _saved("pdf", {"CreationDate": None}, draw, *args, **kwargs)
+
+
+def _saved(
+    kind: str,
+    metadata: dict[str, None],
+    draw: Callable[Concatenate["Figure", P], None],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> bytes:
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -47,8 +65,8 @@ def drawn(draw: Callable[Concatenate["Figure", P], None], *args: P.args, **kwarg
         figure = Figure(layout="constrained", facecolor=light("surface"))
         draw(figure, *args, **kwargs)
         data = io.BytesIO()
-        figure.savefig(data, format="svg", metadata={"Date": None})
-    return _for_a_page(data.getvalue())
+        figure.savefig(data, format=kind, metadata=metadata)
+    return data.getvalue()
 
 
 def shortened(name: str) -> str:
@@ -122,7 +140,7 @@ def curves(
         range(len(steps)), [shortened(step) for step in steps], rotation=0 if len(steps) < 8 else 90
     )
     axes.set(ylabel="mIoU (points)", ylim=(0, None), xlim=(-0.25, len(steps) - 0.75))
-    _legend(axes)
+    add_legend(axes)
 
 
 def losses(figure: "Figure", epochs: Sequence[dict[str, str]]) -> None:
@@ -131,17 +149,39 @@ def losses(figure: "Figure", epochs: Sequence[dict[str, str]]) -> None:
     axes = figure.add_subplot()
     axes.grid(axis="y")
     names = list(dict.fromkeys(key for row in epochs for key in row))
-    terms = [n for n in names if n not in ("running_epoch", "step", "epoch", "lr", "loss")]
+    told = ("running_epoch", "step", "epoch", "lr", "loss")
+    terms = [n for n in names if n not in told and not n.startswith(VAL)]
     for number, name in enumerate(["loss", *terms]):
         colour = light(SERIES[number % len(SERIES)])
         values = [float(row.get(name) or "nan") for row in epochs]
         x = [int(row["running_epoch"]) for row in epochs]
         axes.plot(x, values, color=colour, label=shortened(name), lw=2.2 if name == "loss" else 1.3)
+    _rule_steps(axes, epochs)
+    axes.set(xlabel="epoch, over all steps", ylabel="loss", ylim=(0, None), xlim=(0, None))
+    add_legend(axes)
+
+
+def validation(figure: "Figure", epochs: Sequence[dict[str, str]]) -> None:
+    """The mIoU on validation images at the epochs where it was measured."""
+    figure.set_size_inches(WIDTH / 2, 3.2)
+    axes = figure.add_subplot()
+    axes.grid(axis="y")
+    for name, colour in zip(("miou", "old", "new"), SERIES, strict=False):
+        known = [(int(r["running_epoch"]), float(v)) for r in epochs if (v := r.get(VAL + name))]
+        if known:
+            label = {"miou": "all"}.get(name, name)
+            axes.plot(*zip(*known, strict=True), "o-", color=light(colour), label=label, ms=4)
+    _rule_steps(axes, epochs)
+    axes.set(xlabel="epoch, over all steps", ylabel="mIoU (points)", ylim=(0, None))
+    axes.set_xlim(0, len(epochs) + 1)
+    add_legend(axes)
+
+
+def _rule_steps(axes: "Axes", epochs: Sequence[dict[str, str]]) -> None:
+    """Draws a dotted rule where a step begins."""
     for before, row in itertools.pairwise(epochs):
         if before["step"] != row["step"]:
             axes.axvline(int(row["running_epoch"]) - 0.5, color=light("muted"), lw=0.8, ls=":")
-    axes.set(xlabel="epoch, over all steps", ylabel="loss", ylim=(0, None), xlim=(0, None))
-    _legend(axes)
 
 
 def note(figure: "Figure", text: str) -> None:
@@ -154,6 +194,7 @@ def _style(figure: str) -> dict[Any, Any]:
     """Returns matplotlib's settings; names of marks in the SVG depend on the figure's name."""
     return {
         "svg.fonttype": "none",
+        "pdf.fonttype": 42,  # TrueType: letters can be searched, as journals ask for
         "svg.hashsalt": figure,
         "text.parse_math": False,  # a dollar sign is one
         "font.family": FONT,
@@ -224,5 +265,6 @@ def _cells(
         text.set_in_layout(False)  # inside its cell; asking each for its box is slow
 
 
-def _legend(axes: "Axes") -> None:
+def add_legend(axes: "Axes") -> None:
+    """Names the lines above the axes."""
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=6, frameon=False, fontsize=8)

@@ -1,12 +1,14 @@
 """The numbers of a run as JSON and CSV, for DVC's metrics and plots."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from cssegcore.core.config import flatten
 from cssegcore.core.types import Background
 from cssegcore.evaluation.folder import Evaluation
 from cssegcore.metrics.confusion import Future
 from cssegcore.metrics.continual import (
+    Points,
     class_iou,
     continual_scores,
     forgetting,
@@ -44,6 +46,14 @@ def run_summary(
         "steps": len(records),
         "images": records[-1].images,
         "protocol": "; ".join([*said, protocol_line(future)]),
+    }
+
+
+def headline(summary: Mapping[str, Any]) -> dict[str, Points]:
+    """Returns the numbers of a run that a list of many runs has room for, in points."""
+    groups = ("all", "base_nobg", "added_nobg")
+    return {name: summary["miou"][name] for name in groups} | {
+        name: summary[name] for name in ("average", "forgetting")
     }
 
 

@@ -7,13 +7,13 @@ from types import MappingProxyType
 import numpy as np
 
 from cssegcore.core.files import write_csv, write_json, write_text
-from cssegcore.core.types import Background
+from cssegcore.core.types import VAL, Background
 from cssegcore.evaluation.folder import Evaluation, read_evaluation
 from cssegcore.metrics.confusion import Future, fold_future
 from cssegcore.metrics.continual import class_iou, step_scores
 from cssegcore.report import figures
 from cssegcore.report.page import render_page
-from cssegcore.report.tables import class_rows, run_summary, step_rows
+from cssegcore.report.tables import class_rows, headline, run_summary, step_rows
 
 EPOCH_COLUMNS = ("running_epoch", "step", "epoch", "lr", "loss")  # also if nothing was trained
 
@@ -50,6 +50,7 @@ def write_report(
     summary = run_summary(run, future, protocol, background=background)
     steps = step_rows(run, future)
     write_json(out / "summary.json", summary)
+    write_json(out / "headline.json", headline(summary))
     write_csv(out / "steps.csv", steps, numbers="")
     write_csv(out / "classes.csv", class_rows(run.records, future), numbers="")
     write_csv(out / "epochs.csv", run.epochs, EPOCH_COLUMNS)
@@ -81,7 +82,9 @@ def _figures(run: Evaluation, future: Future) -> dict[str, str]:
     counts = fold_future(last.counts, future)
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     table = 100 * class_iou(records, future)
-    return {
+    watched = any(row.get(f"{VAL}miou") for row in run.epochs)
+    more = {"validation": figures.drawn(figures.validation, run.epochs)} if watched else {}
+    return more | {
         "heatmap": figures.drawn(figures.heatmap, table, names, last.classes),
         "curves": figures.drawn(figures.curves, lines, names),
         "confusion": figures.drawn(figures.confusion, shares, last.classes[: last.seen]),

@@ -72,6 +72,11 @@ class ResumeFile:
         """The file of what precedes the training's first epoch, beside this one."""
         return ResumeFile(self.path.with_suffix(".before.pt"))
 
+    @property
+    def best(self) -> "ResumeFile":
+        """The file of the state after the best epoch so far, beside this one."""
+        return ResumeFile(self.path.with_suffix(".best.pt"))
+
 
 def _head(content: bytes | memoryview) -> bytes:
     return _HEAD + hashlib.sha256(content).hexdigest().encode() + b"\n"

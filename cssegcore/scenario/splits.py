@@ -12,6 +12,7 @@ from cssegcore.scenario.domains import Chosen, domain_images
 from cssegcore.scenario.listed import as_entries, later_classes, listed_images
 from cssegcore.scenario.lists import LISTED
 from cssegcore.scenario.scenario import Scenario, Step
+from cssegcore.scenario.watching import write_watched
 
 TESTS = ("val", "test")
 
@@ -32,6 +33,8 @@ def write_splits(
     seen: the training images of all steps up to it, with all their classes annotated (`joint`).
     val: images of the `val` part that show a new class, annotated as in training.
     test: images of the `test` part that show any class seen; later classes are told apart.
+
+    `STEP/watched/` has what `write_watched` writes.
 
     Where steps list their images, a test's images are those of all steps up to it, and later
     classes are told from the others, but not apart.
@@ -60,6 +63,7 @@ def write_splits(
     for step, kinds in lists.items():
         for kind, images in kinds.items():
             images.write(out / step / f"{kind}.json")
+    write_watched(out, lists)
     return {step: {k: len(v.images) for k, v in kinds.items()} for step, kinds in lists.items()}
 
 

@@ -47,6 +47,7 @@ from cssegcore.training.optimizer import Optimizer, group_weights
 from cssegcore.training.passes import StatisticPasses
 from cssegcore.training.pretuning import Pretuning
 from cssegcore.training.state import TrainingState
+from cssegcore.training.validation import BestEpoch, Validation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,17 +164,21 @@ class Trainer:
         """Compiles the extractors of its networks when they first run; see `training.compile`."""
         compile_extractors(self.segmenter, self.old, self.teachers, self.device)
 
-    def train(self, resume: ResumeFile, hooks: Hooks) -> Trained:
+    def train(
+        self, resume: ResumeFile, hooks: Hooks, validation: Validation | None = None
+    ) -> Trained:
         """Trains `segmenter` in place, together with the processes of `process_group`.
 
         Args:
             resume: File for the state after each epoch, written by the first process; the caller
                 removes it once the result is safe.
             hooks: Callbacks, called in every process.
+            validation: Which epochs are watched; none without.
 
         Raises:
             FloatingPointError: The loss or a weight is not finite; nothing of that epoch is kept.
-            InputError: The resume file is damaged, or a batch has too few images to be shared.
+            InputError: The resume file is damaged, a batch has too few images to be shared, or the
+                state of the best epoch could not be written.
         """
         batch = smallest_batch(self.data.images, self.optimizer.batch_size, self.data.replayed)
         check_pieces(self.data.step, batch, self.optimizer.accumulate)
@@ -181,6 +186,8 @@ class Trainer:
         _pretuning(self).run(resume.beforehand, hooks.pass_progress)
         running = self.begin()
         rows = self.restore(running, resume)
+        best = BestEpoch(resume.best, validation)
+        best.keep(rows, lambda: _state(self, running))
         for row in rows:
             hooks.epoch(row)
         numbers = self._iterations, self.optimizer.accumulate
@@ -194,10 +201,14 @@ class Trainer:
                 # networks draw themselves: dropout, branches to leave out
                 with seeded(*numbers, device=self.device):
                     rows.append(self.epoch(running, epoch, hooks.progress))
+                rows[-1] |= _measured(self, validation, epoch, hooks.pass_progress)
                 if world().is_main:
-                    state = {**running.state, "model": self.segmenter.state_dict()}
-                    resume.save({**state, "rows": rows})
+                    resume.save({**_state(self, running), "rows": rows})
+                best.keep(rows, lambda: _state(self, running))
                 hooks.epoch(rows[-1])
+        if state := best.load(rows, self.device):
+            self.segmenter.load_state_dict(state["model"])
+            running.restore({**state, "seconds": 0.0})
         statistics = running.statistics(final=False)  # of the weights as trained
         self.finish()
         passes.conclude(self.data.epochs + 1)
@@ -293,6 +304,20 @@ class Trainer:
 
     def _lr(self, count: int, iteration: int, factor: float) -> float:
         return self.optimizer.lr(factor * self.data.lr, iteration, self.data.epochs * count)
+
+
+def _state(trainer: Trainer, running: TrainingState) -> dict[str, Any]:
+    """Returns everything that changes during training but the rows; not copied."""
+    return {**running.state, "model": trainer.segmenter.state_dict()}
+
+
+def _measured(
+    trainer: Trainer, validation: Validation | None, epoch: int, progress: Progress
+) -> EpochRow:
+    """Returns what is measured after an epoch, counted from 0; nothing where it is not due."""
+    if validation is None or not validation.is_due(epoch + 1, trainer.data.epochs):
+        return {}
+    return validation.measure(trainer.segmenter, trainer.device, progress)
 
 
 def _scene(

@@ -101,6 +101,12 @@ def say(text: str) -> None:
         typer.echo(printable(text))
 
 
+def warn(text: str) -> None:
+    """Prints one line of what a person should look at, to stderr, from the first process."""
+    if is_main():
+        typer.echo(f"warning: {printable(text)}", err=True)
+
+
 def interactive() -> bool:
     """Whether somebody watches: no bars in CI, under DVC, or into a file."""
     quiet = os.environ.get("CI") or os.environ.get("DVC_STAGE")

@@ -156,7 +156,8 @@ def _clear(state: Path, known: str) -> None:
     if not about.get("safe") and about.get("outs") and all(out in known for out in about["outs"]):
         write_json(note, about | {"safe": True})
     safe = about.get("safe") and now - note.stat().st_mtime > GRACE
-    files = (state, state.with_suffix(".before.pt"), note, lock)
+    beside = (state.with_suffix(f".{kind}.pt") for kind in ("before", "best"))
+    files = (state, *beside, note, lock)
     newest = max((path.stat().st_mtime for path in files if path.exists()), default=now)
     if not safe and now - newest < ABANDONED:
         return

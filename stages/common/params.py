@@ -124,6 +124,27 @@ class EvaluationParams:
 
 
 @dataclasses.dataclass(frozen=True)
+class ValidationParams:
+    """`validation`: how a training is watched on images that nobody tests on.
+
+    Attributes:
+        times: Number of epochs of a training that are measured, evenly spread.
+        keep: The epoch whose weights are the result: the last one, or the best of those measured.
+    """
+
+    times: int = 5
+    keep: Literal["last", "best"] = "last"
+
+    def __post_init__(self) -> None:
+        at_least(1 if self.keep == "best" else 0, times=self.times)
+
+    @property
+    def selection(self) -> str:
+        """Says which epoch's weights are tested; nothing of the last one's."""
+        return "best epoch on validation images" if self.keep == "best" else ""
+
+
+@dataclasses.dataclass(frozen=True)
 class LabelParams:
     """`labels`: what raw 255, void, is in training; no test ever counts it."""
 
@@ -169,6 +190,7 @@ class Params:
     scenario: ScenarioParams
     steps: dict[str, StepParams]
     increments: dict[str, PrevParams]
+    validation: ValidationParams = dataclasses.field(default_factory=ValidationParams)
 
     def __post_init__(self) -> None:
         at_least(0, seed=self.seed)

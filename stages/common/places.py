@@ -43,5 +43,6 @@ def states() -> list[Path]:
 
 
 def _state_of(file: Path) -> Path:
-    """Returns the state that a file belongs to; see `ResumeFile.beforehand`."""
-    return file.with_name(file.name.replace(".before.pt", ".pt")).with_suffix(".pt")
+    """Returns the state that a file belongs to; see `ResumeFile.beforehand` and `best`."""
+    name = file.name.replace(".before.pt", ".pt").replace(".best.pt", ".pt")
+    return file.with_name(name).with_suffix(".pt")

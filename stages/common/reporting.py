@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cssegcore.core.config import flatten
 from cssegcore.core.files import digest
 from stages import tracking
+from stages.common.naming import RUN
 from stages.common.params import Params, read_raw
 
 if TYPE_CHECKING:
@@ -22,25 +23,40 @@ def open_run(params: Params, code: Path) -> tracking.Run:
         params: The whole parameter file.
         code: Folder of the code tables; other code makes another run.
     """
-    raw = read_raw()
+    raw, called = read_raw(), read_name(code.parent / RUN, params)
     tables = digest(*(table.read_bytes() for table in sorted(code.glob("*.json"))))
-    name, scenario = params.method["name"], params.scenario
+    scenario = params.scenario
     order = "" if scenario.order == "native" else f" order {scenario.order}"
+    where = f"{scenario.name}{order} · {scenario.rule}"
     return tracking.open_run(
         tracking.RunInfo(
             key=tracking.run_key(raw, tables),
             # MLflow's pages drop what stands before a slash, and cut names after 18 characters
             experiment=f"{scenario.name.replace('/', ' ')}{order} {scenario.rule}",
-            name=f"{name} · seed {params.seed} · {scenario.name}{order} · {scenario.rule}",
+            name=f"{called['label']} · seed {params.seed} · {where}",
             params=tracking.scalars(raw),
             tags={
-                "method": name,
+                "method": params.method["name"],
                 "scenario": scenario.name,
                 "order": scenario.order,
                 "setting": scenario.rule,
+                "label": called["label"],
+                "changed": json.dumps(called["changed"], ensure_ascii=False),
             },
         )
     )
+
+
+def read_name(path: Path, params: Params) -> dict[str, Any]:
+    """Returns what `check` noted: `label`, and by name what `changed`.
+
+    A stage that somebody runs alone has the method's name; it is told and no result depends on it.
+    """
+    try:
+        told = json.loads(path.read_bytes())
+        return {"label": str(told["label"]), "changed": dict(told["changed"])}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {"label": params.method["name"], "changed": {}}
 
 
 def log_epoch(nested: tracking.StepRun, row: Mapping[str, float]) -> None:
@@ -93,7 +109,7 @@ def log_run(
         nested.metrics(values | {"seconds": seconds.get(record.step)}, step=0)
         with (evaluation / record.step / "epochs.csv").open(encoding="utf-8") as lines:
             for row in csv.DictReader(lines):
-                log_epoch(nested, {k: float(v) for k, v in row.items()})
+                log_epoch(nested, {k: float(v) for k, v in row.items() if v})
         nested.finish()
     final = continual_scores(told.records, future)
     run.metrics({f"final/{k}": v for k, v in final.items()}, step=0)  # one value: shown as a bar
@@ -102,4 +118,6 @@ def log_run(
 
 
 def _curve(column: str) -> str:
+    if column.startswith("val_"):
+        return f"val/{column.removeprefix('val_')}"
     return column if column == "lr" else f"loss/{column}" if column != "loss" else "loss/total"

@@ -53,9 +53,14 @@ _METRICS_AT_ONCE = 1000
 _PARAMS_AT_ONCE = 100
 _KEY_LENGTH = 250
 # MLflow's own scheme for files that its server keeps: without the place where the checkout lies.
-_PROXIED = "mlflow-artifacts:/"
+PROXIED = "mlflow-artifacts:/"
 FILES = "mlartifacts"
 """The folder beside our own database that has the files of its runs."""
+
+
+def own_database() -> bool:
+    """Whether runs go to the database in the main repository, and to no server."""
+    return not os.environ.get("MLFLOW_TRACKING_URI")
 
 
 def tracking_uri() -> str:
@@ -71,7 +76,7 @@ class MlflowBackend:
 
     def __init__(self) -> None:
         self._uri = tracking_uri()
-        self._own = None if os.environ.get("MLFLOW_TRACKING_URI") else root().resolve()
+        self._own = root().resolve() if own_database() else None
 
     @property
     def address(self) -> str:
@@ -93,8 +98,8 @@ class MlflowBackend:
         with self._at_work():
             info = self._run(run, files.part, files.time).info
             place = str(info.artifact_uri)
-            if self._own and place.startswith(_PROXIED):
-                target = self._own / FILES / place.removeprefix(_PROXIED) / files.folder
+            if self._own and place.startswith(PROXIED):
+                target = self._own / FILES / place.removeprefix(PROXIED) / files.folder
                 shutil.copytree(source, target, dirs_exist_ok=True)
             else:
                 self._client.log_artifacts(info.run_id, str(source), files.folder or None)
@@ -107,14 +112,7 @@ class MlflowBackend:
 
     @cached_property
     def _client(self) -> "MlflowClient":
-        for name, value in _CAUTION.items():
-            os.environ.setdefault(name, value)
-        try:
-            from mlflow.tracking import MlflowClient
-
-            return MlflowClient(self._uri)
-        except Exception as error:  # whatever it is, it is the address that is wrong, not the run
-            raise DeliveryError(_cause(error)) from error
+        return connect(self._uri)
 
     @contextlib.contextmanager
     def _at_work(self) -> Iterator[None]:
@@ -165,7 +163,7 @@ class MlflowBackend:
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
         if found is None:
-            place = f"{_PROXIED}{re.sub(r'[^A-Za-z0-9.-]+', '_', name)}" if self._own else None
+            place = f"{PROXIED}{re.sub(r'[^A-Za-z0-9.-]+', '_', name)}" if self._own else None
             return self._client.create_experiment(name, place)
         if found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
@@ -202,6 +200,22 @@ class MlflowBackend:
         seen = {_place(point) for point in known}
         new = {_place(point): point for point in said if _place(point) not in seen}
         return list(new.values())
+
+
+def connect(uri: str) -> "MlflowClient":
+    """Returns MLflow's own client.
+
+    Raises:
+        DeliveryError: MLflow cannot be imported, or the address makes no sense to it.
+    """
+    for name, value in _CAUTION.items():
+        os.environ.setdefault(name, value)
+    try:
+        from mlflow.tracking import MlflowClient
+
+        return MlflowClient(uri)
+    except Exception as error:  # whatever it is, it is the address that is wrong, not the run
+        raise DeliveryError(_cause(error)) from error
 
 
 def without_password(text: str) -> str:

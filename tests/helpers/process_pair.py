@@ -29,9 +29,11 @@ from cssegcore.metrics.record import Evaluated
 from cssegcore.models import checkpoint
 from cssegcore.runtime.distributed import process_group, world
 from cssegcore.runtime.resume import ResumeFile
+from cssegcore.training.batchnorm import synchronized
 from cssegcore.training.hooks import Hooks
 from cssegcore.training.setup import StageInputs, TrainingParams
 from cssegcore.training.trainer import Trainer
+from cssegcore.training.validation import Validation
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_training import (
     AUGMENTATIONS,
@@ -104,7 +106,10 @@ def trained(trainer: Trainer, resume: Path, hooks: Hooks | None = None) -> dict[
 
 
 def evaluated(lists: Lists, folder: Path) -> dict[str, Any]:
-    """Tests a model that says all kinds of things: the matrix, and what it says of each image."""
+    """Tests a model that says all kinds of things: the matrix, and what it says of each image.
+
+    And watches it as a training does.
+    """
     segmenter = checkpoint.load_model(folder / "mib.safetensors", CPU).segmenter
     images = ImageStore(lists.dataset, lists.of("step2", "test"))
     ((_, batch),) = evaluation_batches(images, 5, CPU, IMAGENET)
@@ -118,7 +123,10 @@ def evaluated(lists: Lists, folder: Path) -> dict[str, Any]:
     matrix, kept = evaluate.count_confusion(segmenter, images, 5, 2, CPU, whole, keep, meters)
     seen = matrix.shape[1]
     record = Evaluated("", 0, list("abcde"), [0] * 5, seen, len(images), matrix.tolist())
-    return {"matrix": matrix, "kept": kept, "further": meters.compute(record)}
+    watched = Validation(lists.dataset, [lists.of("step0", "val")], times=1, batch_size=1)
+    with synchronized(segmenter.train()):  # as it is between two epochs
+        seen = watched.measure(segmenter, CPU, whole)
+    return {"matrix": matrix, "kept": kept, "further": meters.compute(record), "watched": seen}
 
 
 def labelled(lists: Lists, folder: Path, out: Path) -> list[str]:

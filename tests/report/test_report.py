@@ -18,9 +18,14 @@ pytestmark = pytest.mark.slow
 CLASSES = ["background", "disc", "star", "ring & co"]
 LEARNED = [0, 0, 1, 2]
 PROTOCOL = {"method": "mib", "scenario": "shapes/1-1", "setting": "overlapped", "seed": "1"}
-FILES = {"summary.json", "steps.csv", "classes.csv", "epochs.csv", "report.html"} | {
-    f"{name}.svg" for name in ("heatmap", "curves", "losses", "confusion")
-}
+FILES = {
+    "summary.json",
+    "headline.json",
+    "steps.csv",
+    "classes.csv",
+    "epochs.csv",
+    "report.html",
+} | {f"{name}.svg" for name in ("heatmap", "curves", "losses", "confusion")}
 
 
 def write_evaluation(folder, *, trained=True, examples=True, classes=CLASSES):

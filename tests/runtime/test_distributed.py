@@ -113,10 +113,12 @@ class TestTwoProcesses:
         wanted = alone[2]["tested"]
         assert len(wanted["kept"]) == 5
         assert 0 < wanted["further"]["sharp"]["all"] < 100
+        assert 0 < wanted["watched"]["val_miou"] < 100
         assert np.count_nonzero(wanted["matrix"].sum(0)) > 1
         for told in pair:
             assert np.array_equal(told["tested"]["matrix"], wanted["matrix"])
             assert told["tested"]["further"] == wanted["further"]
+            assert told["tested"]["watched"] == wanted["watched"]
             assert told["tested"]["kept"].keys() == wanted["kept"].keys()
             for name, label in wanted["kept"].items():
                 assert np.array_equal(told["tested"]["kept"][name], label)
@@ -335,7 +337,7 @@ class TestCommand:
         )
         assert (done.returncode, done.stderr) == (0, "")
         assert [line.partition(":")[0] for line in done.stdout.splitlines()] == [
-            "step0 epoch 1",
+            "step0 epoch 1/1",
             "step0",
         ]
         got = load_file(model)

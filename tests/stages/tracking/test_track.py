@@ -12,7 +12,7 @@ from cssegcore.core.errors import InputError
 from stages import tracking
 from stages.track import track
 from stages.tracking.journal import journals, spool
-from tests.helpers.tracked_runs import HOME, INFO
+from tests.helpers.tracked_runs import HOME, INFO, whole_run
 
 # MLflow's own business with SQLAlchemy.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")
@@ -92,6 +92,15 @@ class TestUi:
         ]
         assert os.environ["MLFLOW_BACKEND_STORE_URI"].endswith(f":///{root}/mlflow.db")
         assert Path.cwd() == root
+
+    @pytest.mark.slow
+    def test_it_says_which_page_lists_the_runs(self, become, store, report, free):
+        whole_run(report)
+        answer, _ = become("--port", str(free))
+        (experiment,) = {run.info.experiment_id for run in store.all_runs()}
+        assert f"{INFO.experiment}: http://127.0.0.1:{free}/#/experiments/{experiment}/runs" in (
+            answer.output
+        )
 
     def test_a_server_has_its_own(self, become, monkeypatch):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE.replace("//", "//me:secret@"))

@@ -1,0 +1,41 @@
+"""What the training of a step may be watched on: validation images of it and of steps before."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from cssegcore.core.errors import InputError
+from cssegcore.data.image_list import ImageList
+
+
+def write_watched(out: Path, lists: Mapping[str, Mapping[str, ImageList]]) -> None:
+    """Writes `STEP/watched/STEP.json` below `out`: the lists `val` of a step and those before it.
+
+    Images that are tested on by then are left out: where a dataset's test images are its
+    validation images, as in Pascal VOC, nothing is watched. Later steps change nothing.
+
+    Args:
+        out: Folder.
+        lists: Of each step, in order, by `train`, `seen`, `val` and `test`.
+    """
+    tested: set[str] = set()
+    before: dict[str, ImageList] = {}
+    for step, kinds in lists.items():
+        tested |= {key for image in kinds["test"].images for key in image if key}
+        before[step] = kinds["val"]
+        for earlier, own in before.items():
+            images = [image for image in own.images if tested.isdisjoint(image)]
+            path = out / step / "watched" / f"{earlier}.json"
+            dataclasses.replace(own, images=images).write(path)
+
+
+def read_watched(folder: Path) -> list[ImageList]:
+    """Returns what `write_watched` wrote for a step, in the order of steps.
+
+    Raises:
+        InputError: The folder is not there, or a file is damaged.
+    """
+    found = [ImageList.read(path) for path in folder.glob("*.json")]
+    if not found:
+        raise InputError(f"{folder} holds no lists: run `dvc repro split`.")
+    return sorted(found, key=lambda image_list: image_list.index)

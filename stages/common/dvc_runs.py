@@ -1,0 +1,123 @@
+"""Finished runs that DVC keeps: of the folder as it is, of branches, tags and experiments.
+
+`dvc.lock` says what a report was made with and where the cache has it; git has each experiment's
+lock, also of those that a queue ran. So nothing is checked out, and no stage is needed.
+"""
+
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cssegcore.core.errors import InputError
+from stages.common.found_runs import FoundRun
+from stages.common.naming import as_texts
+
+LOCK = "dvc.lock"
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster
+_HEX = frozenset("0123456789abcdef")
+
+
+def dvc_runs() -> Iterator[FoundRun]:
+    """Yields the finished runs of this repository, each under every name that it has."""
+    locks = list(_locks())
+    cache = _cache() if locks else Path()
+    for source, time, content in locks:
+        try:
+            lock = yaml.load(content, Loader=_LOADER)["stages"]
+            report = lock["report"]
+            params = report["params"]["params.yaml"]
+        except (yaml.YAMLError, LookupError, TypeError):
+            continue  # of another pipeline, or a run that has no report yet
+        yield FoundRun(
+            source,
+            as_texts(params),
+            time,
+            partial(_read, cache, _md5s(report)),
+            _noted(lock, cache),
+            _seconds(lock, cache),
+        )
+
+
+def _locks() -> Iterator[tuple[str, float, str]]:
+    """Yields name, time and `dvc.lock` of the folder and of everything that git has a name for."""
+    here = Path(LOCK)
+    if here.is_file():
+        yield "the workspace", here.stat().st_mtime, here.read_text(encoding="utf-8")
+    listed = _git(
+        *("for-each-ref", "--format=%(refname) %(committerdate:unix)"),
+        *("refs/exps", "refs/heads", "refs/tags"),
+    )
+    for line in (listed or "").splitlines():
+        name, _, time = line.rpartition(" ")
+        _, kind, *rest = name.split("/")
+        if kind == "exps" and not (len(rest) == 3 and {*rest[0], *rest[1]} <= _HEX):
+            continue  # DVC's own: what its queue is at, what it has pushed
+        if (content := _git("show", f"{name}:{LOCK}")) is not None:
+            source = f"experiment {rest[-1]}" if kind == "exps" else "/".join(rest)
+            yield source, float(time or 0), content
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.decode(errors="replace") if done.returncode == 0 else None
+
+
+def _cache() -> Path:
+    """Asks DVC where its cache is, which a team may share.
+
+    Raises:
+        InputError: DVC cannot say.
+    """
+    done = subprocess.run(["dvc", "cache", "dir"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"`dvc cache dir` failed: {' '.join(done.stderr.split())[:200]}")
+    return Path(done.stdout.strip().splitlines()[-1]) / "files" / "md5"
+
+
+def _md5s(stage: Mapping[str, Any]) -> dict[str, str]:
+    return {Path(out["path"]).name: out["md5"] for out in stage["outs"]}
+
+
+def _read(cache: Path, outs: Mapping[str, str], name: str) -> bytes:
+    """Returns a file of the report from the cache."""
+    md5 = outs["report"]
+    try:
+        entries = json.loads(_stored(cache, md5).read_bytes())
+        found = {entry["relpath"]: entry["md5"] for entry in entries}
+        return _stored(cache, found[name]).read_bytes()
+    except (OSError, ValueError, LookupError, TypeError):
+        raise FileNotFoundError(
+            "its report is not in DVC's cache: `dvc pull --run-cache`, or run it again."
+        ) from None
+
+
+def _stored(cache: Path, md5: str) -> Path:
+    return cache / md5[:2] / md5[2:]
+
+
+def _noted(lock: Mapping[str, Any], cache: Path) -> dict[str, Any] | None:
+    """Returns what the run noted of its name, if it did."""
+    return _optional(lock.get("check", {}), "run.json", cache)
+
+
+def _seconds(lock: Mapping[str, Any], cache: Path) -> float | None:
+    """Returns how long all trainings took; None if one does not say."""
+    stages = [stage for name, stage in lock.items() if name.startswith("train@")]
+    told = [_optional(stage, "timing.json", cache) for stage in stages]
+    return sum(t["seconds"] for t in told if t) if told and all(told) else None
+
+
+def _optional(stage: Mapping[str, Any], name: str, cache: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(_stored(cache, _md5s(stage)[name]).read_bytes())
+        return content if isinstance(content, dict) else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None

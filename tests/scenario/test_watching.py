@@ -1,0 +1,54 @@
+import dataclasses
+
+import pytest
+
+from cssegcore.core.class_table import ClassTable
+from cssegcore.core.errors import InputError
+from cssegcore.data.image_list import ImageList
+from cssegcore.scenario.watching import read_watched, write_watched
+
+FIRST = ClassTable.of([["background", "cat"]], [[0, 8]])
+SECOND = ClassTable.of([["background", "cat"], ["dog"]], [[0, 8], [12]])
+
+
+def lists(val, test):
+    """Two steps; `val` and `test` name the images of each."""
+    steps = [("step0", 0, FIRST, [8]), ("step1", 1, SECOND, [12])]
+    made = {}
+    for (name, at, classes, visible), own, tested in zip(steps, val, test, strict=True):
+        empty = ImageList(name, at, classes, visible, [])
+        images = [[[one, f"digest of {one}"] for one in names] for names in (own, tested)]
+        made[name] = {
+            "val": dataclasses.replace(empty, images=images[0]),
+            "test": dataclasses.replace(empty, images=images[1]),
+        }
+    return made
+
+
+def watched(folder, step):
+    found = read_watched(folder / step / "watched")
+    return [(one.step, one.names, one.visible) for one in found]
+
+
+def test_a_step_is_watched_on_the_lists_so_far(tmp_path):
+    write_watched(tmp_path, lists([["a"], ["b", "c"]], [["x"], ["y"]]))
+    assert watched(tmp_path, "step0") == [("step0", ["a"], [8])]
+    assert watched(tmp_path, "step1") == [("step0", ["a"], [8]), ("step1", ["b", "c"], [12])]
+
+
+def test_what_is_tested_on_by_then_is_left_out(tmp_path):
+    write_watched(tmp_path, lists([["a", "b"], ["c"]], [["b"], ["a", "b"]]))
+    assert watched(tmp_path, "step0") == [("step0", ["a"], [8])]  # a later test changes nothing
+    assert watched(tmp_path, "step1") == [("step0", [], [8]), ("step1", ["c"], [12])]
+
+
+def test_the_same_image_under_another_name_is_left_out(tmp_path):
+    made = lists([["a"], []], [["x"], ["x"]])
+    made["step0"]["val"] = dataclasses.replace(made["step0"]["val"], images=[["a", "digest of x"]])
+    write_watched(tmp_path, made)
+    assert watched(tmp_path, "step0") == [("step0", [], [8])]
+
+
+def test_lists_that_are_missing_are_told(tmp_path):
+    with pytest.raises(InputError, match="holds no lists: run `dvc repro split`"):
+        read_watched(tmp_path)
