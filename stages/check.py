@@ -11,8 +11,10 @@ import typer
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.types import IGNORE
-from stages.common.cli import run, say
-from stages.common.params import Params, read_params
+
+from .common.cli import run, say
+from .common.home import PACKAGE
+from .common.params import Params, read_params
 
 if TYPE_CHECKING:
     from cssegcore.data.dataset import Dataset
@@ -68,7 +70,8 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     from cssegcore.models.backbones import backbone_module
     from cssegcore.models.checkpoint import NETWORKS
     from cssegcore.training.optimizer import OPTIMIZERS, build_optimizer
-    from stages.common.code import closure
+
+    from .common.code import closure
 
     recipe = Recipe.of(params.method)
     where = "method.pseudo_labels"
@@ -107,13 +110,13 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
         extra["synthesize"] = [replay, layout]
     else:
         extra["synthesize"] += views
-    tables = {name: closure([f"stages.{name}", *extra.get(name, [])]) for name in STAGES}
+    tables = {name: closure([f"{PACKAGE}.{name}", *extra.get(name, [])]) for name in STAGES}
     making = assembled.increment.replay.stage_parameters(recipe.replay)
     for stage in ("memory", "synthesize"):  # what only a training reads does not run them again
         tables[stage]["method.replay"] = json.dumps(making, sort_keys=True)
     tables["split"]["images"] = _smallest_batches(params, assembled, architecture, optimizer)
     updater = part_module(OPTIMIZERS, params.optimizer, "optimizer")
-    training = ["stages.train", *views, updater, *model]
+    training = [f"{PACKAGE}.train", *views, updater, *model]
     tables["method.base"] = closure([*training, *base_modules(recipe.base)])
     tables["method"] = closure([*training, *recipe_modules(recipe)])
     return tables

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cssegcore.core.errors import InputError
-from stages.common.cli import run
+
+from .common.cli import run
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -30,11 +31,16 @@ def composed(overrides: Sequence[str] = (), folder: Path = Path("conf")) -> "Dic
     sys.path.append(place)
     try:
         with initialize_config_dir(place, version_base=None):
-            made = compose("config", overrides=list(overrides))
+            made = compose(_entry(folder), overrides=list(overrides))
     finally:
         sys.path.remove(place)
     OmegaConf.resolve(made)
     return made
+
+
+def _entry(folder: Path) -> str:
+    """Names the file that a composition begins with: a project of one's own has one of its own."""
+    return "project" if (folder / "project.yaml").is_file() else "config"
 
 
 def main(

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stages.common.cli import bar, run, say
-from stages.common.params import Params, read_params
-from stages.common.processes import launch_distributed
+from .common.cli import bar, run, say
+from .common.params import Params, read_params
+from .common.processes import launch_distributed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,7 +111,8 @@ def _tell(
 ) -> None:
     """Says a step's numbers to the terminal and to the tracker."""
     from cssegcore.core.config import flatten
-    from stages.common.reporting import open_run
+
+    from .common.reporting import open_run
 
     miou = {k: v for k, v in numbers["miou"].items() if v is not None}
     say(f"{record.step}: mIoU " + ", ".join(f"{k} {v:.1f}" for k, v in miou.items()))

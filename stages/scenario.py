@@ -6,7 +6,8 @@ import typer
 
 from cssegcore.core.errors import InputError
 from cssegcore.scenario.scenario import LeftOut
-from stages.common.cli import run, say
+
+from .common.cli import run, say
 
 
 def main(
@@ -28,7 +29,9 @@ def main(
 ) -> None:
     """Write conf/scenario/NAME.yaml; the last step learns what is left."""
     from cssegcore.core.files import write_text
-    from stages.common.scenarios import CONF, scenario_text
+
+    from .common.conf import CONF
+    from .common.scenarios import scenario_text
 
     path = CONF / "scenario" / f"{name}.yaml"
     text = scenario_text(name, base, increment, order, left_out, like)

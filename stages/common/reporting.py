@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from cssegcore.core.config import flatten
 from cssegcore.core.files import digest
-from stages import tracking
-from stages.common.params import Params, read_raw
+
+from .. import tracking
+from .params import Params, read_raw
 
 if TYPE_CHECKING:
     from cssegcore.metrics.confusion import Future

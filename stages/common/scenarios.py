@@ -12,7 +12,7 @@ from cssegcore.core.errors import InputError
 from cssegcore.data.layouts._base import read_names
 from cssegcore.scenario.scenario import LeftOut
 
-CONF = Path("conf")
+from .conf import CONF, conf_file, conf_files
 
 TEMPLATE = """\
 # @package _global_
@@ -80,9 +80,9 @@ def class_table(dataset: str) -> list[str]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    path = CONF / "dataset" / f"{dataset}.yaml"
+    path = conf_file(f"dataset/{dataset}.yaml")
     if not path.is_file():
-        known = sorted(file.stem for file in path.parent.glob("*.yaml"))
+        known = sorted({file.stem for file in conf_files("dataset/*.yaml")})
         raise InputError(
             f"there is no dataset {dataset!r} in {path.parent}.{did_you_mean(dataset, known)}"
             f" Known: {', '.join(known)}."
@@ -168,13 +168,13 @@ def overrides(dataset: str, like: str | None) -> Mapping[str, str]:
     Raises:
         InputError: There is no scenario to take that from.
     """
-    folder = CONF / "scenario"
-    files = [folder / f"{like}.yaml"] if like else sorted(folder.glob(f"{dataset}/*.yaml"))
+    named = conf_file(f"scenario/{like}.yaml")
+    files = [named] if like else conf_files(f"scenario/{dataset}/*.yaml")
     if not files or not files[0].is_file():
-        known = ", ".join(sorted({path.parent.name for path in folder.glob("*/*.yaml")}))
+        known = ", ".join(sorted({path.parent.name for path in conf_files("scenario/*/*.yaml")}))
         raise InputError(
-            f"there is no scenario {like or dataset + '/…'} in {folder}: name with --like one whose"
-            f" model and schedule are to be taken. It has those of {known}."
+            f"there is no scenario {like or dataset + '/…'} in {CONF / 'scenario'}: name with"
+            f" --like one whose model and schedule are to be taken. It has those of {known}."
         )
     entries = yaml.safe_load(files[0].read_text(encoding="utf-8")).get("defaults", [])
     chosen = {key: value for entry in entries for key, value in entry.items()}

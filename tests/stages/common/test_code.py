@@ -34,7 +34,8 @@ def table(tmp_path):
     for name, text in TREE.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    shutil.copy(scenes.HOME / "stages" / "common" / "code.py", tmp_path / "stages" / "common")
+    for name in ("code.py", "home.py"):
+        shutil.copy(scenes.HOME / "stages" / "common" / name, tmp_path / "stages" / "common")
     code = (
         "import json; from stages.common.code import closure;"
         " print(json.dumps(closure(['stages.run'])))"
