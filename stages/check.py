@@ -214,7 +214,7 @@ def _check_room(params: Params, assembled: "AssembledRecipe", dataset: "Dataset"
             f"`method.replay.share` of {share} leaves no place in a batch of {batch}: set"
             f" `optimizer.batch_size` to {math.ceil(1 / share)} or more."
         )
-    for where, recipe in _parts_with_a_setting(params.method):
+    for where, recipe in parts_with_a_setting(params.method):
         if recipe["setting"] != params.scenario.setting:
             raise InputError(
                 f"`{where}.setting` is {recipe['setting']!r}, but `scenario.setting` is"
@@ -256,7 +256,8 @@ def _check_label_0(params: Params, assembled: "AssembledRecipe", dataset: "Datas
         )
 
 
-def _parts_with_a_setting(method: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def parts_with_a_setting(method: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the parts of a recipe that read which classes are annotated, and where they stand."""
     for where, section in (("method.base", method["base"]), ("method", method)):
         for slot in ("losses", "statistics"):
             for name, recipe in section[slot].items():

@@ -50,6 +50,15 @@ def main(
     ] = None,
 ) -> None:
     """Write the parameters that conf/ and OVERRIDES make, every value explicit."""
+    write_composed(out, overrides or [])
+
+
+def write_composed(out: Path, overrides: Sequence[str] = ()) -> None:
+    """Writes what `composed` returns as YAML.
+
+    Raises:
+        InputError: One line about what fits nothing, or about a file that is none of Hydra's.
+    """
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -58,7 +67,7 @@ def main(
     from cssegcore.core.files import write_text
 
     try:
-        text = OmegaConf.to_yaml(composed(overrides or []))
+        text = OmegaConf.to_yaml(composed(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         said, _, _ = str(error).partition("Config search path")
         raise InputError(f"{' '.join(said.split())}: look into conf/ for what there is.") from None

@@ -12,8 +12,12 @@ from .common.cli import run, say
 
 def main(
     name: Annotated[str, typer.Argument(help="DATASET/SCENARIO, e.g. voc/10-2.")],
-    base: Annotated[int, typer.Option(help="Number of classes of step 0.")],
-    increment: Annotated[int, typer.Option(help="Number of classes of every later step.")],
+    base: Annotated[
+        int | None, typer.Option(help="Number of classes of step 0; else all in one step.")
+    ] = None,
+    increment: Annotated[
+        int | None, typer.Option(help="Number of classes of every later step.")
+    ] = None,
     order: Annotated[
         str | None,
         typer.Option(help="The classes, with commas between; or a file with one a line."),

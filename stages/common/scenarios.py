@@ -30,13 +30,15 @@ scenario:
 
 def scenario_text(
     name: str,
-    base: int,
-    increment: int,
+    base: int | None,
+    increment: int | None,
     order: str | None = None,
     left_out: LeftOut | None = None,
     like: str | None = None,
 ) -> str:
     """Returns the scenario of `base` classes, then `increment` in each step.
+
+    Without both numbers all classes are learned in one step, and others may arrive.
 
     Args:
         name: DATASET/SCENARIO, of which DATASET is a file in conf/dataset/.
@@ -56,13 +58,19 @@ def scenario_text(
     native = class_table(dataset)[1:]
     classes = native if order is None else read_order(order, native)
     unlearned = _left_out(classes, native, left_out)
-    steps = divide(classes, base, increment)
-    rest = "" if len(steps[-1]) == increment else f", the last of {len(steps[-1])}"
-    rest += unlearned
     is_native = classes == [name for name in native if name in classes]
     rank = "in the dataset's order" if is_native else "in an order of its own"
+    if base is None and increment is None:
+        steps, title = [classes], f"{len(classes)} classes in one step, {rank}{unlearned}."
+    elif base is None or increment is None:
+        raise InputError("give both --base and --increment, or neither: all classes in one step.")
+    else:
+        steps = divide(classes, base, increment)
+        rest = "" if len(steps[-1]) == increment else f", the last of {len(steps[-1])}"
+        title = f"{base} classes, then {increment} a step, {rank}: {len(steps)} steps{rest}"
+        title += f"{unlearned}."
     return TEMPLATE.format(
-        title=f"{base} classes, then {increment} a step, {rank}: {len(steps)} steps{rest}.",
+        title=title,
         defaults="\n".join(f"  - {k}: {v}" for k, v in overrides(dataset, like).items()),
         name=name,
         order="" if is_native else "\n  order: own",
