@@ -13,12 +13,12 @@ import numpy as np
 
 from cssegcore.core.errors import InputError
 
-from .home import invocation, shipped
+from .home import INSTALLED, invocation, shipped
 
 if TYPE_CHECKING:
     from cssegcore.data.dataset import Dataset
 
-NAMES: Final = shipped("lists") / "animals"
+NAMES: Final = (shipped("lists") if INSTALLED else Path("lists")) / "animals"
 PARTS: Final = ("train", "val", "test")
 LONGEST: Final = 320
 """Pixels of the longer side."""

@@ -19,6 +19,7 @@ UNHEARD = (
     f"{PACKAGE}.common.reporting",
     f"{PACKAGE}.common.places",
     f"{PACKAGE}.common.once",
+    f"{PACKAGE}.common.home",
 )
 """Modules that only tell others what happened, or where files lie: no result depends on them."""
 

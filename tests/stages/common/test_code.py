@@ -9,7 +9,10 @@ import yaml
 
 from tests.helpers import tiny_dataset as scenes
 
-UNHEARD = ("stages.tracking", *(f"stages.common.{m}" for m in ("reporting", "places", "once")))
+UNHEARD = (
+    "stages.tracking",
+    *(f"stages.common.{m}" for m in ("reporting", "places", "once", "home")),
+)
 TREE = {
     "stages/__init__.py": "",
     "stages/common/__init__.py": "",
