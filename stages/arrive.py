@@ -54,7 +54,7 @@ def main(
     """
     from cssegcore.core.files import write_text
     from cssegcore.data.dataset import open_dataset
-    from cssegcore.scenario.arrivals import share_out
+    from cssegcore.scenario.arrivals import hold_out
     from cssegcore.scenario.lists import StepLists
 
     from .common.extending import extended_params, extended_scenario
@@ -68,7 +68,7 @@ def main(
     learned = _new_classes(params, dataset, classes)
     entries = _examine(dataset, _new_names(params, dataset, frozen, photographs))
     held_out = None if test is None else _named(test, [entry.name for entry in entries])
-    images = share_out(entries, learned, held_out)
+    images = hold_out(entries, learned, held_out)
     _check_tests(params, dataset, step, learned, images, no_old_classes=no_old_classes)
 
     own: dict[str, str | None] = {}

@@ -20,7 +20,7 @@ from cssegcore.runtime.distributed import ALONE
 
 UNCHANGED = Normalization((0, 0, 0), (1, 1, 1))
 """Leaves values in [0, 1]; a network's own normalisation is none that an eye would see."""
-SIDE, GAP, LINE = 160, 4, 16
+CROP_SIDE, GAP, LINE = 160, 4, 16
 """Pixels of a crop on the picture, between crops, and of a line of text."""
 ACROSS = 8
 """Crops beside each other."""
@@ -83,14 +83,14 @@ def save_batch(path: Path, batch: FirstBatch, classes: tuple[str, ...]) -> None:
     shown = sorted({*np.unique(batch.labels).tolist()})
     names = [classes[label] if label < len(classes) else "void" for label in shown]
     rows = -(-len(batch.names) // ACROSS)
-    width = GAP + min(ACROSS, len(batch.names)) * (SIDE + GAP)
-    height = GAP + rows * 2 * (SIDE + GAP) + LINE * (len(names) + 1)
+    width = GAP + min(ACROSS, len(batch.names)) * (CROP_SIDE + GAP)
+    height = GAP + rows * 2 * (CROP_SIDE + GAP) + LINE * (len(names) + 1)
     sheet = Image.new("RGB", (width, height), "white")
     for at in range(len(batch.names)):
         row, column = divmod(at, ACROSS)
-        left, top = GAP + column * (SIDE + GAP), GAP + row * 2 * (SIDE + GAP)
+        left, top = GAP + column * (CROP_SIDE + GAP), GAP + row * 2 * (CROP_SIDE + GAP)
         sheet.paste(_tile(batch.photographs[at]), (left, top))
-        sheet.paste(_tile(palette()[batch.labels[at]]), (left, top + SIDE + GAP))
+        sheet.paste(_tile(palette()[batch.labels[at]]), (left, top + CROP_SIDE + GAP))
     pen, top = ImageDraw.Draw(sheet), height - LINE * len(names) - GAP
     for label, name in zip(shown, names, strict=True):
         colour = "#" + palette()[label].tobytes().hex()
@@ -102,4 +102,4 @@ def save_batch(path: Path, batch: FirstBatch, classes: tuple[str, ...]) -> None:
 
 
 def _tile(crop: UInt8[np.ndarray, "s s 3"]) -> Image.Image:
-    return Image.fromarray(crop).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+    return Image.fromarray(crop).resize((CROP_SIDE, CROP_SIDE), Image.Resampling.NEAREST)

@@ -8,7 +8,7 @@ from cssegcore.data.layouts.folder import by_digest, drawn_part
 from cssegcore.scenario.domains import Chosen
 
 
-def share_out(
+def hold_out(
     entries: Sequence[Entry], classes: dict[int, str], held_out: Collection[str] | None = None
 ) -> Chosen:
     """Shares new photographs out among training, monitoring and tests.

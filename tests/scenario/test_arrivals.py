@@ -5,7 +5,7 @@ import pytest
 from cssegcore.core.errors import InputError
 from cssegcore.data.index import Entry
 from cssegcore.data.layouts.folder import by_digest, drawn_part
-from cssegcore.scenario.arrivals import share_out
+from cssegcore.scenario.arrivals import hold_out
 
 GOAT, PIG = 1, 2
 CLASSES = {GOAT: "goat", PIG: "pig"}
@@ -24,7 +24,7 @@ def names(chosen):
 
 def test_names_draw_their_parts():
     many = entries(**{f"i{k}": (GOAT, PIG) for k in range(60)})
-    train, val, test = names(share_out(many, CLASSES))
+    train, val, test = names(hold_out(many, CLASSES))
     for part, of in (("train", train), ("val", val), ("test", test)):
         assert of == [entry.name for entry in many if drawn_part(entry.name) == part]
 
@@ -32,7 +32,7 @@ def test_names_draw_their_parts():
 def test_a_class_has_one_to_train_and_one_to_test_on():
     # a and b draw training, so a goat is held out; d draws a test, so a pig is trained on
     assert [drawn_part(name) for name in "abdj"] == ["train", "train", "test", "test"]
-    train, _, test = names(share_out(entries(a=[GOAT], b=[GOAT], d=[PIG], j=[PIG]), CLASSES))
+    train, _, test = names(hold_out(entries(a=[GOAT], b=[GOAT], d=[PIG], j=[PIG]), CLASSES))
     assert [len({*train} & {*pair}) for pair in ("ab", "dj")] == [1, 1]
     assert [len({*test} & {*pair}) for pair in ("ab", "dj")] == [1, 1]
     assert by_digest("ab")[0] in test
@@ -40,19 +40,19 @@ def test_a_class_has_one_to_train_and_one_to_test_on():
 
 
 def test_the_only_one_is_trained_on():
-    train, val, test = names(share_out(entries(d=[GOAT], a=[PIG], b=[PIG]), CLASSES))
+    train, val, test = names(hold_out(entries(d=[GOAT], a=[PIG], b=[PIG]), CLASSES))
     assert "d" in train
     assert val == []
     assert len(test) == 1
 
 
 def test_a_person_may_choose():
-    chosen = share_out(entries(a=[GOAT], b=[GOAT, PIG], d=[0]), CLASSES, held_out=["a"])
+    chosen = hold_out(entries(a=[GOAT], b=[GOAT, PIG], d=[0]), CLASSES, held_out=["a"])
     assert names(chosen) == [["b", "d"], [], ["a"]]
 
 
 def test_a_class_that_no_training_image_shows_is_refused():
     with pytest.raises(InputError, match=r"trained on shows 'pig' \(label 2\): add some, or leave"):
-        share_out(entries(a=[GOAT], b=[0]), CLASSES)
+        hold_out(entries(a=[GOAT], b=[0]), CLASSES)
     with pytest.raises(InputError, match="shows 'goat'"):
-        share_out(entries(a=[GOAT], b=[PIG]), CLASSES, held_out=["a"])
+        hold_out(entries(a=[GOAT], b=[PIG]), CLASSES, held_out=["a"])
