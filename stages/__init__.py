@@ -15,7 +15,10 @@ def leave(*_: object) -> None:
     os._exit(130)
 
 
-# `-m`: this process is a command's, which from here on can be interrupted without a traceback;
-# `stages.common.cli` takes over when it runs. Who ignores interrupts (nohup) goes on doing so.
-if sys.argv[0] == "-m" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+# This process is a command's (`-m`, or the script), which from here on can be interrupted without a
+# traceback; `common.cli` takes over when it runs. Who ignores interrupts (nohup) goes on doing so.
+if (
+    sys.argv[0].rpartition("/")[2] in ("-m", "cssegcore")
+    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+):
     signal.signal(signal.SIGINT, leave)

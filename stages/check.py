@@ -11,8 +11,10 @@ import typer
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.types import IGNORE
-from stages.common.cli import run, say
-from stages.common.params import Params, read_params, read_raw
+
+from .common.cli import run, say
+from .common.home import PACKAGE
+from .common.params import Params, read_params, read_raw
 
 if TYPE_CHECKING:
     from cssegcore.data.dataset import Dataset
@@ -62,7 +64,8 @@ def main(
 def _note_name(path: Path) -> str:
     """Writes and returns what the run is called, by what differs from conf/."""
     from cssegcore.core.files import write_json
-    from stages.common.naming import name_run
+
+    from .common.naming import name_run
 
     name = name_run(read_raw())
     write_json(path, {"label": name.label, "changed": name.differences})
@@ -99,7 +102,8 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     from cssegcore.models.backbones import backbone_module
     from cssegcore.models.checkpoint import NETWORKS
     from cssegcore.training.optimizer import OPTIMIZERS, build_optimizer
-    from stages.common.code import closure
+
+    from .common.code import closure
 
     recipe = Recipe.of(params.method)
     where = "method.pseudo_labels"
@@ -138,13 +142,13 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
         extra["synthesize"] = [replay, layout]
     else:
         extra["synthesize"] += views
-    tables = {name: closure([f"stages.{name}", *extra.get(name, [])]) for name in STAGES}
+    tables = {name: closure([f"{PACKAGE}.{name}", *extra.get(name, [])]) for name in STAGES}
     making = assembled.increment.replay.stage_parameters(recipe.replay)
     for stage in ("memory", "synthesize"):  # what only a training reads does not run them again
         tables[stage]["method.replay"] = json.dumps(making, sort_keys=True)
     tables["split"]["images"] = _smallest_batches(params, assembled, architecture, optimizer)
     updater = part_module(OPTIMIZERS, params.optimizer, "optimizer")
-    training = ["stages.train", *views, updater, *model]
+    training = [f"{PACKAGE}.train", *views, updater, *model]
     tables["method.base"] = closure([*training, *base_modules(recipe.base)])
     tables["method"] = closure([*training, *recipe_modules(recipe)])
     return tables
@@ -242,7 +246,7 @@ def _check_room(params: Params, assembled: "AssembledRecipe", dataset: "Dataset"
             f"`method.replay.share` of {share} leaves no place in a batch of {batch}: set"
             f" `optimizer.batch_size` to {math.ceil(1 / share)} or more."
         )
-    for where, recipe in _parts_with_a_setting(params.method):
+    for where, recipe in parts_with_a_setting(params.method):
         if recipe["setting"] != params.scenario.setting:
             raise InputError(
                 f"`{where}.setting` is {recipe['setting']!r}, but `scenario.setting` is"
@@ -284,7 +288,8 @@ def _check_label_0(params: Params, assembled: "AssembledRecipe", dataset: "Datas
         )
 
 
-def _parts_with_a_setting(method: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def parts_with_a_setting(method: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the parts of a recipe that read which classes are annotated, and where they stand."""
     for where, section in (("method.base", method["base"]), ("method", method)):
         for slot in ("losses", "statistics"):
             for name, recipe in section[slot].items():

@@ -11,12 +11,14 @@ import typer
 
 from cssegcore.core.config import did_you_mean
 from cssegcore.core.errors import InputError
-from stages.common.cli import run, say
+
+from .common.cli import run, say
 
 if TYPE_CHECKING:
     from cssegcore.report.comparison.runs import FinishedRun
     from cssegcore.report.comparison.table import Comparison
-    from stages.common.found_runs import FoundRun
+
+    from .common.found_runs import FoundRun
 
 
 class Source(StrEnum):
@@ -77,7 +79,8 @@ def main(
     from cssegcore.report.comparison.published import published_rows
     from cssegcore.report.comparison.table import compare_runs
     from cssegcore.report.comparison.writers import TABLE_WRITERS
-    from stages.common.found_runs import finished_runs
+
+    from .common.found_runs import finished_runs
 
     endings = _endings(out or [])
     if difference and not figures:
@@ -99,8 +102,8 @@ def main(
 
 
 def _found(sources: Sequence[Source]) -> "Iterator[FoundRun]":
-    from stages.common.dvc_runs import dvc_runs
-    from stages.common.mlflow_runs import mlflow_runs
+    from .common.dvc_runs import dvc_runs
+    from .common.mlflow_runs import mlflow_runs
 
     readers = {Source.DVC: dvc_runs, Source.MLFLOW: mlflow_runs}
     return itertools.chain.from_iterable(readers[source]() for source in dict.fromkeys(sources))

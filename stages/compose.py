@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cssegcore.core.errors import InputError
-from stages.common.cli import run
+
+from .common.cli import run
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -30,11 +31,16 @@ def composed(overrides: Sequence[str] = (), folder: Path = Path("conf")) -> "Dic
     sys.path.append(place)
     try:
         with initialize_config_dir(place, version_base=None):
-            made = compose("config", overrides=list(overrides))
+            made = compose(_entry(folder), overrides=list(overrides))
     finally:
         sys.path.remove(place)
     OmegaConf.resolve(made)
     return made
+
+
+def _entry(folder: Path) -> str:
+    """Names the file that a composition begins with: a project of one's own has one of its own."""
+    return "project" if (folder / "project.yaml").is_file() else "config"
 
 
 def main(
@@ -44,6 +50,15 @@ def main(
     ] = None,
 ) -> None:
     """Write the parameters that conf/ and OVERRIDES make, every value explicit."""
+    write_composed(out, overrides or [])
+
+
+def write_composed(out: Path, overrides: Sequence[str] = ()) -> None:
+    """Writes what `composed` returns as YAML.
+
+    Raises:
+        InputError: One line about what fits nothing, or about a file that is none of Hydra's.
+    """
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -52,7 +67,7 @@ def main(
     from cssegcore.core.files import write_text
 
     try:
-        text = OmegaConf.to_yaml(composed(overrides or []))
+        text = OmegaConf.to_yaml(composed(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         said, _, _ = str(error).partition("Config search path")
         raise InputError(f"{' '.join(said.split())}: look into conf/ for what there is.") from None

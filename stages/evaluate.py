@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stages.common.cli import bar, run, say, warn
-from stages.common.params import Params, read_params
-from stages.common.processes import launch_distributed
+from .common.cli import bar, run, say, warn
+from .common.params import Params, read_params
+from .common.processes import launch_distributed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,7 +113,8 @@ def _tell(
     """Says a step's numbers to the terminal and to the tracker."""
     from cssegcore.core.config import flatten
     from cssegcore.metrics.continual import dead_classes
-    from stages.common.reporting import open_run
+
+    from .common.reporting import open_run
 
     for name in dead_classes(record, params.evaluation.future):
         warn(

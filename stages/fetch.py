@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cssegcore.core.errors import InputError
-from stages.common.animals import check_labels, make_animals
-from stages.common.cli import bar, run, say
-from stages.common.params import read_raw
+
+from .common.animals import check_labels, make_animals
+from .common.cli import bar, run, say
+from .common.conf import conf_file
+from .common.params import read_raw
 
 if TYPE_CHECKING:
     from cssegcore.data.dataset import Dataset
@@ -143,7 +145,7 @@ def main(
 
 
 def _settings(name: str) -> dict[str, Any]:
-    return read_raw(Path("conf") / "dataset" / f"{name}.yaml")
+    return read_raw(conf_file(f"dataset/{name}.yaml"))
 
 
 def _fetch_voc(root: Path) -> None:

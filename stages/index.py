@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from stages.common.cli import bar, run, say
-from stages.common.params import read_params
+from .common.cli import bar, run, say
+from .common.params import read_params
 
 
 def main(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stages.common.cli import run, say
+from .common.cli import run, say
 
 
 def main(

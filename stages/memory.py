@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from stages.common.cli import bar, run
-from stages.common.params import read_params
+from .common.cli import bar, run
+from .common.params import read_params
 
 
 def main(

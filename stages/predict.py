@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from cssegcore.core.errors import InputError
-from stages.common.cli import bar, run, say
+
+from .common.cli import bar, run, say
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 

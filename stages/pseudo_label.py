@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stages.common.cli import bar, run
-from stages.common.params import read_params
-from stages.common.processes import launch_distributed
+from .common.cli import bar, run
+from .common.params import read_params
+from .common.processes import launch_distributed
 
 if TYPE_CHECKING:
     from cssegcore.method.pseudo_labels import LabelRequest, PseudoLabels

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from stages.common.cli import run, say
-from stages.common.params import read_params, read_raw
+from .common.cli import run, say
+from .common.params import read_params, read_raw
 
 
 def main(
@@ -18,7 +18,8 @@ def main(
 ) -> None:
     """Write the summary, curves, tables, figures and a page of the whole run."""
     from cssegcore.report.write import write_report
-    from stages.common.reporting import log_run, open_run, read_name, read_seconds
+
+    from .common.reporting import log_run, open_run, read_name, read_seconds
 
     params = read_params()
     scenario, future = params.scenario, params.evaluation.future

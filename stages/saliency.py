@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from cssegcore.core.errors import InputError
-from stages.common.cli import bar, run, say
-from stages.common.params import read_params
-from stages.common.processes import processes_wanted
+
+from .common.cli import bar, run, say
+from .common.params import read_params
+from .common.processes import processes_wanted
 
 
 def main(

@@ -6,13 +6,18 @@ import typer
 
 from cssegcore.core.errors import InputError
 from cssegcore.scenario.scenario import LeftOut
-from stages.common.cli import run, say
+
+from .common.cli import run, say
 
 
 def main(
     name: Annotated[str, typer.Argument(help="DATASET/SCENARIO, e.g. voc/10-2.")],
-    base: Annotated[int, typer.Option(help="Number of classes of step 0.")],
-    increment: Annotated[int, typer.Option(help="Number of classes of every later step.")],
+    base: Annotated[
+        int | None, typer.Option(help="Number of classes of step 0; else all in one step.")
+    ] = None,
+    increment: Annotated[
+        int | None, typer.Option(help="Number of classes of every later step.")
+    ] = None,
     order: Annotated[
         str | None,
         typer.Option(help="The classes, with commas between; or a file with one a line."),
@@ -28,7 +33,9 @@ def main(
 ) -> None:
     """Write conf/scenario/NAME.yaml; the last step learns what is left."""
     from cssegcore.core.files import write_text
-    from stages.common.scenarios import CONF, scenario_text
+
+    from .common.conf import CONF
+    from .common.scenarios import scenario_text
 
     path = CONF / "scenario" / f"{name}.yaml"
     text = scenario_text(name, base, increment, order, left_out, like)

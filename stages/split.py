@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from cssegcore.core.errors import InputError
-from stages.common.cli import run, say
-from stages.common.params import read_params
+
+from .common.cli import run, say
+from .common.params import read_params
 
 
 def main(

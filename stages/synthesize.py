@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from stages.common.cli import bar, run, say
-from stages.common.once import alone, keep
-from stages.common.params import read_params
-from stages.common.places import resume_path
+from .common.cli import bar, run, say
+from .common.once import alone, keep
+from .common.params import read_params
+from .common.places import resume_path
 
 
 def main(

@@ -10,10 +10,12 @@ from urllib.parse import urlsplit
 import typer
 
 from cssegcore.core.errors import InputError
-from stages.common.cli import run, say
-from stages.common.places import root
-from stages.tracking.journal import journals, spool
-from stages.tracking.mlflow_backend import (
+
+from .common.cli import run, say
+from .common.home import invocation
+from .common.places import root
+from .tracking.journal import journals, spool
+from .tracking.mlflow_backend import (
     FILES,
     KEY_TAG,
     MlflowBackend,
@@ -22,14 +24,14 @@ from stages.tracking.mlflow_backend import (
     tracking_uri,
     without_password,
 )
-from stages.tracking.sender import Sender, follow
-from stages.tracking.tracker import DeliveryError
+from .tracking.sender import Sender, follow
+from .tracking.tracker import DeliveryError
 
 _LOOPBACK = "127.0.0.1"
 _MOST_PAGES = 10
 
 
-def track(
+def main(
     *,
     ui: Annotated[bool, typer.Option("--ui", help="Then open MLflow's UI.")] = False,
     port: Annotated[int, typer.Option(envvar="MLFLOW_PORT", help="Of the UI.")] = 5000,
@@ -60,7 +62,7 @@ def _send() -> bool:
     except (DeliveryError, OSError) as error:
         typer.echo(
             f"error: cannot send to {tracker.address}: {error}. Nothing is lost: {len(journals())}"
-            f" journals wait in {spool()}; run `python -m stages.track` again.",
+            f" journals wait in {spool()}; run `{invocation('track')}` again.",
             err=True,
         )
         return False
@@ -118,4 +120,4 @@ def _tell_pages(uri: str, address: str) -> None:
 
 
 if __name__ == "__main__":
-    run(track)
+    run(main)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cssegcore.core.errors import InputError
-from stages.common.cli import bar, run, say
-from stages.common.params import Params, StepParams, read_params
-from stages.common.processes import launch_distributed
+
+from .common.cli import bar, run, say
+from .common.params import Params, StepParams, read_params
+from .common.processes import launch_distributed
 
 if TYPE_CHECKING:
     from cssegcore.data.dataset import Dataset
@@ -49,7 +50,8 @@ def main(
     same, it waits and takes that result.
     """
     from cssegcore.training.setup import StageInputs
-    from stages.common.once import alone
+
+    from .common.once import alone
 
     params = read_params()
     inputs = StageInputs(pseudo_labels, memory, saliency, synthesis)
@@ -83,9 +85,10 @@ def _train(
     from cssegcore.training.costs import step_costs
     from cssegcore.training.hooks import EpochRow, Hooks
     from cssegcore.training.setup import build_trainer
-    from stages.common.once import finished, keep
-    from stages.common.progress import TrainingProgress
-    from stages.common.reporting import log_epoch, open_run
+
+    from .common.once import finished, keep
+    from .common.progress import TrainingProgress
+    from .common.reporting import log_epoch, open_run
 
     numbers = params.step(step)
     image_list = dataclasses.replace(ImageList.read(images), void=params.labels.void)
@@ -176,7 +179,7 @@ def _exemplars(memory: Path | None) -> list[str]:
 
 def _state(params: Params, step: str, inputs: list[Path], *, is_watched: bool) -> Path:
     """Returns the file for the training's state, named by all that determines its result."""
-    from stages.common.places import resume_path
+    from .common.places import resume_path
 
     numbers = params.step(step)
     sections = [

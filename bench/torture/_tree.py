@@ -61,7 +61,8 @@ def import_once() -> None:
     for name in SLOW_TO_IMPORT:
         importlib.import_module(name)
     torch.set_num_threads(1)
-    from stages.common.code import HOME, closure
+    from stages.common.code import closure
+    from stages.common.home import HOME
 
     files = [path.relative_to(HOME) for path in HOME.glob("[cs]*/**/*.py") if "." not in path.stem]
     named = [".".join(path.with_suffix("").parts) for path in files]

@@ -34,10 +34,14 @@ def _training(recipe: str, images: str, phase: str) -> dict[str, str]:
     return {"recipe": recipe, "images": images, **numbers}
 
 
-def names_of_steps(scenario: Path) -> list[str]:
+def names_of_steps(scenario: Path, folders: Sequence[Path]) -> list[str]:
     """Returns the steps of a scenario file, those of the scenarios in its `defaults` first.
 
     A file that Hydra cannot read has none: Hydra says so when the file is chosen.
+
+    Args:
+        scenario: The file.
+        folders: Where the scenarios lie that it may begin with.
     """
     try:
         text = yaml.safe_load(scenario.read_bytes())
@@ -49,16 +53,17 @@ def names_of_steps(scenario: Path) -> list[str]:
         step
         for name in others
         if name != "_self_"
-        for step in names_of_steps(SCENARIOS / f"{name}.yaml")
+        for folder in folders
+        for step in names_of_steps(folder / f"{name}.yaml", folders)
     ]
     return list(dict.fromkeys([*inherited, *own]))
 
 
-def register() -> None:
-    """Gives Hydra the member of each scenario."""
-    for path in SCENARIOS.rglob("*.yaml"):
-        if names := names_of_steps(path):
-            group = Path("steps") / path.relative_to(SCENARIOS).parent
+def register(scenarios: Path = SCENARIOS) -> None:
+    """Gives Hydra the member of each scenario in a folder."""
+    for path in scenarios.rglob("*.yaml"):
+        if names := names_of_steps(path, list(dict.fromkeys((scenarios, SCENARIOS)))):
+            group = Path("steps") / path.relative_to(scenarios).parent
             ConfigStore.instance().store(
                 path.stem, chain(names), group=group.as_posix(), package="_global_"
             )

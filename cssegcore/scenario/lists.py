@@ -29,14 +29,15 @@ class StepLists:
 
     Attributes:
         train: What the step trains on.
-        test: What is tested from this step on, in all later ones as well.
+        test: What is tested from this step on, in all later ones as well; null if the step is
+            tested on the images of earlier ones alone.
         val: What it is monitored on; null for nothing.
         annotated: Classes whose annotation the step may read, those that it adds among them; null
             for these alone.
     """
 
     train: str
-    test: str
+    test: str | None
     val: str | None = None
     annotated: list[str] | None = None
 

@@ -13,10 +13,12 @@ import numpy as np
 
 from cssegcore.core.errors import InputError
 
+from .home import INSTALLED, invocation, shipped
+
 if TYPE_CHECKING:
     from cssegcore.data.dataset import Dataset
 
-NAMES: Final = Path("lists") / "animals"
+NAMES: Final = (shipped("lists") if INSTALLED else Path("lists")) / "animals"
 PARTS: Final = ("train", "val", "test")
 LONGEST: Final = 320
 """Pixels of the longer side."""
@@ -51,7 +53,7 @@ def make_animals(
     if missing := [path for path in files if not path.is_file()]:
         raise InputError(
             f"--from {voc.root} lacks {len(missing)} of the {len(files)} photographs and label"
-            f" images, the first is {missing[0]}: complete it with `python -m stages.fetch voc`."
+            f" images, the first is {missing[0]}: complete it with `{invocation('fetch')} voc`."
         )
     with ThreadPoolExecutor(2) as pool:
         list(progress(pool.map(lambda name: _make(voc, root, name), names), len(names)))
@@ -109,6 +111,6 @@ def check_labels(dataset: "Dataset") -> None:
     if sha.hexdigest() != LABELS:
         raise InputError(
             f"the label images below {dataset.root} are not those of the benchmark: make them from"
-            " SegmentationClassAug, whose 12,031 label images `python -m stages.fetch voc` names,"
+            f" SegmentationClassAug, whose 12,031 label images `{invocation('fetch')} voc` names,"
             " into an empty folder."
         )

@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -15,36 +16,58 @@ import typer
 from cssegcore.core.errors import InputError
 from cssegcore.core.names import printable
 from cssegcore.runtime.threads import limit_spinning
-from stages import INTERRUPTED, leave
+
+from .. import INTERRUPTED, leave
 
 T = TypeVar("T")
 
 AGAIN = "Fix that and run the same command again; finished work is kept."
+DEBUG = "CSSEGCORE_DEBUG"
+"""Has every error show its traceback."""
+PIPELINE = ("dvc", "hydra", "mlflow", "omegaconf", "yaml")
+"""Packages that the library alone does not bring."""
 LONGEST = 4000
 """Characters of a message; what is behind them is of no use."""
 
 
 def run(command: Callable[..., None]) -> None:
-    """Runs `command` on the command line's arguments.
+    """Runs `command` on the command line's arguments, as `python -m …` does."""
+    name = sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]
+    start(one_command(command), f"python -m {name}")
+
+
+def one_command(
+    command: Callable[..., None], name: str | None = None, panel: str | None = None
+) -> typer.Typer:
+    """Returns the application of one command, which stands in the help's `panel`."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(name, rich_help_panel=panel)(command)
+    return app
+
+
+def start(app: typer.Typer, name: str) -> None:
+    """Runs an application on the command line's arguments.
 
     What a user can fix is printed as one line with exit status 2, everything else keeps its
-    traceback.
+    traceback; with `CSSEGCORE_DEBUG` in the environment both show it.
+
+    Args:
+        app: The application.
+        name: Its name in help and messages.
     """
-    from stages.common.once import clear
+    from .once import clear
 
     limit_spinning()
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(command)
     if signal.getsignal(signal.SIGINT) is leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if is_main():
         clear()
-    _call(app)
+    _call(app, name)
 
 
-def _call(app: typer.Typer) -> None:
+def _call(app: typer.Typer, name: str) -> None:
     try:
-        app(prog_name=f"python -m {sys.modules['__main__'].__spec__.name}")  # type: ignore[union-attr]
+        app(prog_name=name)
     except SystemExit as end:
         if end.code == 130 and is_main():  # typer's, for Ctrl-C
             typer.echo(INTERRUPTED, err=True, nl=False)
@@ -52,6 +75,8 @@ def _call(app: typer.Typer) -> None:
     except Exception as error:
         if (message := refusal(error)) is None:
             raise
+        if os.environ.get(DEBUG):
+            traceback.print_exception(error)
         _refuse(message)
 
 
@@ -59,6 +84,8 @@ def refusal(error: Exception) -> str | None:
     """Returns what a person is told of an error; None of one that is a fault of ours."""
     if isinstance(error, InputError | FloatingPointError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name in PIPELINE:
+        return f"{error.name} is not installed: run `pip install 'cssegcore[pipeline]'`."
     if isinstance(error, shutil.Error):  # of every file of a folder at once
         return f"cannot copy: {error.args[0][0][2]}. {AGAIN}"
     if isinstance(error, OSError) and error.errno is not None and error.filename is not None:

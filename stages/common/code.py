@@ -12,16 +12,14 @@ from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
 
-HOME = Path(__file__).resolve().parents[2]
-"""The folder that holds the packages, wherever a stage is started."""
-
-ROOTS = ("cssegcore", "stages")
+from .home import PACKAGE, PACKAGES
 
 UNHEARD = (
-    "stages.tracking",
-    "stages.common.reporting",
-    "stages.common.places",
-    "stages.common.once",
+    f"{PACKAGE}.tracking",
+    f"{PACKAGE}.common.reporting",
+    f"{PACKAGE}.common.places",
+    f"{PACKAGE}.common.once",
+    f"{PACKAGE}.common.home",
 )
 """Modules that only tell others what happened, or where files lie: no result depends on them."""
 
@@ -29,9 +27,10 @@ UNHEARD = (
 @cache
 def source(module: str) -> Path | None:
     """Returns the file of a module of ours, or nothing."""
-    if module.split(".", maxsplit=1)[0] not in ROOTS or module.startswith(UNHEARD):
+    root, *names = module.split(".")
+    if root not in PACKAGES or module.startswith(UNHEARD):
         return None
-    path = HOME.joinpath(*module.split("."))
+    path = PACKAGES[root].joinpath(*names)
     for file in (path.with_suffix(".py"), path / "__init__.py"):
         if file.is_file():
             return file

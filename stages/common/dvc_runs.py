@@ -14,8 +14,9 @@ from typing import Any
 import yaml
 
 from cssegcore.core.errors import InputError
-from stages.common.found_runs import FoundRun
-from stages.common.naming import as_texts
+
+from .found_runs import FoundRun
+from .naming import as_texts
 
 LOCK = "dvc.lock"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster

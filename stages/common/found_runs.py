@@ -9,7 +9,8 @@ from typing import Any
 
 from cssegcore.core.errors import InputError
 from cssegcore.report.comparison.runs import Benchmark, FinishedRun
-from stages.common.naming import name_run
+
+from .naming import name_run
 
 PLACES = ("dataset.root",)
 """Parameters that are no part of what a run is."""

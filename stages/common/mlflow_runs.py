@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cssegcore.core.errors import InputError
-from stages.common.found_runs import FoundRun
-from stages.common.places import root
-from stages.tracking.mlflow_backend import (
+
+from ..tracking.mlflow_backend import (
     FILES,
     KEY_TAG,
     PROXIED,
@@ -20,7 +19,9 @@ from stages.tracking.mlflow_backend import (
     tracking_uri,
     without_password,
 )
-from stages.tracking.tracker import DeliveryError
+from ..tracking.tracker import DeliveryError
+from .found_runs import FoundRun
+from .places import root
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from stages.tracking.run import scalars
+from ..tracking.run import scalars
 
 CONF = Path("conf")
 CHOICES = ("method/replay", "model", "model/backbone", "optimizer", "augmentation", "schedule")
@@ -126,7 +126,7 @@ def _composed(overrides: tuple[str, ...], conf: Path) -> dict[str, str] | None:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from stages.compose import composed
+    from ..compose import composed
 
     try:
         made = OmegaConf.to_container(composed(overrides, conf))

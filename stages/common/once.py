@@ -22,7 +22,8 @@ from typing import Any
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import write_json
-from stages.common.places import states
+
+from .places import states
 
 BEAT = 5.0
 """Seconds between a holder's signs of life."""

@@ -14,6 +14,8 @@ from typing import ParamSpec
 from cssegcore.core.errors import InputError
 from cssegcore.runtime.threads import cores
 
+from .home import PACKAGE
+
 P = ParamSpec("P")
 
 NUMBER = "CSSEGCORE_PROCESSES"
@@ -74,7 +76,8 @@ def _launch(count: int) -> None:
 
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    module = sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]
+    spec = sys.modules["__main__"].__spec__  # none of a script: the command `cssegcore`
+    module = spec.name if spec else PACKAGE
     nodes = [] if "PET_NNODES" in os.environ else ["--standalone"]
     how = [*nodes, f"--nproc-per-node={count}", "--module", module]
     try:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, final
 
-from stages.common.cli import interactive, say
+from .cli import interactive, say
 
 LINES = 5
 """Epochs of a training that are told where nobody watches, evenly spread, the last one included."""

@@ -1,6 +1,7 @@
 """Which run of MLflow the stages of a pipeline report to, and what they say there."""
 
 import csv
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -8,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from cssegcore.core.config import flatten
 from cssegcore.core.files import digest
-from stages import tracking
-from stages.common.naming import RUN
-from stages.common.params import Params, read_raw
+
+from .. import tracking
+from .naming import RUN
+from .params import Params, read_raw
 
 if TYPE_CHECKING:
     from cssegcore.metrics.confusion import Future

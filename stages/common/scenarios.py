@@ -12,7 +12,7 @@ from cssegcore.core.errors import InputError
 from cssegcore.data.layouts._base import read_names
 from cssegcore.scenario.scenario import LeftOut
 
-CONF = Path("conf")
+from .conf import CONF, conf_file, conf_files
 
 TEMPLATE = """\
 # @package _global_
@@ -30,13 +30,15 @@ scenario:
 
 def scenario_text(
     name: str,
-    base: int,
-    increment: int,
+    base: int | None,
+    increment: int | None,
     order: str | None = None,
     left_out: LeftOut | None = None,
     like: str | None = None,
 ) -> str:
     """Returns the scenario of `base` classes, then `increment` in each step.
+
+    Without both numbers all classes are learned in one step, and others may arrive.
 
     Args:
         name: DATASET/SCENARIO, of which DATASET is a file in conf/dataset/.
@@ -56,13 +58,19 @@ def scenario_text(
     native = class_table(dataset)[1:]
     classes = native if order is None else read_order(order, native)
     unlearned = _left_out(classes, native, left_out)
-    steps = divide(classes, base, increment)
-    rest = "" if len(steps[-1]) == increment else f", the last of {len(steps[-1])}"
-    rest += unlearned
     is_native = classes == [name for name in native if name in classes]
     rank = "in the dataset's order" if is_native else "in an order of its own"
+    if base is None and increment is None:
+        steps, title = [classes], f"{len(classes)} classes in one step, {rank}{unlearned}."
+    elif base is None or increment is None:
+        raise InputError("give both --base and --increment, or neither: all classes in one step.")
+    else:
+        steps = divide(classes, base, increment)
+        rest = "" if len(steps[-1]) == increment else f", the last of {len(steps[-1])}"
+        title = f"{base} classes, then {increment} a step, {rank}: {len(steps)} steps{rest}"
+        title += f"{unlearned}."
     return TEMPLATE.format(
-        title=f"{base} classes, then {increment} a step, {rank}: {len(steps)} steps{rest}.",
+        title=title,
         defaults="\n".join(f"  - {k}: {v}" for k, v in overrides(dataset, like).items()),
         name=name,
         order="" if is_native else "\n  order: own",
@@ -80,9 +88,9 @@ def class_table(dataset: str) -> list[str]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    path = CONF / "dataset" / f"{dataset}.yaml"
+    path = conf_file(f"dataset/{dataset}.yaml")
     if not path.is_file():
-        known = sorted(file.stem for file in path.parent.glob("*.yaml"))
+        known = sorted({file.stem for file in conf_files("dataset/*.yaml")})
         raise InputError(
             f"there is no dataset {dataset!r} in {path.parent}.{did_you_mean(dataset, known)}"
             f" Known: {', '.join(known)}."
@@ -168,13 +176,13 @@ def overrides(dataset: str, like: str | None) -> Mapping[str, str]:
     Raises:
         InputError: There is no scenario to take that from.
     """
-    folder = CONF / "scenario"
-    files = [folder / f"{like}.yaml"] if like else sorted(folder.glob(f"{dataset}/*.yaml"))
+    named = conf_file(f"scenario/{like}.yaml")
+    files = [named] if like else conf_files(f"scenario/{dataset}/*.yaml")
     if not files or not files[0].is_file():
-        known = ", ".join(sorted({path.parent.name for path in folder.glob("*/*.yaml")}))
+        known = ", ".join(sorted({path.parent.name for path in conf_files("scenario/*/*.yaml")}))
         raise InputError(
-            f"there is no scenario {like or dataset + '/…'} in {folder}: name with --like one whose"
-            f" model and schedule are to be taken. It has those of {known}."
+            f"there is no scenario {like or dataset + '/…'} in {CONF / 'scenario'}: name with"
+            f" --like one whose model and schedule are to be taken. It has those of {known}."
         )
     entries = yaml.safe_load(files[0].read_text(encoding="utf-8")).get("defaults", [])
     chosen = {key: value for entry in entries for key, value in entry.items()}

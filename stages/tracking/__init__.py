@@ -10,7 +10,7 @@ by `python -m stages.track`. Sending the same thing twice changes nothing.
 that cannot reach the server; send with the command) or `off`.
 """
 
-from stages.tracking.run import Run, StepRun, open_run, run_key, scalars
-from stages.tracking.tracker import RunInfo
+from .run import Run, StepRun, open_run, run_key, scalars
+from .tracker import RunInfo
 
 __all__ = ["Run", "RunInfo", "StepRun", "open_run", "run_key", "scalars"]

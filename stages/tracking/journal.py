@@ -17,8 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import final
 
-from stages.common.places import scratch
-from stages.tracking.tracker import Artifacts, Closed, Ended, Event, Metrics, Opened
+from ..common.places import scratch
+from .tracker import Artifacts, Closed, Ended, Event, Metrics, Opened
 
 _KINDS: dict[str, type[Event]] = {
     kind.__name__: kind for kind in (Opened, Metrics, Artifacts, Ended, Closed)

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, final
 
 from cssegcore.core.files import digest
-from stages.common.places import root
-from stages.tracking import journal
-from stages.tracking.tracker import (
+
+from ..common.places import root
+from . import journal
+from .tracker import (
     PARENT,
     Artifacts,
     DeliveryError,

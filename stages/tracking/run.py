@@ -13,10 +13,11 @@ from typing import Self, final
 
 from cssegcore.core.config import flatten
 from cssegcore.core.files import digest
-from stages.common.cli import is_main
-from stages.tracking.journal import Journal
-from stages.tracking.sender import SWITCH, ensure_sender
-from stages.tracking.tracker import PARENT, Ended, Metrics, Opened, RunInfo, Scalar, State
+
+from ..common.cli import is_main
+from .journal import Journal
+from .sender import SWITCH, ensure_sender
+from .tracker import PARENT, Ended, Metrics, Opened, RunInfo, Scalar, State
 
 # Where a dataset lies is no part of what a run is.
 _PLACES = frozenset({"dataset.root"})

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
-from stages.common.places import root
-from stages.tracking.journal import Reader, hold_lock, is_locked, journals, spool
-from stages.tracking.mlflow_backend import MlflowBackend
-from stages.tracking.tracker import (
+from ..common.home import HOME, PACKAGE
+from ..common.places import root
+from .journal import Reader, hold_lock, is_locked, journals, spool
+from .mlflow_backend import MlflowBackend
+from .tracker import (
     PARENT,
     Artifacts,
     Closed,
@@ -182,7 +183,7 @@ def ensure_sender() -> None:
     try:
         with (spool() / "sender.log").open("wb") as log:
             sender = subprocess.Popen(
-                [sys.executable, "-m", "stages.track", "--background"],
+                [sys.executable, "-m", f"{PACKAGE}.track", "--background"],
                 cwd=root(),
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
@@ -206,6 +207,6 @@ def _environment() -> dict[str, str]:
     the same package.
     """
     main = root().resolve()
-    code = main if (main / "stages" / "track.py").is_file() else Path(__file__).parents[2]
+    code = main if (main / PACKAGE / "track.py").is_file() else HOME
     path = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "DVC_ROOT": str(main), "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}

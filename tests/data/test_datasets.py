@@ -261,31 +261,33 @@ class TestFolder:
         assert dataset.photograph_path("june/a") == tmp_path / "images/june/a.jpg"
         assert dataset.label("june/late/b").shape == (3, 4)
 
-    def test_without_lists_a_tenth_is_tested_and_a_tenth_watched(self, tmp_path):
+    def test_without_lists_names_draw_their_parts(self, tmp_path):
         names = [f"image {i}" for i in range(57)]
         found = parts(make_folder(tmp_path, names))
-        assert {part: len(of) for part, of in found.items()} == {"train": 47, "val": 5, "test": 5}
+        numbers = {n: int(hashlib.sha256(n.encode()).hexdigest()[:16], 16) / 2**64 for n in names}
+        assert found["test"] == sorted(n for n in names if numbers[n] < 0.1)
+        assert found["val"] == sorted(n for n in names if 0.1 <= numbers[n] < 0.2)
         assert sorted(itertools.chain(*found.values())) == sorted(names)
-        assert all(of == sorted(of) for of in found.values())
-        assert not {*found["test"]} <= {*sorted(names)[:15]}  # not by the alphabet
+        assert not {*found["test"]} <= {*sorted(names)[:20]}  # not by the alphabet
 
-    def test_that_share_depends_on_names_alone(self, tmp_path):
+    def test_images_that_come_later_move_no_other(self, tmp_path):
         names = [f"image {i}" for i in range(40)]
-        found = parts(make_folder(tmp_path / "one", names))
-        drawn = sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
-        assert found["test"] == sorted(drawn[:4])
-        assert found["val"] == sorted(drawn[4:8])
-        more = parts(make_folder(tmp_path / "two", ["another", *reversed(names)], ".png"))
-        before = {name: part for part, of in found.items() for name in of}
-        after = {name: part for part, of in more.items() for name in of}
-        assert sum(before[name] != after[name] for name in names) <= 2
+        before = parts(make_folder(tmp_path / "one", names))
+        more = [*(f"june/{i}" for i in range(25)), *reversed(names)]
+        after = parts(make_folder(tmp_path / "two", more, ".png"))
+        for part, of in before.items():
+            assert [name for name in after[part] if name in names] == of
+        assert any(name not in names for name in after["test"])
 
-    def test_three_images_are_the_fewest(self, tmp_path):
-        found = parts(make_folder(tmp_path, "abc"))
-        assert sorted(map(len, found.values())) == [1, 1, 1]
+    def test_too_few_images_to_test_on_are_refused(self, tmp_path):
+        assert parts(make_folder(tmp_path, "abd")) == {
+            "train": ["a", "b"],
+            "val": [],
+            "test": ["d"],
+        }
         for folder, suffix in (("images", "jpg"), ("labels", "png")):
-            (tmp_path / folder / f"a.{suffix}").unlink()
-        with pytest.raises(InputError, match="has 2 images, too few to train, monitor and test"):
+            (tmp_path / folder / f"d.{suffix}").unlink()
+        with pytest.raises(InputError, match="has 2 images, too few to draw some to test by"):
             parts(tmp_path)
 
     @pytest.mark.parametrize("given", ["val", "test"])

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import final
 
@@ -21,9 +22,8 @@ class Folder(Layout):
     Both may have folders of their own: `images/june/a.jpg` and `labels/june/a.png` are `june/a`.
 
     `train.txt` and one of `val.txt` and `test.txt`, or both, name the images of each part; of the
-    last two, one that is missing is like the other. Without lists, names are put in the order of
-    their SHA-256: the first tenth is tested on, the next tenth is for monitoring, the rest is
-    trained on. So a few images more move few of the others to another part.
+    last two, one that is missing is like the other. Without lists, an image's part follows from
+    its name alone (`drawn_part`), so that images that come later move no other.
     """
 
     def names(self, root: Path, split: Split) -> list[str]:
@@ -84,14 +84,36 @@ def _photographs(folder: Path) -> list[str]:
     return sorted(counts)
 
 
+def drawn_part(name: str) -> Split:
+    """Returns the part that an image's name draws: of ten, one is tested on and one is monitored.
+
+    The first eight bytes of the name's SHA-256 are a number; in its lowest tenth stands `test`, in
+    the next `val`.
+    """
+    tenth = _number(name) * 10 >> 64
+    return "test" if tenth == 0 else "val" if tenth == 1 else "train"
+
+
+def by_digest(names: Iterable[str]) -> list[str]:
+    """Puts names in the order in which they draw their parts: tests first, training last."""
+    return sorted(names, key=_number)
+
+
+def _number(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8])
+
+
 def _share(root: Path, names: list[str], split: Split) -> list[str]:
-    """Returns a part's share of `names`, sorted."""
-    tenth = max(1, len(names) // 10)
-    if len(names) < 3:
-        raise InputError(
-            f"the dataset {root} has {len(names)} images, too few to train, monitor and test on:"
-            " add some, or lists train.txt and val.txt."
-        )
-    drawn = sorted(names, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
-    bounds = {"test": (0, tenth), "val": (tenth, 2 * tenth), "train": (2 * tenth, None)}
-    return sorted(drawn[slice(*bounds[split])])
+    """Returns a part's share of `names`, in their order.
+
+    Raises:
+        InputError: There is nothing to train or to test on.
+    """
+    drawn = {part: [name for name in names if drawn_part(name) == part] for part in SPLITS}
+    for part in ("train", "test"):
+        if not drawn[part]:
+            raise InputError(
+                f"the dataset {root} has {len(names)} images, too few to draw some to"
+                f" {part} by their names: add some, or lists train.txt and test.txt."
+            )
+    return drawn[split]

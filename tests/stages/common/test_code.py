@@ -9,7 +9,10 @@ import yaml
 
 from tests.helpers import tiny_dataset as scenes
 
-UNHEARD = ("stages.tracking", *(f"stages.common.{m}" for m in ("reporting", "places", "once")))
+UNHEARD = (
+    "stages.tracking",
+    *(f"stages.common.{m}" for m in ("reporting", "places", "once", "home")),
+)
 TREE = {
     "stages/__init__.py": "",
     "stages/common/__init__.py": "",
@@ -34,7 +37,8 @@ def table(tmp_path):
     for name, text in TREE.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    shutil.copy(scenes.HOME / "stages" / "common" / "code.py", tmp_path / "stages" / "common")
+    for name in ("code.py", "home.py"):
+        shutil.copy(scenes.HOME / "stages" / "common" / name, tmp_path / "stages" / "common")
     code = (
         "import json; from stages.common.code import closure;"
         " print(json.dumps(closure(['stages.run'])))"

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from cssegcore.core.errors import InputError
 from stages import tracking
-from stages.track import track
+from stages.track import main as track
 from stages.tracking.journal import journals, spool
 from tests.helpers.tracked_runs import HOME, INFO, whole_run
 

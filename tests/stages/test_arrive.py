@@ -1,0 +1,221 @@
+"""`arrive`: photographs and classes that come become a step, and nothing before it changes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from stages.common.params import read_params
+from tests.helpers.tiny_dataset import TINY, composed, draw, run_module, write_lines
+
+TABLE = ["background", "red", "green", "blue"]
+STEPS = {"step0": ["red", "green"], "step1": ["blue"]}
+KINDS = ("train", "val", "test", "seen")
+SCENARIO = """\
+# @package _global_
+# mine, and a comment that stays
+defaults:
+  - override /dataset: folder
+
+scenario:
+  name: mine/main
+  setting: overlapped         # or disjoint
+  classes:
+    step0: [red, green]
+    step1: [blue]
+"""
+
+
+def put(root, name, shown, shade):
+    """Puts a photograph, which no other has the bytes of, and its labels into the dataset."""
+    photograph, labels = draw(shown, 9)
+    pixels = (photograph.astype(int) + shade).clip(0, 255).astype(np.uint8)
+    for folder, array in (("images", pixels), ("labels", labels)):
+        path = root / folder / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(array).save(path)
+
+
+def split():
+    """Runs the stages that make the lists; returns every list's bytes."""
+    for command in (("index", "work/index.csv"), ("split", "work/index.csv", "work/split")):
+        outcome = run_module(f"stages.{command[0]}", *command[1:])
+        assert outcome.status == 0, outcome
+    return {
+        path.relative_to("work/split").as_posix(): path.read_bytes()
+        for path in Path("work/split").rglob("*.json")
+    }
+
+
+def names(lists, step, kind):
+    return [name for name, _ in json.loads(lists[f"{step}/{kind}.json"])["images"]]
+
+
+def arrive(*arguments):
+    return run_module("stages.arrive", *arguments)
+
+
+def write_params(**changed):
+    params = yaml.safe_load(composed(*TINY))
+    params["dataset"] = {"name": "mine", "root": "mine", "layout": {"part": "folder"}}
+    params["scenario"] |= {"name": "mine/main", "classes": STEPS, "last": "step1"} | changed
+    for section in ("steps", "increments"):
+        params[section].pop("step2")
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+@pytest.fixture
+def farm(tmp_path, monkeypatch):
+    """A project of two steps whose lists are made; names draw 9 and 39 as tests, 8 for `val`."""
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "mine"
+    for number in range(40):
+        shown = [[1], [2], [1, 2], [3], [1, 2, 3]][number % 5]
+        put(root, str(number), shown, number)
+    write_lines(root / "classes.txt", TABLE)
+    path = Path("conf/scenario/mine/main.yaml")
+    path.parent.mkdir(parents=True)
+    path.write_text(SCENARIO)
+    Path("lists").mkdir()
+    write_params()
+    return root
+
+
+def grow(root, folder="june", new=4, **shown):
+    """Puts twelve photographs of a month into the dataset; JUNE/8 is drawn as a test."""
+    for number in range(12):
+        what = shown.get(f"i{number}", [new, 1] if number in (3, 8) else [new])
+        put(root, f"{folder}/{number}", what, 50 + number + 15 * new)
+    write_lines(root / "classes.txt", [*TABLE, "goat", "pig"][: new + 1])
+
+
+def test_earlier_lists_are_frozen_and_the_step_is_trained_by_the_schedule(farm):
+    before = split()
+    grow(farm)
+    outcome = arrive()
+    assert outcome.status == 0, outcome
+    assert "step2 learns goat: 10 to train, 1 to val, 1 to test" in outcome.out
+    assert "the labels of 1 test photographs show red" in outcome.out
+
+    params = read_params()
+    params.check_chain()
+    assert params.scenario.classes == STEPS | {"step2": ["goat"]}
+    assert (params.scenario.setting, params.scenario.last) == ("listed", "step2")
+    step = params.steps["step2"]
+    assert (step.previous, step.recipe, step.images) == ("step1", "method", "train")
+    assert (step.epochs, step.lr) == (params.schedule.increment.epochs, 0.02)
+    text = Path("conf/scenario/mine/main.yaml").read_text()
+    assert "# mine, and a comment that stays\n" in text
+    assert yaml.safe_load(text)["scenario"] == {
+        "name": "mine/main",
+        "setting": "listed",
+        "classes": STEPS | {"step2": ["goat"]},
+        "lists": yaml.safe_load(Path("params.yaml").read_text())["scenario"]["lists"],
+    }
+    assert params.scenario.lists["step1"].test is None  # all its tests are step 0's already
+
+    after = split()
+    for step in STEPS:
+        for kind in ("train", "val"):
+            assert after[f"{step}/{kind}.json"] == before[f"{step}/{kind}.json"]
+        assert names(after, step, "test") == names(before, step, "test")
+    assert {"9", "39", "june/8"} == {*names(after, "step2", "test")}
+    assert {*names(after, "step2", "train")} <= {f"june/{number}" for number in range(12)}
+
+
+def test_the_next_arrival_changes_no_byte_of_what_was_before(farm):
+    split()
+    grow(farm)
+    assert arrive().status == 0
+    before = split()
+    grow(farm, "july", 5, i8=[5, 1], i3=[5, 4])
+    outcome = arrive("--test", "july/8", "--test", "july/3", "--annotated", "pig,goat")
+    assert outcome.status == 0, outcome
+    after = split()
+    assert {path: after[path] for path in before} == before
+    assert names(after, "step3", "test") == ["39", "9", "june/8", "july/3", "july/8"]
+    assert read_params().scenario.lists["step3"].annotated == ["pig", "goat"]
+    assert "0 to val, 2 to test" in outcome.out
+
+
+def test_what_the_last_run_saw_is_named(farm):
+    """Photographs that no step has, since they show no class it knows, are named to be taken."""
+    write_params(left_out="background")
+    grow(farm, i3=[4], i8=[4])
+    split()
+    assert "name the new classes with --classes" in arrive().refusal()
+    named = ("--classes", "goat", "--no-old-classes")
+    assert "no photograph below mine is new" in arrive(*named).refusal()
+    assert "'0' is in a list of an earlier step" in arrive("0", *named).refusal()
+    outcome = arrive("june", *named, "--step", "summer")
+    assert outcome.status == 0, outcome
+    assert read_params().scenario.last == "summer"
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "words"),
+    [
+        ({}, ("--classes", "cow"), "--classes: 'cow' is no new class: classes.txt lacks it."),
+        ({}, ("--classes", "red"), "'red' is no new class: a step learns it already."),
+        ({}, ("may",), "there is no new photograph or folder of such 'may'"),
+        ({}, ("--test", "june/99"), "there is no new photograph or folder of such 'june/99'"),
+        (
+            {"i3": [4], "i8": [4]},
+            (),
+            "(june/8, …) have none of the old classes red, green, blue. T",
+        ),
+        ({}, ("--annotated", "red"), "lacks 'goat', which the step learns: add it."),
+    ],
+)
+def test_senseless_arrivals_are_refused_and_write_nothing(farm, change, arguments, words):
+    split()
+    grow(farm, **change)
+    before = {path: path.read_bytes() for path in Path().rglob("*.*ml")}
+    assert words in arrive(*arguments).refusal()
+    assert {path: path.read_bytes() for path in Path().rglob("*.*ml")} == before
+    assert not [*Path("lists").rglob("*.txt")]
+
+
+def test_a_dry_run_writes_nothing(farm):
+    split()
+    grow(farm)
+    outcome = arrive("--dry-run")
+    assert outcome.out.endswith("nothing is written.\n")
+    assert Path("conf/scenario/mine/main.yaml").read_text() == SCENARIO
+    assert not [*Path("lists").rglob("*.txt")]
+
+
+def test_a_project_that_is_not_ready_is_refused(farm):
+    assert "work/index.csv is not there: run `dvc repro`" in arrive().refusal()
+    split()
+    assert "all classes of mine/classes.txt are learned: append" in arrive().refusal()
+    grow(farm)
+    write_lines(farm / "classes.txt", ["background", "goat", "red", "green", "blue"])
+    assert "append new classes to its end" in arrive().refusal()
+    grow(farm)
+    path = Path("conf/scenario/mine/main.yaml")
+    path.write_text(SCENARIO.replace("[blue]", "[green]"))
+    assert "have different classes for step1" in arrive().refusal()
+    path.unlink()
+    assert "a project grows in a scenario of its own" in arrive().refusal()
+    path.write_text(SCENARIO)
+    Path("lists/mine/main").mkdir(parents=True)
+    write_lines(Path("lists/mine/main/step2.txt"), ["mine"])
+    assert "step2.txt is there with other names" in arrive().refusal()
+    assert path.read_text() == SCENARIO
+
+
+def test_what_would_train_again_is_said_first(farm):
+    split()
+    grow(farm)
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["method"]["losses"]["attraction"] = {"part": "attraction", "setting": "overlapped"}
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    said = arrive().refusal()
+    assert "`method.losses.attraction.setting` makes earlier steps train again" in said
+    assert arrive("--retrain").status == 0
+    method = yaml.safe_load(Path("params.yaml").read_text())["method"]
+    assert method["losses"]["attraction"]["setting"] == "listed"
