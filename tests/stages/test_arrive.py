@@ -11,6 +11,8 @@ from PIL import Image
 from stages.common.params import read_params
 from tests.helpers.tiny_dataset import TINY, composed, draw, run_module, write_lines
 
+pytestmark = pytest.mark.slow
+
 TABLE = ["background", "red", "green", "blue"]
 STEPS = {"step0": ["red", "green"], "step1": ["blue"]}
 KINDS = ("train", "val", "test", "seen")
