@@ -12,7 +12,7 @@ import typer
 from cssegcore.core.errors import InputError
 
 from .common.cli import run, say
-from .common.home import invocation
+from .common.home import INSTALLED, invocation
 from .common.places import root
 from .tracking.journal import journals, spool
 from .tracking.mlflow_backend import FILES, MlflowBackend, tracking_uri, without_password
@@ -78,7 +78,10 @@ def _open_ui(port: int) -> None:
         say(f"MLflow: open {without_password(uri)} in a browser; that server has its own UI.")
         return
     with contextlib.suppress(OSError), socket.create_connection((_LOOPBACK, port), timeout=5):
-        raise InputError(f"port {port} is taken by another program: make ui PORT={port + 1}")
+        other = (
+            f"cssegcore track --ui --port {port + 1}" if INSTALLED else f"make ui PORT={port + 1}"
+        )
+        raise InputError(f"port {port} is taken by another program: {again}{port + 1}")
     say(f"MLflow: http://{_LOOPBACK}:{port}/#/experiments?workflowType=machine_learning")
     os.environ["MLFLOW_BACKEND_STORE_URI"] = uri  # an argument can be read by all on the machine
     os.chdir(root())
