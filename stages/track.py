@@ -78,9 +78,7 @@ def _open_ui(port: int) -> None:
         say(f"MLflow: open {without_password(uri)} in a browser; that server has its own UI.")
         return
     with contextlib.suppress(OSError), socket.create_connection((_LOOPBACK, port), timeout=5):
-        other = (
-            f"cssegcore track --ui --port {port + 1}" if INSTALLED else f"make ui PORT={port + 1}"
-        )
+        again = "cssegcore track --ui --port " if INSTALLED else "make ui PORT="
         raise InputError(f"port {port} is taken by another program: {again}{port + 1}")
     say(f"MLflow: http://{_LOOPBACK}:{port}/#/experiments?workflowType=machine_learning")
     os.environ["MLFLOW_BACKEND_STORE_URI"] = uri  # an argument can be read by all on the machine
