@@ -149,19 +149,14 @@ def _new_names(
 ) -> list[str]:
     """Lists the photographs that come with the step, none of which an earlier step has."""
     from cssegcore.data.index import read_index
-    from cssegcore.data.layouts._base import SPLITS
-    from cssegcore.scenario.lists import read_lists
+    from cssegcore.data.layouts._base import SPLITS, read_names
 
     names = sorted({name for part in SPLITS for name in dataset.names(part)})
-    kept = {path.as_posix(): listed for path, listed in frozen.files.items()}
-    on_disk = {
-        step: lists
-        for step, lists in params.scenario.lists.items()
-        if any(place not in kept for place in (lists.train, lists.val, lists.test) if place)
-    }
-    read = read_lists(on_disk, names, dataset.photograph_path)
-    used = {name for listed in kept.values() for name in listed}
-    used |= {name for step in read for kind in step for name in kind}
+    used = {name for listed in frozen.files.values() for name in listed}
+    for lists in frozen.lists.values():
+        for place in (lists.train, lists.val, lists.test):
+            if place and Path(place) not in frozen.files:
+                used.update(read_names(Path(place)))
     if given:
         chosen = _named(given, names)
         if taken := [name for name in chosen if name in used]:

@@ -12,7 +12,7 @@ import typer
 from cssegcore.core.errors import InputError
 
 from .common.cli import run, say
-from .common.home import invocation
+from .common.home import INSTALLED, invocation
 from .common.places import root
 from .tracking.journal import journals, spool
 from .tracking.mlflow_backend import (
@@ -88,7 +88,8 @@ def _open_ui(port: int) -> None:
         _tell_pages(uri, without_password(uri))
         return
     with contextlib.suppress(OSError), socket.create_connection((_LOOPBACK, port), timeout=5):
-        raise InputError(f"port {port} is taken by another program: make ui PORT={port + 1}")
+        again = "cssegcore track --ui --port " if INSTALLED else "make ui PORT="
+        raise InputError(f"port {port} is taken by another program: {again}{port + 1}")
     address = f"http://{_LOOPBACK}:{port}"
     say(f"MLflow: {address}/#/experiments?workflowType=machine_learning")
     _tell_pages(uri, address)

@@ -91,6 +91,19 @@ def test_no_class_is_long():
     assert {name: n for name, n in lengths.items() if n > CLASS} == {}
 
 
+def test_stages_import_each_other_relatively():
+    """A wheel carries them under another name."""
+    absolute = {
+        path
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in [getattr(node, "module", None), *(alias.name for alias in node.names)]
+        if not getattr(node, "level", 0) and str(name).split(".")[0] == "stages"
+    }
+    assert absolute == set()
+
+
 def test_tracking_is_one_package_of_at_most_six_files():
     folders = {Path(path).parent for path in SOURCES}
     assert [str(f) for f in folders if "track" in str(f)] == ["stages/tracking"]

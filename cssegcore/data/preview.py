@@ -18,7 +18,7 @@ from cssegcore.data.image_list import ImageList
 from cssegcore.data.image_store import ImageStore
 from cssegcore.runtime.distributed import ALONE
 
-UNCHANGED = Normalization((0, 0, 0), (1, 1, 1))
+UNCHANGED = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 """Leaves values in [0, 1]; a network's own normalisation is none that an eye would see."""
 CROP_SIDE, GAP, LINE = 160, 4, 16
 """Pixels of a crop on the picture, between crops, and of a line of text."""

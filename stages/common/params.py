@@ -17,6 +17,8 @@ from cssegcore.scenario.lists import StepLists
 from cssegcore.scenario.partition import PartitionRule
 from cssegcore.scenario.scenario import LeftOut, Scenario, Setting
 
+from .home import invocation
+
 PARAMS = Path("params.yaml")
 FIRST = "step0"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
@@ -280,7 +282,8 @@ def read_raw(path: Path = PARAMS) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # text that is no UTF-8, a depth
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(values, dict):
-        raise InputError(f"{path} must hold a mapping: run `make params` for the default.")
+        default = f"{invocation('compose')} {PARAMS}"
+        raise InputError(f"{path} must hold a mapping: run `{default}` for the default.")
     return values
 
 

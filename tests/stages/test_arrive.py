@@ -11,6 +11,8 @@ from PIL import Image
 from stages.common.params import read_params
 from tests.helpers.tiny_dataset import TINY, composed, draw, run_module, write_lines
 
+pytestmark = pytest.mark.slow
+
 TABLE = ["background", "red", "green", "blue"]
 STEPS = {"step0": ["red", "green"], "step1": ["blue"]}
 KINDS = ("train", "val", "test", "seen")
@@ -139,6 +141,31 @@ def test_the_next_arrival_changes_no_byte_of_what_was_before(farm):
     assert names(after, "step3", "test") == ["39", "9", "june/8", "july/3", "july/8"]
     assert read_params().scenario.lists["step3"].annotated == ["pig", "goat"]
     assert "0 to val, 2 to test" in outcome.out
+
+
+def test_a_folder_that_a_step_named_is_frozen_too(farm):
+    """Photographs that come into it later belong to no earlier step."""
+    grow(farm)
+    write_lines(Path("lists/first.txt"), [str(number) for number in range(30)])
+    write_lines(Path("lists/first_test.txt"), ["39", "34"])
+    lists = {
+        "step0": {"train": "lists/first.txt", "test": "lists/first_test.txt"},
+        "step1": {"train": "mine/images/june", "test": None},
+    }
+    steps = {"step0": TABLE[1:], "step1": ["goat"]}
+    write_params(setting="listed", classes=steps, lists=lists)
+    text = SCENARIO.replace("[red, green]", "[red, green, blue]").replace("[blue]", "[goat]")
+    Path("conf/scenario/mine/main.yaml").write_text(text)
+    before = split()
+    put(farm, "june/late", [4, 1], 77)
+    grow(farm, "july", 5, i8=[5, 1])
+    outcome = arrive("july", "--test", "july/8")
+    assert outcome.status == 0, outcome
+    assert read_params().scenario.lists["step0"].train == "lists/first.txt"
+    assert read_params().scenario.lists["step1"].train == "lists/mine/main/step1.txt"
+    after = split()
+    assert {path: after[path] for path in before} == before
+    assert "june/late" not in "".join(map(str, after.values()))
 
 
 def test_what_the_last_run_saw_is_named(farm):

@@ -267,8 +267,8 @@ def test_steps_beside_the_scenario_s_are_refused(project):
     [
         (None, "there is no params.yaml in * run from the repository's root."),
         ("seed: [1\nmodel: {\n", "params.yaml is not YAML: "),
-        ("- 1\n", "params.yaml must hold a mapping: run `make params` for the default."),
-        ("", "params.yaml must hold a mapping: run `make params` for the default."),
+        ("- 1\n", "params.yaml must hold a mapping: run `python -m stages.compose par"),
+        ("", "params.yaml must hold a mapping: run `python -m stages.compose par"),
     ],
     ids=["missing", "broken", "list", "empty"],
 )
