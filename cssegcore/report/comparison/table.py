@@ -161,8 +161,7 @@ def compare_runs(
     for benchmark, members in _grouped(runs, lambda run: run.benchmark):
         rows = [_row(same, paths) for _, same in _grouped(members, lambda run: run.label)]
         rows.sort(key=lambda row: row.is_bound)
-        if not columns:
-            rows += _published(benchmark, rows, counting, heads, published)
+        rows += _published(benchmark, rows, counting, heads, published)
         blocks.append(ComparedBlock(benchmark, rows))
     return Comparison(counting, heads, blocks)
 
@@ -212,6 +211,7 @@ def _published(
         for row in published
         if (row.scenario, row.setting, row.view, row.counting) == place
         if row.orders in orders and not ours.isdisjoint(row.methods)
+        if not row.numbers.keys().isdisjoint(heads)
     ]
 
 
