@@ -151,9 +151,8 @@ def compare_runs(
     if counting not in COUNTINGS:
         raise InputError(f"no counting {counting!r}: choose one of {', '.join(COUNTINGS)}.")
     heads = {key: key for key in columns} or COUNTINGS[counting]
-    paths = [
-        key if columns or counting == "own" else f"protocols.{counting}.{key}" for key in heads
-    ]
+    prefix = "" if counting == "own" else f"protocols.{counting}."
+    paths = [f"{prefix}{key}" for key in heads]
     for path in paths if columns else ():
         if runs and all(run.score(path) is None for run in runs):
             raise InputError(f"no run has a number {path!r}: see the keys of summary.json.")
