@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from cssegcore.core.config import flatten
 from cssegcore.core.files import digest
 from stages import tracking
-from stages.common.naming import RUN
 from stages.common.params import Params, read_raw
 
 if TYPE_CHECKING:
     from cssegcore.metrics.confusion import Future
+
+RUN = "run.json"
+"""What `check` notes of a run's name, beside the folder of the code tables."""
 
 
 def open_run(params: Params, code: Path) -> tracking.Run:
