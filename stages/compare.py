@@ -53,7 +53,7 @@ def main(
     ] = "own",
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="A column: a key of summary.json, e.g. forgetting; repeatable."),
+        typer.Option(help="A column: a key of summary.json, or of the counting; repeatable."),
     ] = None,
     published: Annotated[
         bool, typer.Option(help="Put published numbers of the same protocol beside ours.")

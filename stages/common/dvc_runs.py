@@ -6,6 +6,7 @@ lock, also of those that a queue ran. So nothing is checked out, and no stage is
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -77,7 +78,8 @@ def _cache() -> Path:
     Raises:
         InputError: DVC cannot say.
     """
-    done = subprocess.run(["dvc", "cache", "dir"], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "dvc", "cache", "dir"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise InputError(f"`dvc cache dir` failed: {' '.join(done.stderr.split())[:200]}")
     return Path(done.stdout.strip().splitlines()[-1]) / "files" / "md5"

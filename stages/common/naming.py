@@ -32,10 +32,6 @@ LONGEST_NAME = 3
 """Changes that a run's name has; all of them stand in `work/run.json` and in MLflow's tags."""
 
 
-RUN = "run.json"
-"""What `check` notes of a run's name, beside the folder of the code tables."""
-
-
 @dataclasses.dataclass(frozen=True)
 class RunName:
     """How a run is called.

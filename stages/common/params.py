@@ -138,7 +138,9 @@ class ValidationParams:
     keep: Literal["last", "best"] = "last"
 
     def __post_init__(self) -> None:
-        at_least(1 if self.keep == "best" else 0, times=self.times)
+        at_least(0, times=self.times)
+        if self.keep == "best" and not self.times:
+            raise ValueError("`keep` is best, so `times` must be >= 1, got 0")
 
     @property
     def selection(self) -> str:

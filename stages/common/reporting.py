@@ -11,11 +11,13 @@ from cssegcore.core.config import flatten
 from cssegcore.core.files import digest
 
 from .. import tracking
-from .naming import RUN
 from .params import Params, read_raw
 
 if TYPE_CHECKING:
     from cssegcore.metrics.confusion import Future
+
+RUN = "run.json"
+"""What `check` notes of a run's name, beside the folder of the code tables."""
 
 
 def open_run(params: Params, code: Path) -> tracking.Run:

@@ -1,5 +1,6 @@
 """Real DVC on a copy of the project: the same again, what is declared, experiments."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -74,3 +75,7 @@ def test_experiments_compose_and_queue(project: Project) -> None:
     shown = project.run("dvc", "exp", "show", "--csv", "--no-pager")
     assert "queued" in shown
     assert "Success" in project.run("dvc", "queue", "status")
+
+    told = project.run(sys.executable, "-m", "stages.compare", "--source", "dvc", "--format", "csv")
+    runs = {(r["method"].split()[0], r["runs"]) for r in csv.DictReader(told.splitlines())}
+    assert runs == {("mib", "2"), ("ft", "1")}  # the one that the queue ran, and seed 1

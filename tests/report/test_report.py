@@ -207,6 +207,27 @@ def test_the_page_stands_alone_and_holds_the_numbers(written, evaluation):
     assert page.count('class="photo"') == 2
 
 
+def test_what_was_watched_is_shown(evaluation, tmp_path):
+    watched = tmp_path / "watched"
+    shutil.copytree(evaluation, watched)
+    for step in ("step0", "step1"):  # not every epoch is measured, nor every step
+        curve = watched / step / "epochs.csv"
+        head, first, second = curve.read_text().splitlines()
+        curve.write_text(f"{head},val_miou,val_new\n{first},,\n{second},61.25,61.25\n")
+    weights = {"weights": "best epoch on validation images"}
+    write_report(watched, tmp_path / "out", title="t", protocol=PROTOCOL | weights)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {*FILES, "validation.svg"}
+    figure = (tmp_path / "out" / "validation.svg").read_text()
+    assert ">all<" in figure
+    assert ">old<" not in figure
+    assert "val_miou" not in (tmp_path / "out" / "losses.svg").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Mean IoU on validation images" in page
+    assert "Best epoch on validation images: the model of each step" in page
+    assert "Last epoch" not in page
+
+
 def test_the_papers_tables_stand_in_summary_and_page(evaluation, tmp_path):
     last = iou_table(evaluation)[-1]
     for void in (False, True):

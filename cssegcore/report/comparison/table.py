@@ -151,9 +151,8 @@ def compare_runs(
     if counting not in COUNTINGS:
         raise InputError(f"no counting {counting!r}: choose one of {', '.join(COUNTINGS)}.")
     heads = {key: key for key in columns} or COUNTINGS[counting]
-    paths = [
-        key if columns or counting == "own" else f"protocols.{counting}.{key}" for key in heads
-    ]
+    prefix = "" if counting == "own" else f"protocols.{counting}."
+    paths = [f"{prefix}{key}" for key in heads]
     for path in paths if columns else ():
         if runs and all(run.score(path) is None for run in runs):
             raise InputError(f"no run has a number {path!r}: see the keys of summary.json.")
@@ -161,8 +160,7 @@ def compare_runs(
     for benchmark, members in _grouped(runs, lambda run: run.benchmark):
         rows = [_row(same, paths) for _, same in _grouped(members, lambda run: run.label)]
         rows.sort(key=lambda row: row.is_bound)
-        if not columns:
-            rows += _published(benchmark, rows, counting, heads, published)
+        rows += _published(benchmark, rows, counting, heads, published)
         blocks.append(ComparedBlock(benchmark, rows))
     return Comparison(counting, heads, blocks)
 
@@ -212,6 +210,7 @@ def _published(
         for row in published
         if (row.scenario, row.setting, row.view, row.counting) == place
         if row.orders in orders and not ours.isdisjoint(row.methods)
+        if not row.numbers.keys().isdisjoint(heads)
     ]
 
 

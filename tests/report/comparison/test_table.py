@@ -175,6 +175,14 @@ class TestPublished:
         assert "PLOP: Douillard et al., CVPR 2021 (PLOP), Table 1" in as_text(table)
         assert "*54.6" in as_text(table)
 
+    def test_columns_are_those_of_the_counting(self):
+        runs = [finished("plop", 1, 50.0, benchmark=VOC)]
+        how = {"counting": "plop", "published": published_rows()}
+        rows = compare_runs(runs, columns=["added"], **how).blocks[0].rows
+        assert [row.cells[0].mean for row in rows] == [30.0, 21.11]
+        with pytest.raises(InputError, match=r"'protocols\.plop\.forgetting'"):
+            compare_runs(runs, columns=["forgetting"], **how)
+
     @pytest.mark.parametrize(
         "other",
         [
