@@ -30,6 +30,7 @@ def main(
         "test images": params.evaluation.reading,
     }
     seconds = read_seconds(steps, list(params.steps))
+    model = steps / scenario.last / "model.safetensors"
     title = f"{protocol['method']} on {scenario.name}"
     write_report(
         evaluation,
@@ -42,7 +43,7 @@ def main(
         seconds=seconds,
     )
     with open_run(params, code.parent) as tracked:
-        log_run(tracked, evaluation, out, future, seconds)
+        log_run(tracked, evaluation, out, future, seconds, model)
     say(f"report: {out / 'report.html'}")
 
 
