@@ -71,6 +71,11 @@ def _package(model: Path, out: Path) -> None:
     """Makes an MLflow model."""
     from stages.serving.package import package_model
 
+    if odd := set("#%?").intersection(str(out.absolute())):
+        raise InputError(
+            f"MLflow serves nothing from {out.absolute()}: it takes {min(odd)} for a part of an"
+            " address. Name another folder."
+        )
     if out.exists():
         raise InputError(f"{out} is there already: name another folder.")
     package_model(model, out)

@@ -202,6 +202,7 @@ def test_a_file_that_says_something_else_is_not_put_in_place(tmp_path, answering
         (["--out", "model.pt2", "--size", "96"], "give WIDTHxHEIGHT"),
         (["--out", "model.pt2"], "there is no photograph or folder photos"),
         (["--out", "there.mlflow"], "there.mlflow is there already"),
+        (["--out", "a#1.mlflow"], "it takes # for a part of an address"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_loaded(tmp_path, monkeypatch, words, said):
