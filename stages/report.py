@@ -37,6 +37,7 @@ def main(
     if selection := params.validation.selection:
         protocol["weights"] = selection
     seconds = read_seconds(steps, list(params.steps))
+    model = steps / scenario.last / "model.safetensors"
     title = f"{called['label']} on {scenario.name}"
     write_report(
         evaluation,
@@ -49,7 +50,7 @@ def main(
         seconds=seconds,
     )
     with open_run(params, code.parent) as tracked:
-        log_run(tracked, evaluation, out, future, seconds)
+        log_run(tracked, evaluation, out, future, seconds, model)
     say(f"report: {out / 'report.html'}")
 
 

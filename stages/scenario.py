@@ -28,7 +28,9 @@ def main(
     ] = None,
     like: Annotated[
         str | None,
-        typer.Option(help="Scenario to take model and schedule from; else the dataset's first."),
+        typer.Option(
+            help="Scenario to take model and schedule from, or auto; else the dataset's first."
+        ),
     ] = None,
 ) -> None:
     """Write conf/scenario/NAME.yaml; the last step learns what is left."""

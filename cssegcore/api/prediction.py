@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from cssegcore.data.arrays import Arrays, check_rgb_array
-from cssegcore.data.crop_and_resize import normalise
+from cssegcore.evaluation.score import score_photograph
 from cssegcore.models import checkpoint
-from cssegcore.models.segmenter import Segmenter, class_scores
+from cssegcore.models.segmenter import Segmenter
 from cssegcore.runtime.device import choose_device
 
 
@@ -80,11 +80,6 @@ def predict(model: LoadedModel, images: Arrays) -> list[Prediction]:
     return [_score(model, image) for image in images]
 
 
-@torch.inference_mode()
 def _score(model: LoadedModel, image: UInt8[np.ndarray, "h w 3"]) -> Prediction:
-    segmenter, pixels = model.segmenter, torch.from_numpy(image.copy())[None].to(model.device)
-    logits = segmenter(normalise(pixels, segmenter.normalization)).logits
-    labels = segmenter.classify(logits)
-    each = class_scores(logits, segmenter.unknown, segmenter.background)
-    scores = each.gather(1, labels[:, None])
-    return Prediction(labels[0].byte().cpu().numpy(), scores[0, 0].cpu().numpy())
+    scored = score_photograph(model.segmenter, image, model.device)
+    return Prediction(scored.labels, scored.confidences)

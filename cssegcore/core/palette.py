@@ -1,5 +1,6 @@
 """Label images that people can look at: one byte per pixel, coloured by a palette."""
 
+import io
 from functools import cache
 from pathlib import Path
 
@@ -30,12 +31,14 @@ MARK = "cssegcore"
 
 
 def save_labels(
-    path: Path, labels: Int[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"], mark: str = ""
+    path: Path | io.BytesIO,
+    labels: Int[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"],
+    mark: str = "",
 ) -> None:
     """Writes label values 0–255 as a palette PNG, which reads back as the same values.
 
     Args:
-        path: The file.
+        path: The file, or where its bytes go.
         labels: Values.
         mark: A text to keep in the file, under the key `MARK`; none if empty.
     """

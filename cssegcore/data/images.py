@@ -24,6 +24,9 @@ from cssegcore.core.errors import InputError
 PHOTOGRAPH_FORMATS: Final = ("JPEG", "PNG")
 """Formats of a dataset's photographs. All others stay closed: Pillow starts programs for some."""
 
+MORE_FORMATS: Final = (*PHOTOGRAPH_FORMATS, "BMP", "WEBP", "TIFF")
+"""Those of photographs that are labelled, or made part of a dataset."""
+
 LABELS: Final = ("PNG",)
 """The format of whatever holds a number for each pixel."""
 

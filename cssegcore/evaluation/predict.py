@@ -1,25 +1,67 @@
-"""Photographs in, label images and overlays out."""
+"""Photographs in, label images, overlays and maps of certainty out."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float32, Float64, Int64, UInt8
 from PIL import Image
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import digest, replacing
-from cssegcore.core.jpeg import save_jpeg
 from cssegcore.core.palette import MARK, palette, save_labels
+from cssegcore.core.types import Progress
 from cssegcore.data import images
-from cssegcore.data.crop_and_resize import normalise
+from cssegcore.evaluation.score import WHOLE, Scored, View, score_photograph
 from cssegcore.models.segmenter import Segmenter
 
-FORMATS: Final = (*images.PHOTOGRAPH_FORMATS, "BMP", "WEBP", "TIFF")
-"""Those that are opened."""
+Certainty = Literal["confidence", "entropy"]
+"""A grey map beside the labels."""
+
+CERTAINTIES: Final[tuple[Certainty, ...]] = get_args(Certainty)
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelling:
+    """How photographs are labelled and what is written of them.
+
+    Attributes:
+        opacity: Opacity of the colours over the photograph; background stays clear.
+        view: How a photograph is shown to the network.
+        maps: What is written besides labels and overlay.
+        model: What tells the model from others; a digest of it.
+    """
+
+    opacity: float
+    view: View = WHOLE
+    maps: tuple[Certainty, ...] = ()
+    model: str = ""
+
+    def mark(self, content: bytes) -> str:
+        """Returns what tells the labels of a file from those of others, and from other labels."""
+        seen = [] if self.view == WHOLE else [str(dataclasses.astuple(self.view)).encode()]
+        return digest(content, self.model.encode(), str(self.opacity).encode(), *seen)
+
+    def files(self, out: Path, name: str) -> list[Path]:
+        """Returns what is written of a photograph, the label image first."""
+        ends = [".png", ".overlay.jpg", *(f".{kind}.png" for kind in self.maps)]
+        return [out / f"{name}{end}" for end in ends]
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted:
+    """The pixels that each class has in a photograph, or in all frames of a video."""
+
+    path: Path
+    counts: Int64[np.ndarray, " k"]
+
+    @property
+    def shares(self) -> Float64[np.ndarray, " k"]:
+        """The share of all pixels that each class has."""
+        return self.counts / max(1, self.counts.sum())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,12 +69,12 @@ class Labelled:
     """What became of photographs.
 
     Attributes:
-        shares: The share of all pixels that each class has.
+        each: The pixels of each photograph that is labelled, in the given order.
         before: How many a call before this one had labelled.
         failures: One line for each photograph that could not be labelled.
     """
 
-    shares: Float64[np.ndarray, " k"]
+    each: list[Counted]
     before: int
     failures: list[str]
 
@@ -41,10 +83,9 @@ def label_photographs(
     segmenter: Segmenter,
     photographs: Sequence[Path],
     out: Path,
-    opacity: float,
+    how: Labelling,
     device: torch.device,
-    progress: Callable[[Iterable[Any], int], Iterable[Any]],
-    model: str = "",
+    progress: Progress,
 ) -> Labelled:
     """Labels photographs of any size, turned as viewers show them.
 
@@ -55,76 +96,78 @@ def label_photographs(
     Args:
         segmenter: The model.
         photographs: Files with different names.
-        out: Where NAME.png (palette) and NAME.overlay.jpg go.
-        opacity: Opacity of the colours over the photograph; background stays clear.
+        out: Where NAME.png (palette), NAME.overlay.jpg and the maps go.
+        how: How they are labelled.
         device: Where it runs.
         progress: Wraps the iterable of paths (second argument: how many).
-        model: What tells the model from others; a digest of it.
 
     Raises:
         InputError: A result cannot be written, or stands where somebody else's file is.
     """
     segmenter.eval()
-    counts = np.zeros(segmenter.classes, np.int64)
+    counts: dict[Path, Int64[np.ndarray, " k"]] = {}
     marks: dict[Path, str] = {}
     failures: list[str] = []
     for path in photographs:
         try:
             content = images.read(path, "photograph")
-            mark = digest(content, model.encode(), str(opacity).encode())
-            done = _done(out, path.stem, mark)
+            mark = how.mark(content)
+            done = _done(how.files(out, path.stem), mark)
             if done is None:
-                images.check_photograph(content, path, FORMATS, turn=True)
+                images.check_photograph(content, path, images.MORE_FORMATS, turn=True)
                 marks[path] = mark
             else:
-                counts += np.bincount(done.ravel(), minlength=len(counts))
+                counts[path] = count_labels(done, segmenter.classes)
         except InputError as error:
             failures.append(str(error))
-    before = len(photographs) - len(marks) - len(failures)
+    before = len(counts)
     for path, mark in progress(marks.items(), len(marks)):
         try:
-            photograph, labels = _label(segmenter, path, device)
+            photograph, scored = _label(segmenter, path, device, how.view)
         except InputError as error:
             failures.append(str(error))
             continue
-        counts += np.bincount(labels.ravel(), minlength=len(counts))
-        with replacing(out / f"{path.stem}.png", durable=False) as temporary:
-            save_labels(temporary, labels, mark)
-        with replacing(out / f"{path.stem}.overlay.jpg", durable=False) as temporary:
-            save_jpeg(temporary, overlay(photograph, labels, opacity), 92)
-    return Labelled(counts / max(1, counts.sum()), before, failures)
+        counts[path] = count_labels(scored.labels, segmenter.classes)
+        _write(how, how.files(out, path.stem), photograph, scored, mark)
+    each = [Counted(path, counts[path]) for path in photographs if path in counts]
+    return Labelled(each, before, failures)
 
 
-def check_room(out: Path, names: Iterable[str]) -> None:
+def count_labels(labels: UInt8[np.ndarray, "..."], classes: int) -> Int64[np.ndarray, " k"]:
+    """Counts the pixels of each class."""
+    return np.bincount(labels.ravel(), minlength=classes).astype(np.int64)
+
+
+def check_room(out: Path, names: Iterable[str], how: Labelling) -> None:
     """Makes sure that no file stands where a result goes, unless it is a result itself.
 
     Raises:
         InputError: One does.
     """
     for name in names:
-        label = out / f"{name}.png"
-        for path in (label, out / f"{name}.overlay.jpg"):
+        label, *others = how.files(out, name)
+        for path in (label, *others):
             if path.exists() and not _mark(label):
                 raise InputError(
                     f"{path} is there already: name an --out that is empty or not there."
                 )
 
 
-def _done(out: Path, name: str, mark: str) -> UInt8[np.ndarray, "h w"] | None:
+def _done(files: list[Path], mark: str) -> UInt8[np.ndarray, "h w"] | None:
     """Returns the labels that a call before made of the same photograph, or nothing.
 
     Raises:
         InputError: It made them of something else.
     """
-    path = out / f"{name}.png"
+    path = files[0]
     if not path.exists():
         return None
     if _mark(path) != mark:
         raise InputError(
-            f"{path} was made of another photograph or model, or with another opacity: name an"
-            " --out that is empty or not there."
+            f"{path} was made of another photograph or model, or with another opacity, size or"
+            " tiles: name an --out that is empty or not there."
         )
-    if not (out / f"{name}.overlay.jpg").exists():
+    if not all(file.exists() for file in files):
         return None
     return images.labels(images.read(path, "label image"), path)
 
@@ -138,30 +181,52 @@ def _mark(path: Path) -> str:
         return ""
 
 
-@torch.inference_mode()
 def _label(
-    segmenter: Segmenter, path: Path, device: torch.device
-) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
-    photograph = images.photograph(images.read(path, "photograph"), path, FORMATS, turn=True)
+    segmenter: Segmenter, path: Path, device: torch.device, view: View
+) -> tuple[UInt8[np.ndarray, "h w 3"], Scored]:
+    photograph = images.photograph(
+        images.read(path, "photograph"), path, images.MORE_FORMATS, turn=True
+    )
     try:
-        pixels = torch.from_numpy(photograph.copy())[None].to(device)
-        seen = normalise(pixels, segmenter.normalization)
-        labels = segmenter.classify(segmenter(seen).logits)[0].byte().cpu().numpy()
+        return photograph, score_photograph(segmenter, photograph, device, view)
     except (MemoryError, RuntimeError) as error:  # a CPU without memory raises a RuntimeError
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
         height, width, _ = photograph.shape
         raise InputError(
-            f"photograph {path} has {width}x{height} pixels, for which memory does not suffice:"
-            " make it smaller, or cut it into tiles."
+            f"photograph {path} has {width}x{height} pixels, for which memory does not suffice: cut"
+            " it into tiles (--tile 1024), or have it made smaller (--size 512)."
         ) from None
-    return photograph, labels
+
+
+def _write(
+    how: Labelling,
+    files: list[Path],
+    photograph: UInt8[np.ndarray, "h w 3"],
+    scored: Scored,
+    mark: str,
+) -> None:
+    """Writes all files of a photograph, the label image first: it says whose the others are."""
+    label, drawn, *maps = files
+    with replacing(label, durable=False) as temporary:
+        save_labels(temporary, scored.labels, mark)
+    with replacing(drawn, durable=False) as temporary:
+        save_jpeg(temporary, Image.fromarray(overlay(photograph, scored.labels, how.opacity)), 92)
+    values = {"confidence": scored.confidences, "entropy": scored.entropies}
+    for kind, path in zip(how.maps, maps, strict=True):
+        with replacing(path, durable=False) as temporary:
+            Image.fromarray(grey(values[kind])).save(temporary, "PNG")
+
+
+def grey(values: Float32[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """Returns values of 0 to 1 as 0 to 255; what is beyond them is cut off."""
+    return (values.clip(0, 1) * 255).round().astype(np.uint8)
 
 
 def overlay(
     photograph: UInt8[np.ndarray, "h w 3"], labels: UInt8[np.ndarray, "h w"], opacity: float
-) -> Image.Image:
+) -> UInt8[np.ndarray, "h w 3"]:
     """Lays the palette's colours over a photograph where a class was found."""
     colours = palette()[labels].astype(np.float32)
     share = np.where(labels == 0, 0, opacity).astype(np.float32)[..., None]
-    return Image.fromarray((photograph * (1 - share) + colours * share).round().astype(np.uint8))
+    return (photograph * (1 - share) + colours * share).round().astype(np.uint8)

@@ -89,6 +89,7 @@ def log_run(
     report: Path,
     future: "Future",
     seconds: Mapping[str, float] = MappingProxyType({}),
+    model: Path | None = None,
 ) -> None:
     """Records a finished run as a whole.
 
@@ -101,6 +102,7 @@ def log_run(
         report: Its report.
         future: What classes not learned yet count as.
         seconds: How long the training of each step took.
+        model: The model of its last step, to be offered in MLflow.
     """
     from cssegcore.evaluation.folder import read_evaluation
     from cssegcore.metrics.continual import continual_scores, step_scores
@@ -118,7 +120,21 @@ def log_run(
     final = continual_scores(told.records, future)
     run.metrics({f"final/{k}": v for k, v in final.items()}, step=0)  # one value: shown as a bar
     run.artifacts(report, "report")
+    if model is not None:
+        offer_model(run, model)
     run.finish()
+
+
+def offer_model(run: tracking.Run, model: Path) -> None:
+    """Records a model as `CSSEGCORE_MODELS` says; one that is not there is none's fault.
+
+    As with seconds, no stage depends on it: a pull may have brought the results alone.
+    """
+    from ..serving.logged import wanted
+
+    registered = wanted()
+    if registered is not None and model.is_file():
+        run.model(model, registered)
 
 
 def _curve(column: str) -> str:

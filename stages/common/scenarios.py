@@ -4,6 +4,7 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -25,7 +26,10 @@ scenario:
   setting: overlapped         # or disjoint, sequential, partitioned
   classes:
 {classes}
-"""
+{numbers}"""
+
+AUTO = "auto"
+"""Instead of a scenario to be like: whatever suits the photographs."""
 
 
 def scenario_text(
@@ -47,7 +51,8 @@ def scenario_text(
         order: The classes with commas between, or a file with one a line; without, all of the
             dataset in its order.
         left_out: Meaning of the classes that `order` lacks; None if it lacks none.
-        like: The scenario whose model, schedule and so on it names; the dataset's first without.
+        like: The scenario whose model, schedule and so on it names; `auto` for what suits the
+            photographs. Without, the dataset's first, or what suits if it has none.
 
     Raises:
         InputError: One line about the first argument that makes no sense.
@@ -69,13 +74,15 @@ def scenario_text(
         rest = "" if len(steps[-1]) == increment else f", the last of {len(steps[-1])}"
         title = f"{base} classes, then {increment} a step, {rank}: {len(steps)} steps{rest}"
         title += f"{unlearned}."
+    chosen, numbers = overrides(dataset, like)
     return TEMPLATE.format(
         title=title,
-        defaults="\n".join(f"  - {k}: {v}" for k, v in overrides(dataset, like).items()),
+        defaults="\n".join(f"  - {k}: {v}" for k, v in chosen.items()),
         name=name,
         order="" if is_native else "\n  order: own",
         left_out="" if left_out is None else f"\n  left_out: {left_out}",
         classes="\n".join(wrapped(f"step{k}", names) for k, names in enumerate(steps)),
+        numbers=numbers,
     )
 
 
@@ -84,6 +91,18 @@ def class_table(dataset: str) -> list[str]:
 
     Raises:
         InputError: There is no such dataset, or no table.
+    """
+    settings = _settings(dataset)
+    return list(
+        settings["classes"] or read_names(Path(settings["root"]).expanduser() / "classes.txt")
+    )
+
+
+def _settings(dataset: str) -> dict[str, Any]:
+    """Reads a dataset's file.
+
+    Raises:
+        InputError: There is none, or it does not say what classes there are, and where it lies.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -97,11 +116,12 @@ def class_table(dataset: str) -> list[str]:
         )
     try:
         settings = OmegaConf.load(path)
-        classes, root = settings.classes, settings.root
+        found = {"classes": settings.classes, "root": settings.root}
+        layout = OmegaConf.to_container(settings.get("layout") or OmegaConf.create(), resolve=True)
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         said = " ".join(str(error).split())
         raise InputError(f"{path} must say `classes` and `root`: {said}.") from None
-    return list(classes or read_names(Path(root).expanduser() / "classes.txt"))
+    return {**found, "layout": layout}
 
 
 def read_order(order: str, known: Sequence[str]) -> list[str]:
@@ -170,23 +190,37 @@ def divide(classes: Sequence[str], base: int, increment: int) -> list[Sequence[s
     return [classes[:base], *(classes[at : at + increment] for at in starts)]
 
 
-def overrides(dataset: str, like: str | None) -> Mapping[str, str]:
-    """Returns what a scenario of the dataset chooses of the other groups.
+def overrides(dataset: str, like: str | None) -> tuple[Mapping[str, str], str]:
+    """Returns what a scenario of the dataset chooses of the other groups, and numbers as YAML.
 
     Raises:
-        InputError: There is no scenario to take that from.
+        InputError: There is no scenario to take that from, nor a layout by which to see what suits.
     """
     named = conf_file(f"scenario/{like}.yaml")
-    files = [named] if like else conf_files(f"scenario/{dataset}/*.yaml")
+    own = conf_files(f"scenario/{dataset}/*.yaml")
+    if like == AUTO or (not like and not own and _settings(dataset)["layout"]):
+        return _suited(dataset)
+    files = [named] if like else own
     if not files or not files[0].is_file():
         known = ", ".join(sorted({path.parent.name for path in conf_files("scenario/*/*.yaml")}))
         raise InputError(
             f"there is no scenario {like or dataset + '/…'} in {CONF / 'scenario'}: name with"
-            f" --like one whose model and schedule are to be taken. It has those of {known}."
+            f" --like one whose model and schedule are to be taken, or `{AUTO}`. It has those of"
+            f" {known}."
         )
     entries = yaml.safe_load(files[0].read_text(encoding="utf-8")).get("defaults", [])
     chosen = {key: value for entry in entries for key, value in entry.items()}
-    return chosen | {"override /dataset": dataset}
+    return chosen | {"override /dataset": dataset}, ""
+
+
+def _suited(dataset: str) -> tuple[Mapping[str, str], str]:
+    from .recommend import recommend
+
+    settings = _settings(dataset)
+    root, layout = str(Path(settings["root"]).expanduser()), settings["layout"]
+    found = recommend(dataset, root, layout, class_table(dataset))
+    text = yaml.safe_dump(dict(found.numbers), sort_keys=False)
+    return {"override /dataset": dataset, **found.overrides}, f"\n# For {found.reason}:\n{text}"
 
 
 def wrapped(step: str, names: Sequence[str]) -> str:

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import final
 
 from ..common.places import scratch
-from .tracker import Artifacts, Closed, Ended, Event, Metrics, Opened
+from .tracker import Artifacts, Closed, Ended, Event, Metrics, Opened, Packaged
 
 _KINDS: dict[str, type[Event]] = {
-    kind.__name__: kind for kind in (Opened, Metrics, Artifacts, Ended, Closed)
+    kind.__name__: kind for kind in (Opened, Metrics, Artifacts, Packaged, Ended, Closed)
 }
 _SUFFIX = ".jsonl"
 _POLL_SECONDS = 0.1
@@ -100,15 +100,26 @@ class Journal:
         Copies, because the outs of a temporary copy of the repository vanish with it.
         """
         with self._harmless():
-            copies = _copies_of(self._open()) / str(time.time_ns())
-            copies.parent.mkdir(exist_ok=True)
-            if source.is_dir():
-                # Without modes: files linked to DVC's cache are read-only.
-                shutil.copytree(source, copies, copy_function=shutil.copyfile)
-            else:
-                copies.mkdir()
-                shutil.copyfile(source, copies / source.name)
-            self._write(Artifacts(part=part, copies=copies.name, folder=folder))
+            copies = self._copied(source)
+            self._write(Artifacts(part=part, copies=copies, folder=folder))
+
+    def append_model(self, source: Path, *, part: str, registered: str) -> None:
+        """Copies a model's file beside the journal, and writes down that it is to be offered."""
+        with self._harmless():
+            copies = self._copied(source)
+            self._write(Packaged(part=part, copies=copies, registered=registered))
+
+    def _copied(self, source: Path) -> str:
+        """Copies a file, or all that is in a folder, into a new folder and returns its name."""
+        copies = _copies_of(self._open()) / str(time.time_ns())
+        copies.parent.mkdir(exist_ok=True)
+        if source.is_dir():
+            # Without modes: files linked to DVC's cache are read-only.
+            shutil.copytree(source, copies, copy_function=shutil.copyfile)
+        else:
+            copies.mkdir()
+            shutil.copyfile(source, copies / source.name)
+        return copies.name
 
     def close(self) -> None:
         """Writes that nothing more will come, and lets the sender have the file."""

@@ -26,6 +26,7 @@ from .tracker import (
     Ended,
     Metrics,
     Opened,
+    Packaged,
     RefusedError,
 )
 
@@ -98,12 +99,24 @@ class MlflowBackend:
     def log_files(self, run: Opened, files: Artifacts, source: Path) -> None:
         with self._at_work():
             info = self._run(run, files.part, files.time).info
-            place = str(info.artifact_uri)
-            if self._own and place.startswith(PROXIED):
-                target = self._own / FILES / place.removeprefix(PROXIED) / files.folder
-                shutil.copytree(source, target, dirs_exist_ok=True)
+            if target := self._place(str(info.artifact_uri)):
+                shutil.copytree(source, target / files.folder, dirs_exist_ok=True)
             else:
                 self._client.log_artifacts(info.run_id, str(source), files.folder or None)
+
+    def log_model(self, run: Opened, model: Packaged, source: Path) -> None:
+        from ..serving.logged import log_model
+
+        with self._at_work():
+            there = self._run(run, model.part, model.time)
+            for file in source.iterdir():
+                log_model(self._client, there, file, model.registered, self._place)
+
+    def _place(self, address: str) -> Path | None:
+        """Returns the folder of our own that an artifact location stands for, None if it is not."""
+        if self._own is None or not address.startswith(PROXIED):
+            return None
+        return self._own / FILES / address.removeprefix(PROXIED)
 
     def end(self, run: Opened, ending: Ended) -> None:
         with self._at_work():

@@ -48,6 +48,11 @@ class _Part:
         if self._journal:
             self._journal.append_files(path, part=self._part, folder=folder)
 
+    def model(self, path: Path, registered: str = "") -> None:
+        """Records a model's file, to be offered as an MLflow model, and registered by a name."""
+        if self._journal:
+            self._journal.append_model(path, part=self._part, registered=registered)
+
     def finish(self, state: State = "FINISHED") -> None:
         """Records that this is over."""
         if self._journal:

@@ -26,6 +26,7 @@ from .tracker import (
     Event,
     Metrics,
     Opened,
+    Packaged,
     RefusedError,
     Tracker,
 )
@@ -107,7 +108,9 @@ class _Delivery:
         events = self.reader.read()
         self._closed = self._closed or any(isinstance(event, Closed) for event in events)
         if writer_is_gone and not self._closed:
-            begun = {event.part for event in events if isinstance(event, Metrics | Artifacts)}
+            begun = {
+                event.part for event in events if isinstance(event, Metrics | Artifacts | Packaged)
+            }
             cut_off = self._begun | begun | {PARENT}
             events += [Ended(part=part, state="KILLED") for part in sorted(cut_off)]
         return events
@@ -124,16 +127,21 @@ class _Delivery:
         for part, batch in points.items():
             tracker.log(self._begin(part, batch[0].time, tracker), batch)
         for event in events:
-            if isinstance(event, Artifacts):
+            if isinstance(event, Artifacts | Packaged):
                 self._send_files(event, tracker)
             elif isinstance(event, Ended):
                 tracker.end(self._begin(event.part, event.time, tracker), event)
         self.reader.accept()
 
-    def _send_files(self, event: Artifacts, tracker: Tracker) -> None:
+    def _send_files(self, event: Artifacts | Packaged, tracker: Tracker) -> None:
         copies = self.reader.copies / event.copies
-        if copies.is_dir():  # gone if an earlier sender got this far
-            tracker.log_files(self._begin(event.part, event.time, tracker), event, copies)
+        if not copies.is_dir():  # gone if an earlier sender got this far
+            return
+        run = self._begin(event.part, event.time, tracker)
+        if isinstance(event, Packaged):
+            tracker.log_model(run, event, copies)
+        else:
+            tracker.log_files(run, event, copies)
 
     def _begin(self, part: str, time: int, tracker: Tracker) -> Opened:
         if self._run is None:

@@ -66,6 +66,23 @@ class Artifacts:
 
 
 @dataclass(frozen=True)
+class Packaged:
+    """A model's file among the copies beside the journal, to be offered for serving.
+
+    Attributes:
+        part: The part that it belongs to.
+        copies: The folder that holds it alone.
+        registered: The name to register it under; "" for none.
+        time: When that was said.
+    """
+
+    part: str
+    copies: str
+    registered: str
+    time: int = field(default_factory=now)
+
+
+@dataclass(frozen=True)
 class Ended:
     """A run, or one step of it, is over."""
 
@@ -81,7 +98,7 @@ class Closed:
     time: int = field(default_factory=now)
 
 
-Event = Opened | Metrics | Artifacts | Ended | Closed
+Event = Opened | Metrics | Artifacts | Packaged | Ended | Closed
 
 
 class DeliveryError(Exception):
@@ -118,6 +135,10 @@ class Tracker(Protocol):
 
     def log_files(self, run: Opened, files: Artifacts, source: Path) -> None:
         """Shows all that is in the folder `source`, in place of files of the same names."""
+        ...
+
+    def log_model(self, run: Opened, model: Packaged, source: Path) -> None:
+        """Offers the model whose file is in the folder `source`; failing to is no error."""
         ...
 
     def end(self, run: Opened, ending: Ended) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from cssegcore.core.config import parse
 from cssegcore.data.index import Entry
 from cssegcore.scenario.splits import training_images
+from stages.common import recommend
 from stages.common.params import Params
 from tests.helpers import tiny_dataset as scenes
 
@@ -436,6 +439,71 @@ def test_nonsense_is_refused(elsewhere, arguments, words):
     before = {path: path.read_bytes() for path in elsewhere.rglob("*.yaml")}
     assert words in write(*arguments).refusal()
     assert {path: path.read_bytes() for path in elsewhere.rglob("*.yaml")} == before
+
+
+@pytest.mark.parametrize(
+    ("count", "side", "model", "size", "epochs", "view"),
+    [
+        (300, 96, "small", 96, (40, 20), "whole"),
+        (1500, 3000, "small_mobilenet", 320, (16, 8), "crop"),
+        (9000, 500, "deeplabv3_r101", 480, (30, 30), "whole"),
+    ],
+)
+def test_what_suits_photographs_is_composed(
+    elsewhere, monkeypatch, count, side, model, size, epochs, view
+):
+    """The numbers of the recommendation arrive in params.yaml, whatever network it chooses."""
+    monkeypatch.setattr(recommend, "recommend", lambda *_: recommend.choose(count, side))
+    shutil.copy(CONF / "dataset/shapes.yaml", "conf/dataset/mine.yaml")
+    assert write("mine/4-2", 4, 2).status == 0
+    text, _ = written("mine/4-2")
+    assert f"# For {count} training photographs, shorter side {side} pixels:" in text
+    made = composed_elsewhere(elsewhere, "scenario=mine/4-2", "tuned=none")
+    parse(Params, made, "params.yaml").check_chain()
+    with (CONF / "model" / f"{model}.yaml").open() as file:
+        assert made["model"]["part"] == yaml.safe_load(file)["part"]
+    assert made["augmentation"]["size"] == size
+    assert (made["steps"]["step0"]["epochs"], made["steps"]["step1"]["epochs"]) == epochs
+    assert made["evaluation"]["view"] == view
+    if model == "small_mobilenet":
+        assert made["model"]["backbone"]["weights"] == "imagenet"
+        assert made["model"]["backbone"]["normalization"] is None
+
+
+@pytest.mark.parametrize(
+    ("count", "side", "model", "size", "epochs"),
+    [
+        (5000, 50, "small", 48, 8),
+        (60, 480, "small_mobilenet", 320, 60),
+        (1500, 300, "small_mobilenet", 288, 16),
+    ],
+)
+def test_few_photographs_are_seen_often_and_small_ones_whole(count, side, model, size, epochs):
+    found = recommend.choose(count, side)
+    assert found.overrides["override /model"] == model
+    assert found.numbers["augmentation"]["size"] == size
+    assert found.numbers["schedule"]["base"]["epochs"] == epochs
+    assert "evaluation" not in found.numbers
+
+
+def test_photographs_are_looked_at(elsewhere):
+    rng = np.random.default_rng(0)
+    for folder in ("images", "labels"):
+        Path("mine", folder).mkdir(parents=True)
+    for at in range(30):
+        height = 200 if at % 3 else 700
+        pixels = rng.integers(0, 256, (height, 640, 3), np.uint8)
+        Image.fromarray(pixels).save(f"mine/images/{at}.jpg")
+        Image.fromarray(np.zeros((height, 640), np.uint8)).save(f"mine/labels/{at}.png")
+    scenes.write_lines(Path("mine/classes.txt"), ["background", "a", "b"])
+    settings = {"name": "mine", "root": "mine", "layout": {"part": "folder"}, "classes": None}
+    Path("conf/dataset/mine.yaml").write_text(yaml.safe_dump(settings))
+    assert write("mine/1-1", 1, 1, "--like", "auto").status == 0
+    text, made = written("mine/1-1")
+    assert re.search(r"# For \d+ training photographs, shorter side 200 pixels", text)
+    assert made["augmentation"]["size"] == 192
+    assert write("mine/again", 1, 1, "--like", "voc/15-1").status == 0
+    assert "augmentation" not in written("mine/again")[1]
 
 
 def test_a_dataset_without_scenario_or_table_is_refused(elsewhere):

@@ -252,6 +252,16 @@ class TestFolder:
         assert all(e.pixels == (0, 12) for e in entries)
         assert dataset.classes == ("nothing", "thing")
 
+    def test_endings_of_labels_may_be_in_capitals(self, tmp_path):
+        make_folder(tmp_path, ["a", "b", "c"])
+        (tmp_path / "labels/b.png").rename(tmp_path / "labels/b.PNG")
+        dataset = open_dataset(conf("folder", tmp_path))
+        entries = build_index(dataset, lambda items, _: items)
+        assert sorted(e.name for e in entries) == ["a", "b", "c"]
+        put(tmp_path / "labels/b.png")
+        with pytest.raises(InputError, match="holds two label images 'b'"):
+            dataset.names("train")
+
     def test_images_may_lie_in_folders(self, tmp_path):
         make_folder(tmp_path, ["a", "june/a", "june/late/b"])
         put(tmp_path / "images" / ".cache" / "c.jpg", "RGB")

@@ -15,7 +15,7 @@ from cssegcore.data.image_list import ImageList
 from cssegcore.data.image_store import ImageStore
 from cssegcore.evaluation import evaluate
 from cssegcore.evaluation import examples as examples
-from cssegcore.evaluation.predict import label_photographs, overlay
+from cssegcore.evaluation.predict import Labelling, label_photographs, overlay
 from cssegcore.models._base import FeatureExtractor
 from cssegcore.models.heads.linear import Linear
 from cssegcore.models.outputs import Features
@@ -176,7 +176,7 @@ class TestPredict:
     @pytest.mark.parametrize("unknown", [None, "sigmoid"])
     def test_labels_are_what_the_network_says(self, photographs, tmp_path, unknown):
         network = segmenter(0, (3, 1), unknown)
-        done = label_photographs(network, photographs, tmp_path / "out", 0.6, CPU, whole)
+        done = label_photographs(network, photographs, tmp_path / "out", Labelling(0.6), CPU, whole)
         assert (done.before, done.failures) == (0, [])
         counts = np.zeros(4)
         mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET.mean, IMAGENET.std))
@@ -192,14 +192,18 @@ class TestPredict:
             with Image.open(tmp_path / "out" / f"{path.stem}.overlay.jpg") as image:
                 assert image.size == photograph.shape[1::-1]
             counts += np.bincount(expected.ravel(), minlength=4)
-        assert done.shares == pytest.approx(counts / counts.sum())
+        total = sum(one.counts for one in done.each)
+        assert total.tolist() == counts.tolist()
+        assert [one.path for one in done.each] == photographs
         written = {file.name for file in (tmp_path / "out").iterdir()}
         stems = ("one", "two", "grey")
         assert written == {f"{stem}{end}" for stem in stems for end in (".png", ".overlay.jpg")}
 
     def test_an_unreadable_photograph_is_named(self, photographs, tmp_path):
         photographs[1].write_bytes(photographs[1].read_bytes()[:200])
-        done = label_photographs(segmenter(), photographs, tmp_path / "out", 0.6, CPU, whole)
+        done = label_photographs(
+            segmenter(), photographs, tmp_path / "out", Labelling(0.6), CPU, whole
+        )
         (failure,) = done.failures
         assert re.search(r"photograph .*two\.png cannot be read", failure)
         assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"one.png", "grey.png"}

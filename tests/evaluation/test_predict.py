@@ -1,17 +1,23 @@
 """`predict` on folders as they are: broken photographs, the system's files, a second call."""
 
+import io
+import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from cssegcore import load
+from cssegcore import predict as cssegcore_predict
 from cssegcore.core.class_table import ClassTable
+from cssegcore.evaluation.score import score_photograph
 from cssegcore.models import checkpoint
 from cssegcore.models.checkpoint import Model
 from tests.helpers.tiny_dataset import disk_full_beyond, run_module
-from tests.helpers.tiny_training import LINEAR, MODEL, new_segmenter
+from tests.helpers.tiny_training import CPU, LINEAR, MODEL, awake, new_segmenter
 
 
 @pytest.fixture
@@ -21,7 +27,7 @@ def model(project):
         "step0", MODEL, LINEAR, None, ClassTable.of([["background", "red", "green"]], [[0, 1, 2]])
     )
     path = project.folder / "model.safetensors"
-    checkpoint.save(path, new_segmenter([3]), known, {})
+    checkpoint.save(path, awake(new_segmenter([3])), known, {})
     return path
 
 
@@ -163,7 +169,82 @@ def test_too_little_memory_is_told_of_the_photograph(
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("cssegcore.evaluation.predict.normalise", fail)
+    monkeypatch.setattr("cssegcore.evaluation.score.normalise", fail)
     done = predict(model, photographs)
     assert done.status == 2
-    assert "p0.png has 30x20 pixels, for which memory does not suffice: make it smaller" in done.err
+    assert (
+        "p0.png has 30x20 pixels, for which memory does not suffice: cut it into tiles" in done.err
+    )
+
+
+def shown(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_maps_say_how_sure_each_pixel_is(project, model, photographs):
+    done = predict(model, photographs, "--confidence", "--entropy")
+    assert (done.status, done.err) == (0, "")
+    ends_ = (".png", ".overlay.jpg", ".confidence.png", ".entropy.png")
+    assert written(project).keys() == {f"p{at}{end}" for at in range(4) for end in ends_}
+    door = load(model, "cpu")
+    for at in range(4):
+        (said,) = cssegcore_predict(door, [shown(photographs / f"p{at}.png")])
+        assert np.array_equal(shown(f"out/p{at}.png"), said.labels)
+        grey = shown(f"out/p{at}.confidence.png")
+        assert np.abs(grey / 255 - said.confidences).max() <= 0.5 / 255 + 1e-6
+        unsure = shown(f"out/p{at}.entropy.png")
+        scored = score_photograph(door.segmenter, shown(photographs / f"p{at}.png"), CPU)
+        assert np.abs(unsure / 255 - scored.entropies).max() <= 0.5 / 255 + 1e-5
+
+
+def test_shares_of_each_photograph_as_json(project, model, photographs):
+    assert predict(model, photographs, "--json", "shares.json").status == 0
+    table = json.loads(Path("shares.json").read_text())
+    assert table["classes"] == ["background", "red", "green"]
+    for at in range(4):
+        entry = table["photographs"][str(photographs / f"p{at}.png")]
+        counts = np.bincount(shown(f"out/p{at}.png").ravel(), minlength=3)
+        assert entry["pixels"] == counts.sum() == 600
+        assert [entry["shares"][name] for name in table["classes"]] == pytest.approx(
+            (counts / 600).tolist(), abs=1e-6
+        )
+    first = Path("shares.json").read_bytes()
+    assert predict(model, photographs, "--json", "shares.json").status == 0
+    assert Path("shares.json").read_bytes() == first
+    Path("mine.json").write_text("[1]")
+    assert "no table of ours" in predict(model, photographs, "--json", "mine.json").refusal()
+    assert Path("mine.json").read_text() == "[1]"
+
+
+def test_tiles_and_sizes_are_options(project, model, photographs):
+    Image.fromarray(np.tile(shown(photographs / "p0.png"), (4, 4, 1))).save(photographs / "p0.png")
+    assert predict(model, photographs, "--tile", "48", "--overlap", "8").status == 0
+    tiled = shown("out/p0.png")
+    assert tiled.shape == (80, 120)
+    said = predict(model, photographs, "--size", "40").refusal()
+    assert "with another opacity, size or tiles" in said
+    shutil.rmtree("out")
+    assert predict(model, photographs, "--size", "40").status == 0
+    assert shown("out/p0.png").shape == (80, 120)
+    assert (shown("out/p0.png") != tiled).any()
+
+
+def test_names_come_from_standard_input(project, model, photographs, monkeypatch):
+    names = f"{photographs / 'p1.png'}\n\n{photographs / 'p3.png'}\r\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(names))
+    done = run_module("stages.predict", str(model), "-", "--out", "out")
+    assert (done.status, done.err) == (0, "")
+    assert written(project).keys() == ends("p1", "p3")
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    done = run_module("stages.predict", str(model), "-", "--out", "out")
+    assert "name some on standard input" in done.refusal()
+
+
+def test_the_device_is_an_option(project, model, photographs, monkeypatch):
+    monkeypatch.setenv("CSSEGCORE_DEVICE", "cpu")
+    assert predict(model, photographs, "--device", "cpu").status == 0
+    assert (
+        "'abacus', which cannot be used"
+        in predict(model, photographs, "--device", "abacus").refusal()
+    )

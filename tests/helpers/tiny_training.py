@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from cssegcore.core.class_table import ClassTable
 from cssegcore.core.files import write_json
 from cssegcore.core.registry import build_part
-from cssegcore.core.types import Scores
+from cssegcore.core.types import BackgroundOutput, Scores
 from cssegcore.data.dataset import Dataset, open_dataset
 from cssegcore.data.image_list import ImageList
 from cssegcore.data.index import build_index
@@ -223,6 +224,43 @@ def new_segmenter(
     """Returns a network with fresh weights, its heads single convolutions."""
     extractor = build_part(checkpoint.NETWORKS, Architecture, model, "model").extractor()
     return Segmenter(extractor, Linear(), outputs, unknown)
+
+
+def awake(segmenter: Segmenter) -> Segmenter:
+    """Has normalisations see blocks of colours, so that a network tells places apart untrained."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(4, 3, 8, 8, generator=generator)
+    batch = coarse.repeat_interleave(8, 2).repeat_interleave(8, 3)
+    segmenter.train()
+    with torch.no_grad():
+        for _ in range(20):
+            segmenter(batch)
+        for head in segmenter.groups:
+            for weight in head.parameters():
+                weight.mul_(8)
+        means = segmenter.eval()(batch).logits.mean((0, 2, 3))
+        first = int(segmenter.background == "rejected")
+        for head in segmenter.groups:  # no class wins everywhere
+            head.bias.sub_(means[first : first + head.outputs])
+            first += head.outputs
+    return segmenter
+
+
+FOUR = ClassTable.of([["background", "red", "green"], ["blue"]], [[0, 1, 2], [3]])
+"""The classes of `write_model`, of two steps."""
+
+
+def write_model(
+    path: Path,
+    network: dict[str, Any] = MODEL,
+    unknown: Scores | None = None,
+    background: BackgroundOutput = "argmax",
+) -> Path:
+    """Writes a model that nobody trained, and that tells places apart."""
+    torch.manual_seed(0)
+    model = checkpoint.Model("step1", network, LINEAR, unknown, FOUR, background)
+    checkpoint.save(path, awake(model.segmenter()), model, {})
+    return path
 
 
 def state(segmenter: Segmenter) -> dict[str, bytes]:

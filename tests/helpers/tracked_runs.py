@@ -48,6 +48,10 @@ class Memory:
         self._answer()
         self.files += [f"{files.folder}/{path.name}" for path in source.iterdir()]
 
+    def log_model(self, run, model, source):
+        self._answer()
+        self.files += [f"{model.registered}:{path.name}" for path in source.iterdir()]
+
     def end(self, run, ending):
         self._answer()
         if self.states[ending.part] != "FINISHED":

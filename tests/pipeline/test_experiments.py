@@ -76,6 +76,6 @@ def test_experiments_compose_and_queue(project: Project) -> None:
     assert "queued" in shown
     assert "Success" in project.run("dvc", "queue", "status")
 
-    told = project.run(sys.executable, "-m", "stages.compare", "--source", "dvc", "--format", "csv")
+    told = project.run("python", "-m", "stages.compare", "--source", "dvc", "--format", "csv")
     runs = {(r["method"].split()[0], r["runs"]) for r in csv.DictReader(told.splitlines())}
     assert runs == {("mib", "2"), ("ft", "1")}  # the one that the queue ran, and seed 1

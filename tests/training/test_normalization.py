@@ -8,7 +8,7 @@ from PIL import Image
 from cssegcore.core.normalization import IMAGENET, Normalization
 from cssegcore.data.image_store import ImageStore
 from cssegcore.evaluation import evaluate
-from cssegcore.evaluation.predict import label_photographs
+from cssegcore.evaluation.predict import Labelling, label_photographs
 from cssegcore.inversion import quality
 from cssegcore.inversion.invert import invert
 from cssegcore.inversion.label_maps import InversionTargets
@@ -62,7 +62,7 @@ def test_in_tests_and_predictions(dataset_root, tmp_path, normalization):
     assert np.abs(seen[0].numpy() - photographs(store)).max() < 1e-3
     path = tmp_path / "photograph.png"
     Image.fromarray(photographs(store)[1].transpose(1, 2, 0)).save(path)
-    label_photographs(segmenter, [path], tmp_path / "out", 0.5, CPU, whole)
+    label_photographs(segmenter, [path], tmp_path / "out", Labelling(0.5), CPU, whole)
     assert np.abs(seen[1][0].numpy() - photographs(store)[1]).max() < 1e-3
 
 

@@ -11,6 +11,7 @@ from typing import final
 from cssegcore.core.errors import InputError
 from cssegcore.data.layouts._base import PHOTOGRAPH_SUFFIXES, SPLITS, Layout, Split, read_names
 
+LABEL_SUFFIXES = (".png", ".PNG")
 SUFFIXES = (*PHOTOGRAPH_SUFFIXES, *(suffix.upper() for suffix in PHOTOGRAPH_SUFFIXES))
 
 
@@ -18,6 +19,8 @@ SUFFIXES = (*PHOTOGRAPH_SUFFIXES, *(suffix.upper() for suffix in PHOTOGRAPH_SUFF
 @dataclasses.dataclass(frozen=True)
 class Folder(Layout):
     """`images/NAME.{jpg,jpeg,png}`, `labels/NAME.png` (0 background, 1..n classes, 255 void).
+
+    Endings may be in capitals.
 
     Both may have folders of their own: `images/june/a.jpg` and `labels/june/a.png` are `june/a`.
 
@@ -34,7 +37,7 @@ class Folder(Layout):
                 or a name two; or there are too few images to split.
         """
         photographs = _photographs(root / "images")
-        labels = set(_names(root / "labels", (".png",)))
+        labels = set(_labels(root / "labels"))
         if lost := sorted(labels.difference(photographs)):
             raise InputError(
                 f"the label image {root / 'labels' / lost[0]}.png has no photograph: put"
@@ -51,7 +54,8 @@ class Folder(Layout):
         return next((place for place in places if place.exists()), places[0])
 
     def label(self, root: Path, name: str) -> Path:
-        return root / "labels" / f"{name}.png"
+        places = [root / "labels" / f"{name}{suffix}" for suffix in LABEL_SUFFIXES]
+        return next((place for place in places if place.exists()), places[0])
 
 
 def _names(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
@@ -71,6 +75,14 @@ def _names(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
     if not found:
         raise InputError(f"the folder {folder} holds no image (NAME{suffixes[0]}, …): put some in.")
     return found
+
+
+def _labels(folder: Path) -> list[str]:
+    """Lists the names of label images; a name has one."""
+    counts = collections.Counter(_names(folder, LABEL_SUFFIXES))
+    if twice := sorted(name for name, count in counts.items() if count > 1):
+        raise InputError(f"the folder {folder} holds two label images {twice[0]!r}: remove one.")
+    return list(counts)
 
 
 def _photographs(folder: Path) -> list[str]:

@@ -92,7 +92,7 @@ class _BiSeNetExtractor(FeatureExtractor):
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Features:
         refinements = (self.refine_middle, self.refine_deep)
-        if len(images) == 1 and any(r.norm.training for r in refinements):
+        if any(r.norm.training for r in refinements) and len(images) == 1:
             raise InputError(
                 "bisenet cannot train on one image a batch, whose pooled features have no"
                 " variance: set `optimizer.batch_size` to 2 or more and give the step two images."

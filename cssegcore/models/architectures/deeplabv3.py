@@ -154,9 +154,26 @@ def _normed_branch(inputs: int, outputs: int, kernel: int, dilation: int = 1) ->
 
 def _windowed(body: Float[Tensor, "b n h w"]) -> Float[Tensor, "b n hp wp"]:
     """Returns the mean in every place of the window."""
+    if torch.compiler.is_exporting():
+        return _window_means(_window_means(body, 2), 3)
     h, w = (min(WINDOW, side) for side in body.shape[-2:])
     # along one axis, then the other: eight times quicker
     return F.avg_pool2d(F.avg_pool2d(body, (h, 1), 1), (1, w), 1)
+
+
+def _window_means(body: Float[Tensor, "b n h w"], axis: int) -> Float[Tensor, "b n h w"]:
+    """Returns the means along one axis at their widened size, by sums that suit every size.
+
+    An exported graph knows no size, and so neither the window's nor whether there are margins.
+    """
+    places = torch.arange(body.shape[axis], device=body.device)
+    last = places[-1:]
+    length = (last + 1).clamp(max=WINDOW)
+    start = torch.minimum((places - (length - 1) // 2).clamp(min=0), last + 1 - length)
+    sums = body.cumsum(axis)
+    until = sums.index_select(axis, start + length - 1)
+    before = (sums - body).index_select(axis, start)
+    return (until - before) / length
 
 
 def _widened(pooled: Float[Tensor, "b d hp wp"], size: Sequence[int]) -> Tensor:
@@ -164,7 +181,7 @@ def _widened(pooled: Float[Tensor, "b d hp wp"], size: Sequence[int]) -> Tensor:
 
     The released code does so before its 1x1 convolutions, which makes no difference.
     """
-    if pooled.shape[-2:] == (1, 1):
+    if torch.compiler.is_exporting() or pooled.shape[-2:] == (1, 1):
         return pooled  # adds to every place as it is
     down, across = (full - side for full, side in zip(size, pooled.shape[-2:], strict=True))
     margins = (across // 2, across - across // 2, down // 2, down - down // 2)

@@ -181,7 +181,7 @@ class _Decoder(nn.Module):
     ) -> tuple[Float[Tensor, "b p d"], Float[Tensor, "b c d"]]:
         count = patches.shape[1]
         patches = self.project(patches)
-        seen = torch.cat([patches, tokens.to(patches).expand(len(patches), -1, -1)], 1)
+        seen = torch.cat([patches, tokens.to(patches).expand(patches.shape[0], -1, -1)], 1)
         for block in self.blocks:
             seen = block(seen)
         seen = self.norm(seen)

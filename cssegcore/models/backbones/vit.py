@@ -7,6 +7,7 @@ import dataclasses
 import math
 from typing import Any, ClassVar, final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -100,10 +101,38 @@ class _ViT(Backbone):
         )
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
-        patches = self.network.forward_features(images)[:, 1:]  # type: ignore[operator]
+        exporting = torch.compiler.is_exporting()
+        tokens = _exportable_tokens if exporting else type(self.network).forward_features
+        patches = tokens(self.network, images)[:, 1:]  # type: ignore[operator]
         (side,) = self.strides
-        h, w = (-(-length // side) for length in images.shape[-2:])
+        h, w = ((length + side - 1) // side for length in images.shape[-2:])
         return (patches.mT.unflatten(-1, (h, w)),)
+
+
+def _exportable_tokens(network: Any, images: Float[Tensor, "b 3 h w"]) -> Tensor:  # noqa: ANN401
+    """Computes `forward_features` with positions for every size: timm asks whether it is theirs."""
+    patches = network.patch_embed(images)
+    height, width = patches.shape[1:3]
+    positions = network.pos_embed[0]
+    side = math.isqrt(len(positions) - 1)
+    grid = positions[1:].unflatten(0, (side, side))
+    grid = torch.einsum("hy,yxd->hxd", _resampling(height, side, grid), grid)
+    grid = torch.einsum("wx,hxd->hwd", _resampling(width, side, grid), grid)
+    first = network.cls_token.expand(patches.shape[0], -1, -1)
+    seen = torch.cat([first + positions[:1], (patches + grid).flatten(1, 2)], 1)
+    return network.norm(network.blocks(network.norm_pre(seen)))
+
+
+def _resampling(length: int, side: int, like: Tensor) -> Float[Tensor, "_ _"]:
+    """Returns the weights that resize `side` places to `length`: bicubic, with antialiasing."""
+    scale = side / torch.arange(1, length + 1, device=like.device)[-1:]  # no guard on the length
+    centres = (torch.arange(length, device=like.device) + 0.5) * scale
+    away = (torch.arange(side, device=like.device) + 0.5 - centres[:, None]).abs()
+    away = away / scale.clamp(min=1)
+    near = (1.5 * away - 2.5) * away**2 + 1
+    far = ((-0.5 * away + 2.5) * away - 4) * away + 2
+    weights = torch.where(away < 1, near, torch.where(away < 2, far, 0.0))
+    return weights / weights.sum(1, keepdim=True)
 
 
 def transformer_block(width: int, heads: int, drop_path: float) -> nn.Module:

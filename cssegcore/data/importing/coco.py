@@ -1,0 +1,105 @@
+"""COCO's JSON: outlines and run lengths of instances, drawn into one label image."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from cssegcore.core.errors import InputError
+from cssegcore.data.importing.regions import decode_rle, fill_polygon
+from cssegcore.data.importing.source import (
+    ImportedImage,
+    ImportSource,
+    check_source,
+    image_name,
+    number_classes,
+    read_tool_json,
+)
+
+Region = tuple[Any, int]
+"""A segmentation as the file has it, and its label."""
+
+
+def read_coco(path: Path, photographs: Path | None = None) -> ImportSource:
+    """Reads one file of annotations.
+
+    Regions are drawn in the file's order, so a later one lies over an earlier one; crowds are drawn
+    like all others. Boxes without an outline, and categories that no region has, are left out.
+
+    Args:
+        path: The JSON.
+        photographs: The folder that its `file_name`s are relative to; None: that of the file.
+
+    Raises:
+        InputError: It is no such file, or a photograph is missing.
+    """
+    content = read_tool_json(path)
+    try:
+        return _source(content, path, photographs or path.parent)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} is no COCO JSON of instances: `images`, `annotations` and `categories` are"
+            f" needed, each with its keys ({type(error).__name__}: {error})."
+        ) from None
+
+
+def _source(content: dict[str, Any], path: Path, folder: Path) -> ImportSource:
+    called = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
+    outlined = [one for one in content["annotations"] if one.get("segmentation")]
+    if not outlined:
+        raise InputError(f"{path} holds no outline (`segmentation`): boxes do not label pixels.")
+    if lost := {one["category_id"] for one in outlined}.difference(called):
+        raise InputError(f"{path}: `categories` lacks the id {min(lost)}, which a region has.")
+    used = {one["category_id"] for one in outlined}
+    classes, values = number_classes(name for key, name in sorted(called.items()) if key in used)
+    regions: dict[Any, list[Region]] = defaultdict(list)
+    for one in outlined:
+        regions[one["image_id"]].append((one["segmentation"], values[called[one["category_id"]]]))
+    images = [
+        ImportedImage(
+            image_name(entry["file_name"]),
+            folder / entry["file_name"].replace("\\", "/"),
+            _drawing(regions[entry["id"]], int(entry["height"]), int(entry["width"]), path, entry),
+        )
+        for entry in content["images"]
+    ]
+    notes = []
+    if boxes := len(content["annotations"]) - len(outlined):
+        notes.append(f"{boxes} annotations without an outline are left out")
+    if unused := [name for key, name in called.items() if key not in used]:
+        notes.append(f"categories without a region are left out: {', '.join(sorted(unused))}")
+    return ImportSource(classes, check_source(images, path), tuple(notes))
+
+
+def _drawing(
+    regions: list[Region], height: int, width: int, path: Path, entry: dict[str, Any]
+) -> Any:  # noqa: ANN401
+    def draw() -> UInt8[np.ndarray, "h w"]:
+        labels = np.zeros((height, width), np.uint8)
+        for region, value in regions:
+            try:
+                _paint(labels, region, value)
+            except (ValueError, TypeError, KeyError, IndexError) as error:
+                raise InputError(
+                    f"{path}: a region of {entry['file_name']} cannot be drawn ({error})."
+                ) from None
+        return labels
+
+    return draw
+
+
+def _paint(labels: UInt8[np.ndarray, "h w"], region: Any, value: int) -> None:  # noqa: ANN401
+    if isinstance(region, dict):
+        height, width = region["size"]
+        if labels.shape != (height, width):
+            raise ValueError(
+                f"its mask has {width}x{height} pixels, the image {labels.shape[::-1]}"
+            )
+        labels[decode_rle(region["counts"], height, width)] = value
+        return
+    for ring in region:
+        if len(ring) < 6 or len(ring) % 2:
+            raise ValueError(f"an outline has {len(ring)} numbers, not three corners or more")
+        fill_polygon(labels, np.reshape(np.asarray(ring, np.float64), (-1, 2)), value)

@@ -1,0 +1,124 @@
+"""Labelme: a JSON beside each photograph, whose shapes are drawn in the file's order."""
+
+import base64
+import io
+import math
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from cssegcore.core.errors import InputError
+from cssegcore.data.importing.regions import fill_polygon
+from cssegcore.data.importing.source import (
+    ImportedImage,
+    ImportSource,
+    check_source,
+    image_name,
+    number_classes,
+    read_tool_json,
+)
+
+CIRCLE = 64
+"""Corners of the polygon that stands for a circle."""
+
+WITHOUT_AREA = ("point", "points", "line", "linestrip")
+
+
+def read_labelme(folder: Path, photographs: Path | None = None) -> ImportSource:
+    """Reads the JSON files of a folder, and of those in it.
+
+    Polygons, rectangles, circles and masks are drawn; points and lines, which have no area, are
+    left out. Classes are numbered in the order of their names.
+
+    Args:
+        folder: Of the JSON files.
+        photographs: Where photographs lie as the JSON files do in theirs; None: where each file's
+            `imagePath` says.
+
+    Raises:
+        InputError: A file is none of Labelme's, or a photograph is missing.
+    """
+    paths = [path for path in sorted(folder.rglob("*.json")) if path.name[0] != "."]
+    images, shapes, left = [], {}, Counter()
+    for path in paths:
+        content = read_tool_json(path)
+        try:
+            size = int(content["imageHeight"]), int(content["imageWidth"])
+            shown = str(content["imagePath"]).replace("\\", "/")
+            each = [
+                (str(s["label"]), s.get("shape_type") or "polygon", s) for s in content["shapes"]
+            ]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"{path} is no file of Labelme ({type(error).__name__}: {error})."
+            ) from None
+        left.update(kind for _, kind, _ in each if kind in WITHOUT_AREA)
+        shapes[path] = [one for one in each if one[1] not in WITHOUT_AREA]
+        name = image_name(path.relative_to(folder).as_posix())
+        beside = (
+            path.parent if photographs is None else photographs / path.parent.relative_to(folder)
+        )
+        images.append(
+            (name, beside / (shown if photographs is None else Path(shown).name), size, path)
+        )
+    labels = sorted({label for each in shapes.values() for label, _, _ in each})
+    if not labels:
+        raise InputError(f"{folder} holds no JSON of Labelme with a shape: check the path.")
+    classes, values = number_classes(labels)
+    found = [
+        ImportedImage(name, photograph, _shapes_of(shapes[path], values, size, path))
+        for name, photograph, size, path in images
+    ]
+    notes = [
+        f"{count} shapes without an area ({kind}) are left out" for kind, count in left.items()
+    ]
+    return ImportSource(classes, check_source(found, folder), tuple(notes))
+
+
+def _shapes_of(
+    shapes: list[tuple[str, str, dict[str, Any]]],
+    values: dict[str, int],
+    size: tuple[int, int],
+    path: Path,
+) -> Callable[[], UInt8[np.ndarray, "h w"]]:
+    def draw() -> UInt8[np.ndarray, "h w"]:
+        labels = np.zeros(size, np.uint8)
+        for label, kind, shape in shapes:
+            try:
+                _paint(labels, kind, shape, values[label])
+            except (ValueError, TypeError, KeyError, IndexError, OSError) as error:
+                raise InputError(
+                    f"{path}: a {kind} of {label!r} cannot be drawn ({error})."
+                ) from None
+        return labels
+
+    return draw
+
+
+def _paint(labels: UInt8[np.ndarray, "h w"], kind: str, shape: dict[str, Any], value: int) -> None:
+    points = [(float(x), float(y)) for x, y in shape["points"]]
+    if kind == "mask":
+        left, top = (round(side) for side in points[0])
+        with Image.open(io.BytesIO(base64.b64decode(shape["mask"])), formats=["PNG"]) as image:
+            inside = np.asarray(image.convert("L")) > 0
+        part = labels[max(0, top) :, max(0, left) :][: inside.shape[0], : inside.shape[1]]
+        part[inside[: part.shape[0], : part.shape[1]]] = value
+        return
+    if kind == "rectangle":
+        (left, top), (right, bottom) = points[0], points[-1] if len(points) == 2 else points[2]
+        points = [(left, top), (right, top), (right, bottom), (left, bottom)]
+    elif kind == "circle":
+        (x, y), edge = points
+        radius = math.dist((x, y), edge)
+        turns = (2 * math.pi * at / CIRCLE for at in range(CIRCLE))
+        points = [(x + radius * math.cos(t), y + radius * math.sin(t)) for t in turns]
+    elif kind not in ("polygon", "rotation", "oriented_rectangle"):
+        raise ValueError("such shapes are not known")
+    if len(points) < 3:
+        raise ValueError(f"it has {len(points)} corners")
+    fill_polygon(labels, np.asarray(points), value)

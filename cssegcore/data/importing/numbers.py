@@ -1,0 +1,159 @@
+"""Masks of class numbers: Pascal VOC's own folder (and CVAT's form of it), Roboflow's folders."""
+
+import csv
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from cssegcore.core.errors import InputError
+from cssegcore.core.files import read_text
+from cssegcore.core.types import IGNORE
+from cssegcore.data import images
+from cssegcore.data.importing.colours import colour_mask, read_colour_table
+from cssegcore.data.importing.source import (
+    ImportedImage,
+    ImportSource,
+    check_source,
+    number_classes,
+    photograph_of,
+    photographs_below,
+)
+from cssegcore.data.layouts._base import SPLITS, Split, read_names
+
+VOC_CLASSES = (
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+CLASS_FOLDER = "SegmentationClass"
+MASK_LISTS = "ImageSets/Segmentation"
+LABELMAP = "labelmap.txt"
+
+
+def read_voc_folder(folder: Path, photographs: Path | None = None) -> ImportSource:
+    """Reads `JPEGImages`, `SegmentationClass` and the lists in `ImageSets/Segmentation`.
+
+    Values are VOC's twenty classes, or those that `classes.txt` names, background first. With
+    `labelmap.txt`, as CVAT writes, colours are the classes that it names.
+
+    Args:
+        folder: That holds the three.
+        photographs: Another folder of the photographs, which CVAT leaves out on wish.
+
+    Raises:
+        InputError: One of them is missing, or an image.
+    """
+    masks = photographs_below(folder / CLASS_FOLDER)
+    pictures = folder / "JPEGImages" if photographs is None else photographs
+    if (folder / LABELMAP).exists():
+        classes, colours = read_colour_table(folder / LABELMAP)
+        drawing = {name: colour_mask(path, colours) for name, path in masks.items()}
+    else:
+        own = folder / "classes.txt"
+        named = read_names(own)[1:] if own.exists() else VOC_CLASSES
+        classes, _ = number_classes(named)
+        values = {at: at for at in (*range(len(classes)), IGNORE)}
+        drawing = {name: number_mask(path, values) for name, path in masks.items()}
+    parts: dict[str, Split] = {}
+    for part in SPLITS:
+        if (path := folder / MASK_LISTS / f"{part}.txt").exists() and path.stat().st_size:
+            parts |= dict.fromkeys(read_names(path), part)
+    if lost := sorted(set(parts).difference(masks)):
+        raise InputError(f"{folder / MASK_LISTS} names {lost[0]!r}, which {CLASS_FOLDER} lacks.")
+    listed = sorted(parts) or sorted(masks)
+    found = [
+        ImportedImage(
+            name,
+            photograph_of(pictures, name) or pictures / f"{name}.jpg",
+            drawing[name],
+            parts.get(name),
+        )
+        for name in listed
+    ]
+    rest = len(masks) - len(listed)
+    notes = (f"{rest} masks that no list names are left out",) if rest else ()
+    return ImportSource(classes, check_source(found, folder), notes)
+
+
+def read_roboflow(folder: Path) -> ImportSource:
+    """Reads Roboflow's semantic masks: `train`, `valid` and `test`, each with `_classes.csv`.
+
+    A photograph NAME.jpg has the mask NAME_mask.png, whose values the table names.
+
+    Raises:
+        InputError: No such folder is there, or a file is missing or something else.
+    """
+    names: dict[str, None] = {}
+    tables: dict[Split, dict[int, str]] = {}
+    folders = {part: folder / ("valid" if part == "val" else part) for part in SPLITS}
+    for part, place in folders.items():
+        if place.is_dir():
+            tables[part] = _values(place / "_classes.csv")
+            names |= dict.fromkeys(tables[part].values())
+    if not tables:
+        raise InputError(f"{folder} holds no folder train, valid or test with `_classes.csv`.")
+    classes, labels = number_classes(names)
+    found = []
+    for part, table in tables.items():
+        values = {value: labels[name] for value, name in table.items()}
+        for name, path in photographs_below(folders[part]).items():
+            if name.endswith("_mask"):
+                own = name.removesuffix("_mask")
+                photograph = photograph_of(folders[part], own) or folders[part] / f"{own}.jpg"
+                found.append(ImportedImage(own, photograph, number_mask(path, values), part))
+    return ImportSource(classes, check_source(found, folder))
+
+
+def _values(path: Path) -> dict[int, str]:
+    """Reads what each pixel value is called."""
+    try:
+        rows = list(csv.reader(read_text(path).splitlines(), skipinitialspace=True))[1:]
+        return {int(row[0]): row[1].strip() for row in rows if row}
+    except (OSError, ValueError, IndexError, csv.Error) as error:
+        raise InputError(
+            f"the table {path} cannot be read as `Pixel Value, Class` lines ({error})."
+        ) from None
+
+
+def number_mask(path: Path, values: Mapping[int, int]) -> Callable[[], UInt8[np.ndarray, "h w"]]:
+    """Returns what makes labels of a mask of numbers.
+
+    Args:
+        path: A PNG of one channel.
+        values: The label of each number.
+
+    Raises:
+        InputError: When called: it is no such PNG, or holds another number.
+    """
+
+    def draw() -> UInt8[np.ndarray, "h w"]:
+        stored = images.labels(images.read(path, "mask"), path, "mask", "see the form's own export")
+        if strange := set(np.unique(stored).tolist()).difference(values):
+            raise InputError(
+                f"mask {path} holds {min(strange)}, which no class has: it knows"
+                f" {', '.join(map(str, sorted(values)))}."
+            )
+        table = np.zeros(256, np.uint8)
+        table[list(values)] = list(values.values())
+        return table[stored]
+
+    return draw

@@ -1,0 +1,156 @@
+"""What every form of labels is read as, and the names that mean no class."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import UInt8
+
+from cssegcore.core.errors import InputError
+from cssegcore.core.files import read_text
+from cssegcore.core.names import unfit
+from cssegcore.core.types import BACKGROUND, IGNORE
+from cssegcore.data.layouts._base import Split
+
+BACKGROUND_NAMES: Final = ("background", "_background_", "__background__", "bg")
+VOID_NAMES: Final = ("void", "ignore", "__ignore__", "_ignore_", "unlabeled", "unlabelled")
+MOST_CLASSES: Final = 254
+"""Classes that a label image can number, the background left out."""
+
+ENDINGS: Final = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportedImage:
+    """A photograph and its labels.
+
+    Attributes:
+        name: In the dataset: a path without an ending.
+        photograph: The file.
+        draw: Makes the labels: places in `ImportSource.classes`, 255 void.
+        part: The part that the source gives it to, if any.
+    """
+
+    name: str
+    photograph: Path
+    draw: Callable[[], UInt8[np.ndarray, "h w"]]
+    part: Split | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportSource:
+    """All that is to be imported.
+
+    Attributes:
+        classes: Names of the labels, background first.
+        images: Each with a name of its own.
+        notes: What is left out, a line each.
+    """
+
+    classes: tuple[str, ...]
+    images: list[ImportedImage]
+    notes: tuple[str, ...] = ()
+
+
+def number_classes(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Numbers names in their order from 1; those that mean background or void get 0 and 255.
+
+    >>> number_classes(["cat", "void", "background", "dog"])
+    (('background', 'cat', 'dog'), {'cat': 1, 'void': 255, 'background': 0, 'dog': 2})
+
+    Raises:
+        InputError: There is no class, or too many, or one is given twice or has no name.
+    """
+    classes, values = ["background"], {}
+    for name in names:
+        if name in values or not name.strip() or "\n" in name:
+            raise InputError(
+                f"the class {name!r} is named twice, or is no name: give each its own."
+            )
+        if name.lower() in BACKGROUND_NAMES:
+            values[name] = BACKGROUND
+        elif name.lower() in VOID_NAMES:
+            values[name] = IGNORE
+        else:
+            values[name] = len(classes)
+            classes.append(name)
+    if not 1 <= len(classes) - 1 <= MOST_CLASSES:
+        raise InputError(
+            f"there are {len(classes) - 1} classes: label images number 1 to {MOST_CLASSES}."
+        )
+    return tuple(classes), values
+
+
+def image_name(path: str) -> str:
+    """Returns the name of an image whose photograph has that path below its folder.
+
+    Raises:
+        InputError: It leads elsewhere, or cannot be printed.
+    """
+    posix = PurePosixPath(path.replace("\\", "/").removeprefix("./"))
+    if reason := unfit(str(posix)):
+        raise InputError(f"the photograph {path!r} cannot be named so: {reason}.")
+    return str(posix.with_suffix(""))
+
+
+def photographs_below(folder: Path) -> dict[str, Path]:
+    """Returns the photographs of a folder, and of those in it, by their names.
+
+    Raises:
+        InputError: There is none, or two have one name.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+        if path.suffix.lower() in ENDINGS and path.name[0] != ".":
+            name = image_name(path.relative_to(folder).as_posix())
+            if name in found:
+                raise InputError(f"{found[name]} and {path} have one name: rename one.")
+            found[name] = path
+    if not found:
+        raise InputError(f"the folder {folder} holds no photograph ({', '.join(ENDINGS)}).")
+    return found
+
+
+def photograph_of(folder: Path, name: str) -> Path | None:
+    """Returns the photograph of a name in a folder, whatever its ending is."""
+    places = (folder / f"{name}{end}" for low in ENDINGS for end in (low, low.upper()))
+    return next((place for place in places if place.is_file()), None)
+
+
+def check_source(images: Sequence[ImportedImage], where: Path) -> list[ImportedImage]:
+    """Returns the images; their names differ, their photographs are there.
+
+    Raises:
+        InputError: They do not, or there is no image.
+    """
+    if not images:
+        raise InputError(f"{where} holds no image with labels: check the path and the form.")
+    names: dict[str, Path] = {}
+    for image in images:
+        if not image.photograph.is_file():
+            raise InputError(
+                f"there is no photograph {image.photograph}, to which {where} has labels: name its"
+                " folder with --photographs."
+            )
+        if image.name in names:
+            raise InputError(
+                f"{names[image.name]} and {image.photograph} would both be {image.name!r}: rename"
+                " one of them."
+            )
+        names[image.name] = image.photograph
+    return list(images)
+
+
+def read_tool_json(path: Path) -> Any:  # noqa: ANN401 - whatever it holds
+    """Reads JSON that a tool wrote.
+
+    Raises:
+        InputError: It is not there, or is none.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({error}): check the file.") from None
