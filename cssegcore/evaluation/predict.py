@@ -12,6 +12,7 @@ from PIL import Image
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import digest, replacing
+from cssegcore.core.jpeg import save_jpeg
 from cssegcore.core.palette import MARK, palette, save_labels
 from cssegcore.core.types import Progress
 from cssegcore.data import images
