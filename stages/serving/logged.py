@@ -65,7 +65,7 @@ def log_model(
         mark = _digest(source)
         model = _logged(client, run, mark) or _log_anew(client, run, source, mark, place)
         if registered:
-            _register(client, run, model.model_id, registered)
+            _register(client, model, registered)
     except Exception as error:  # noqa: BLE001 - whatever it is, it must not stop what else is sent
         _log.warning("the model is not logged in MLflow, all else is: %s", error)
 
@@ -113,7 +113,7 @@ def _log_anew(
         return client.finalize_logged_model(made.model_id, "READY")
 
 
-def _register(client: "MlflowClient", run: "Run", model: str, name: str) -> None:
+def _register(client: "MlflowClient", model: "LoggedModel", name: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -122,9 +122,10 @@ def _register(client: "MlflowClient", run: "Run", model: str, name: str) -> None
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     known = client.search_model_versions(f"name='{name}'")
-    source = f"models:/{model}"
-    if not any(source in (version.source, f"models:/{version.model_id}") for version in known):
-        client.create_model_version(name, source, run.info.run_id, model_id=model)
+    # by its place: MLflow would look for `models:/ID` at another server than this client's
+    place, run, own = model.artifact_location, model.source_run_id, model.model_id
+    if not any(version.source == place for version in known):
+        client.create_model_version(name, place, run, model_id=own)
 
 
 def _digest(path: Path) -> str:

@@ -57,7 +57,8 @@ def test_a_model_is_logged_once_with_its_run_and_registered(store, root, model, 
     tell(model)
     tell(model)
     (version,) = store.client.search_model_versions("name='farm'")
-    assert (version.run_id, version.model_id) == (logged.source_run_id, logged.model_id)
+    assert version.run_id == logged.source_run_id
+    assert version.source == logged.artifact_location
     assert len(models_of(store)) == 1
 
 
