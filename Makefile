@@ -4,7 +4,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help env data demo repro ui params docs format check test test-fast requirements
+.PHONY: help env data demo repro ui params format check test test-fast requirements
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -40,6 +40,7 @@ ui: $(READY)  ## send what is not sent yet, then open MLflow's UI (make ui PORT=
 params: $(READY)  ## compose the default params.yaml from conf/
 	python -m stages.compose params.yaml
 
+.PHONY: docs
 docs: $(READY)  ## build the documentation site in site/
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 

@@ -14,6 +14,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell that runs the tests in the background has them ignore Ctrl-C, and so all they start
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+from tests.helpers import forked_python  # noqa: E402
 from tests.helpers import tiny_dataset as scenes  # noqa: E402
 
 SLOW = {"walked", "walked_ssul_m", "walked_made", "database"}
@@ -45,6 +46,13 @@ def project(tmp_path, dataset_root, monkeypatch):
     folder.mkdir()
     monkeypatch.chdir(folder)
     return scenes.Project(folder, dataset_root)
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory):
+    """A folder with `python` and `dvc` that start at once, for a project with real DVC."""
+    with forked_python.commands(tmp_path_factory.mktemp("commands")) as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")

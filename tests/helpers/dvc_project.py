@@ -22,10 +22,15 @@ QUICK = [
 
 
 class Project:
-    """A clone of the working tree with a small dataset, driven through the command line."""
+    """A clone of the working tree with a small dataset, driven through the command line.
 
-    def __init__(self, root: Path) -> None:
+    `commands` is a folder with `python` and `dvc` in it, of `forked_python`; without it, the ones
+    of this environment run.
+    """
+
+    def __init__(self, root: Path, commands: Path | None = None) -> None:
         self.root = root
+        self._path = [*filter(None, [commands]), Path(sys.executable).parent, os.environ["PATH"]]
         listed = subprocess.run(
             ["git", "ls-files", "-co", "--exclude-standard"],
             cwd=REPOSITORY,
@@ -54,7 +59,7 @@ class Project:
         ours = ("DVC_", "MLFLOW_", "CSSEGCORE_", "RANK", "LOCAL_RANK", "WORLD_SIZE")
         environment = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
         environment |= {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join(map(str, self._path)),
             "OMP_NUM_THREADS": "1",
             "CSSEGCORE_TRACKING": "off",
             "CSSEGCORE_DEVICE": "cpu",
@@ -67,7 +72,7 @@ class Project:
 
     def compose(self, *overrides: str) -> None:
         """Writes params.yaml as `dvc exp run -S …` would."""
-        self.run(sys.executable, "-m", "stages.compose", "params.yaml", *QUICK, *overrides)
+        self.run("python", "-m", "stages.compose", "params.yaml", *QUICK, *overrides)
 
     def repro(self, *overrides: str, targets: Sequence[str] = ()) -> set[str]:
         """Composes, runs `dvc repro` (all, or up to `targets`), returns stages that really ran."""
