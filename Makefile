@@ -47,6 +47,10 @@ exps: $(READY)  ## DVC's experiments on one screen; more columns: make exps ARGS
 params: $(READY)  ## compose the default params.yaml from conf/
 	python -m stages.compose params.yaml
 
+.PHONY: docs
+docs: $(READY)  ## build the documentation site in site/
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+
 requirements: $(READY)  ## pin the newest versions that fit pyproject.toml
 	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate \
 	    --extra pipeline --group dev pyproject.toml -o requirements.txt --upgrade
