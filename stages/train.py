@@ -69,7 +69,7 @@ def _train(
     from cssegcore.data.dataset import open_dataset
     from cssegcore.data.image_list import ImageList
     from cssegcore.models import checkpoint
-    from cssegcore.runtime.device import choose_device
+    from cssegcore.runtime.device import choose_device, device_name
     from cssegcore.runtime.distributed import process_group
     from cssegcore.runtime.resume import ResumeFile
     from cssegcore.training.costs import step_costs
@@ -85,7 +85,8 @@ def _train(
     training = _training_params(params, numbers)
     trainer = build_trainer(training, dataset, image_list, before, device, inputs)
     every = max(1, numbers.epochs // 5)
-    if finished(state):
+    taken = finished(state)
+    if taken:
         say(f"{step}: trained before; the result is taken from {state}. Delete it to train anew.")
     with process_group(device) as world, open_run(params, code.parent) as tracked:
         nested = tracked.step(step)
@@ -105,7 +106,12 @@ def _train(
             spent = step_costs(trainer, trained.statistics, dataset, kept, made)
             write_json(outs.costs, dataclasses.asdict(spent))
             # of its own, as no result: an equal training takes other seconds
-            write_json(outs.timing, {"seconds": trained.seconds})
+            machine = {
+                "device": device_name(device),
+                "processes": world.size,
+                "peak_memory_mib": trained.peak_memory,
+            }
+            write_json(outs.timing, {"seconds": trained.seconds} | ({} if taken else machine))
             keep(state, (outs.model, outs.epochs))
         told = {"peak_memory_mib": trained.peak_memory, "seconds": trained.seconds}
         nested.metrics(told, step=0)

@@ -51,7 +51,7 @@ def test_it_holds_every_file_of_the_library_and_no_other(wheel):
     assert files == {
         path.relative_to(HOME).as_posix() for path in ours if path.suffix not in NO_PROGRAM
     }
-    assert "cssegcore/report/template.html.j2" in files
+    assert "cssegcore/report/templates/page.html.j2" in files
 
 
 def test_it_carries_the_licence(wheel):
