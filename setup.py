@@ -19,6 +19,10 @@ setup(
         CARRIED,
     ],
     package_dir={PIPELINE: "stages", CARRIED: "."},
-    package_data={"cssegcore": ["py.typed"], "": ["*.j2", "*.css", "*.json"], CARRIED: [*PROJECT]},
+    package_data={
+        "cssegcore": ["py.typed"],
+        "": ["*.j2", "*.css", "*.js", "*.json"],
+        CARRIED: [*PROJECT],
+    },
     include_package_data=False,
 )

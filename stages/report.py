@@ -11,7 +11,7 @@ from .common.params import read_params, read_raw
 
 def main(
     evaluation: Annotated[Path, typer.Option(help="The evaluation of the last step.")],
-    steps: Annotated[Path, typer.Option(help="Folder of the steps' folders, for their seconds.")],
+    steps: Annotated[Path, typer.Option(help="Folder of the steps' folders, for timing.json.")],
     code: Annotated[Path, typer.Option(help="Table of the code behind this stage.")],
     name: Annotated[Path, typer.Option(help="What the run is called (JSON).")],
     out: Annotated[Path, typer.Option(help="Folder for summary.json, tables, figures, the page.")],
@@ -19,15 +19,14 @@ def main(
     """Write the summary, curves, tables, figures and a page of the whole run."""
     from cssegcore.report.write import write_report
 
+    from .common.provenance import read_provenance
     from .common.reporting import log_run, open_run, read_name, read_seconds
 
     params = read_params()
     scenario, future = params.scenario, params.evaluation.future
     called = read_name(name, params)
-    changed = ", ".join(f"{key} {value}" for key, value in called["changed"].items())
     protocol = {
         "method": params.method["name"],
-        **({"changed": changed} if changed else {}),
         "scenario": scenario.name,
         "setting": scenario.rule,
         "order": scenario.order,
@@ -45,6 +44,8 @@ def main(
         title=title,
         protocol=protocol,
         parameters=read_raw(),
+        changed=called["changed"],
+        provenance=read_provenance(steps, list(params.steps)),
         future=future,
         background=params.dataset.get("background", "annotated"),
         seconds=seconds,

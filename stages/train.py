@@ -79,7 +79,7 @@ def _train(
     from cssegcore.data.dataset import open_dataset
     from cssegcore.data.image_list import ImageList
     from cssegcore.models import checkpoint
-    from cssegcore.runtime.device import choose_device
+    from cssegcore.runtime.device import choose_device, device_name
     from cssegcore.runtime.distributed import process_group
     from cssegcore.runtime.resume import ResumeFile
     from cssegcore.training.costs import step_costs
@@ -99,7 +99,8 @@ def _train(
     validation = _validation(params, dataset, watched)
     batch = min(trainer.optimizer.batch_size, len(trainer.data.images))
     progress = TrainingProgress(step, numbers.epochs, batch)
-    if finished(state):
+    taken = finished(state)
+    if taken:
         say(f"{step}: trained before; the result is taken from {state}. Delete it to train anew.")
     with process_group(device) as world, open_run(params, code.parent) as tracked:
         nested = tracked.step(step)
@@ -117,7 +118,12 @@ def _train(
             spent = step_costs(trainer, trained.statistics, dataset, kept, made)
             write_curve_and_costs(outs.epochs, trained.rows, outs.costs, dataclasses.asdict(spent))
             # of its own, as no result: an equal training takes other seconds
-            write_timing(outs.timing, trained.seconds)
+            machine = {
+                "device": device_name(device),
+                "processes": world.size,
+                "peak_memory_mib": trained.peak_memory,
+            }
+            write_timing(outs.timing, trained.seconds, {} if taken else machine)
             keep(state, (outs.model, outs.epochs))
         told = {"peak_memory_mib": trained.peak_memory, "seconds": trained.seconds}
         nested.metrics(told, step=0)

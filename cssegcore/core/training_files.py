@@ -54,9 +54,9 @@ def read_costs(costs: Path, epochs: Path) -> dict[str, Any]:
     return spent
 
 
-def write_timing(path: Path, seconds: float) -> None:
-    """Writes how long a training took."""
-    write_json(path, sealed({"seconds": seconds}))
+def write_timing(path: Path, seconds: float, machine: Mapping[str, object]) -> None:
+    """Writes how long a training took, and what is known of the machine that it ran on."""
+    write_json(path, sealed({"seconds": seconds, **machine}))
 
 
 def read_timing(path: Path) -> float:

@@ -116,10 +116,9 @@ def confusion(figure: "Figure", shares: Float64[np.ndarray, "c c"], classes: Seq
     axes = figure.add_subplot()
     shown = np.where(shares >= 0.5, shares, np.nan)  # a field of zeros hides what matters
     _cells(axes, shown, size=8 if size <= 14 else 7, numbers=size <= 30)
-    if size <= 60:
-        names = [shortened(name) for name in classes]
-        axes.set_xticks(range(size), names, rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(size), names)
+    names = [shortened(name) for name in classes]
+    axes.set_xticks(range(size), names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(size), names)
     axes.set(xlabel="predicted", ylabel="truth", aspect="equal")
 
 

@@ -1,44 +1,29 @@
-"""The run as one self-contained HTML page: no script, nothing loaded from elsewhere."""
+"""The run as one self-contained HTML page: one file, which loads nothing from elsewhere.
 
-import base64
+Templates have a section each. The script sorts tables and moves through the photographs' steps; a
+browser that runs none shows all the same.
+"""
+
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cssegcore.core.config import flatten
-from cssegcore.core.palette import palette
-from cssegcore.core.types import IGNORE, Background
-from cssegcore.evaluation.folder import Evaluation, SynthesisStats
+from cssegcore.core.types import Background
+from cssegcore.evaluation.folder import Evaluation
 from cssegcore.metrics.confusion import Future
-from cssegcore.metrics.continual import (
-    COUNTING,
-    FUTURE_RULES,
-    Points,
-    class_iou,
-    forgetting,
-    points,
-)
-from cssegcore.metrics.protocols import protocols
-from cssegcore.report.theme import COLOURS, STRONGEST
+from cssegcore.metrics.continual import COUNTING, FUTURE_RULES, Points
+from cssegcore.report.contents import page_contents
+from cssegcore.report.data_urls import data_url, reduced_data_url
+from cssegcore.report.theme import COLOURS, MOST_DRAWN, STRONGEST
 
-MEANS = (
-    ("all", "All classes", "mean IoU of all classes after the last step"),
-    ("old", "Old", "classes of all steps before the last"),
-    ("new", "New", "classes of the last step"),
-    ("base", "Base", "classes of the first step"),
-    ("added", "Added", "classes of all steps after the first"),
+TEMPLATES = Path(__file__).parent / "templates"
+SECTIONS = (
+    *("header", "headline", "curves", "heatmap", "weakest", "classes", "steps", "further"),
+    *("papers", "pseudo_labels", "costs", "made", "photographs", "confusion", "parameters"),
 )
-OVER_TIME = (
-    ("average", "Average", "mean over the steps of the mean IoU of all classes so far"),
-    ("forgetting", "Forgetting", "how far earlier classes end below their best; 0 is none"),
-    ("backward_transfer", "Backward transfer", "change of earlier classes since they were new"),
-)
-SINGLE = (
-    ("harmonic", "Harmonic mean", "of old and new without background: high only if both are"),
-    ("accuracy", "Pixel accuracy", "share of the counted pixels that are right"),
-)
-"""Key in the summary, heading, and what the number means in one line."""
+"""The page from top to bottom, by the names of the templates; one with nothing to show is empty."""
 
 
 def render_page(
@@ -50,6 +35,8 @@ def render_page(
     title: str,
     protocol: Mapping[str, str],
     parameters: Mapping[str, object],
+    changed: Mapping[str, str],
+    provenance: Mapping[str, str],
     future: Future,
     background: Background,
     seconds: Mapping[str, float],
@@ -64,6 +51,8 @@ def render_page(
         title: Heading and window title.
         protocol: What the run is; stands beside the numbers.
         parameters: What it was run with, nested or flat.
+        changed: Which of these differ from the default, by name.
+        provenance: When, where and by what the run was made, by name.
         future: What pixels of classes to come count as.
         background: What output 0 is.
         seconds: How long the training of each step took, by its name.
@@ -71,7 +60,7 @@ def render_page(
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -81,154 +70,28 @@ def render_page(
         "points": _points,
         "signed": _signed,
         "inlined": _inlined,
-        "file": _file,
+        "file": data_url,
+        "reduced": reduced_data_url,
         "bytes": _bytes,
     }
-    return environment.get_template("template.html.j2").render(
+    contents = page_contents(
+        evaluation, summary, future=future, background=background, seconds=seconds
+    )
+    return environment.get_template("page.html.j2").render(
+        **contents,
+        sections=SECTIONS,
         title=title,
         protocol=protocol,
         counting=f"{FUTURE_RULES[future]}; {COUNTING}; background is a class like any other",
         parameters=flatten(parameters),
-        tiles=_tiles(summary),
-        records=evaluation.records,
+        changed=changed,
+        provenance=provenance,
         steps=steps,
-        groups=[group for group, *_ in MEANS],
-        rules=_rules(future),
-        spans=_spans(evaluation),
-        papers=_papers(summary["protocols"], background=background),
-        classes=_classes(evaluation, future),
         pictures=pictures,
-        further=_further(evaluation),
-        costs=_costs(evaluation, seconds),
-        examples=evaluation.examples,
-        guesses=_guesses(evaluation),
-        made=[_made(step) for step in evaluation.made],
-        void=_colour(IGNORE),
+        most_drawn=MOST_DRAWN,
         colours=COLOURS,
         strongest=STRONGEST,
     )
-
-
-def _tiles(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns heading, meaning, value and value without background (or None) of each tile."""
-    miou = summary["miou"]
-    both = [(*tile, miou[tile[0]], miou[f"{tile[0]}_nobg"]) for tile in MEANS]
-    both += [(*tile, summary[tile[0]], summary[f"{tile[0]}_nobg"]) for tile in OVER_TIME]
-    both += [(*tile, summary[tile[0]], None) for tile in SINGLE]
-    names = ("key", "heading", "meaning", "value", "nobg")
-    return [dict(zip(names, tile, strict=True)) for tile in both]
-
-
-def _rules(future: Future) -> list[dict[str, str]]:
-    """Returns heading and column names in `steps` of the two rules, each with its background."""
-    prefix = {rule: "" if rule == future else f"future_{rule}_" for rule in FUTURE_RULES}
-    return [
-        {"heading": "classes to come as background", "prefix": prefix["background"], "suffix": ""},
-        {
-            "heading": "classes to come left out, no background",
-            "prefix": prefix["ignore"],
-            "suffix": "_nobg",
-        },
-    ]
-
-
-def _spans(evaluation: Evaluation) -> list[str]:
-    """Returns the outputs of each step, background apart, as `1–15`."""
-    last = evaluation.records[-1]
-    learned = last.learned[1 : last.seen]
-    firsts = [learned.index(step) + 1 for step in sorted(set(learned))]
-    ends = [first - 1 for first in firsts[1:]] + [len(learned)]
-    return [str(a) if a == b else f"{a}–{b}" for a, b in zip(firsts, ends, strict=True)]
-
-
-def _papers(
-    rows: Mapping[str, Mapping[str, Any]], *, background: Background
-) -> list[dict[str, Any]]:
-    """Returns one row per named protocol: the paper, what counts, the summary's numbers."""
-    named = protocols(background)
-    return [{"paper": named[n].paper, "counts": named[n].line(), **row} for n, row in rows.items()]
-
-
-def _classes(evaluation: Evaluation, future: Future) -> list[dict[str, Any]]:
-    """Returns one row per class: name, colour, step of arrival, IoU per step, forgetting."""
-    records = evaluation.records
-    table = class_iou(records, future)
-    lost = forgetting(table)
-    return [
-        {
-            "name": name,
-            "colour": _colour(c),
-            "learned": records[-1].learned[c],
-            "iou": [points(value) for value in table[:, c]],
-            "seen": [c < record.seen for record in records],
-            "forgetting": points(lost[-1, c]),
-        }
-        for c, name in enumerate(records[-1].classes)
-    ]
-
-
-def _guesses(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Returns one row per step and class that pseudo-labels could be of, shares in percent."""
-    colours = {name: _colour(c) for c, name in enumerate(evaluation.records[-1].classes)}
-    return [
-        {
-            "step": step.step,
-            "name": row["class"],
-            "colour": colours[row["class"]],
-            "threshold": row["threshold"],
-            "predicted": 100 * row["predicted"] / max(1, step.background),
-            "accepted": 100 * row["accepted"] / max(1, row["predicted"]),
-        }
-        for step in evaluation.guesses
-        for row in step.classes
-    ]
-
-
-def _further(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Returns name, columns and one row of values per step of each of the further metrics."""
-    found = []
-    for name in dict.fromkeys(name for step in evaluation.further for name in step):
-        steps = [flatten({name: step[name]}) if name in step else {} for step in evaluation.further]
-        columns = list(dict.fromkeys(column for step in steps for column in step))
-        rows = [[step.get(column) for column in columns] for step in steps]
-        heads = [column.removeprefix(f"{name}.") for column in columns]
-        found.append({"name": name, "columns": heads, "rows": rows})
-    return found
-
-
-def _costs(evaluation: Evaluation, seconds: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Returns one row per step: its costs and seconds, None where not known; none if nothing is."""
-    if not any(evaluation.costs) and not seconds:
-        return []
-    return [
-        {
-            "step": record.step,
-            "weights": costs.get("trainable_weights"),
-            "kept": costs.get("kept_bytes", {}),
-            "seconds": seconds.get(record.step),
-        }
-        for record, costs in zip(evaluation.records, evaluation.costs, strict=True)
-    ]
-
-
-def _made(step: SynthesisStats) -> dict[str, Any]:
-    """Returns the step, the sheet, how many images were kept, and agreements in percent."""
-    numbers = step.statistics
-    return {
-        "step": step.step,
-        "model": numbers["step"],
-        "sheet": step.sheet,
-        "kept": sum(row["kept"] for row in numbers["classes"]),
-        "wanted": sum(row["wanted"] for row in numbers["classes"]),
-        "agreement": {
-            who: {
-                key: None if row[key] is None else points(row[key])
-                for key in ("target_pixels", "miou")
-            }
-            for who, row in numbers["agreement"].items()
-        },
-        "distance": numbers["distance"],
-    }
 
 
 def _points(value: Points) -> str:
@@ -247,18 +110,9 @@ def _signed(value: Points) -> str:
     return "–" if value is None else f"{value:+.1f}".replace("-", "−")
 
 
-def _colour(label: int) -> str:
-    return "#" + palette()[label].tobytes().hex()
-
-
 def _inlined(svg: str) -> str:
     """Returns what stands in a page, whose parser knows the namespaces by itself."""
     import markupsafe
 
     head, rest = svg.split(">", 1)
     return markupsafe.Markup(re.sub(r' xmlns(:\w+)?="[^"]*"', "", head) + ">" + rest)
-
-
-def _file(path: Path) -> str:
-    kind = "jpeg" if path.suffix == ".jpg" else "png"
-    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"

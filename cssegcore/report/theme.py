@@ -8,8 +8,8 @@ COLOURS: Final = {
     "ink": ("#18202c", "#e8ebf0"),
     "muted": ("#667085", "#97a1b2"),
     "line": ("#e3e7ed", "#2a323d"),
-    "good": ("#12908a", "#27b5aa"),
-    "bad": ("#d5485a", "#ff7183"),
+    "good": ("#12908a", "#1f9c93"),
+    "bad": ("#d5485a", "#f56c7e"),
     "blue": ("#2868d8", "#74a9ff"),
     "orange": ("#e0761a", "#ffa552"),
     "purple": ("#b0479b", "#e08bd0"),
@@ -22,6 +22,9 @@ SERIES: Final = ("ink", "blue", "orange", "good", "purple", "olive")
 
 STRONGEST: Final = 0.62
 """How much of a heat map's colour a full cell gets, so that ink stays legible on it."""
+
+MOST_DRAWN: Final = 60
+"""Classes of a matrix whose names can still be read; of more, tables tell."""
 
 
 def light(name: str) -> str:

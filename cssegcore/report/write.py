@@ -9,12 +9,15 @@ import numpy as np
 from cssegcore.core.files import write_csv, write_json, write_text
 from cssegcore.core.types import VAL, Background
 from cssegcore.evaluation.folder import Evaluation, read_evaluation
-from cssegcore.metrics.confusion import Future, fold_future
+from cssegcore.metrics.confusion import Future
 from cssegcore.metrics.continual import class_iou, step_scores
 from cssegcore.report import figures
+from cssegcore.report.confusions import confused_most, confusion_shares
 from cssegcore.report.page import render_page
 from cssegcore.report.tables import class_rows, headline, run_summary, step_rows
+from cssegcore.report.theme import MOST_DRAWN
 
+MOST_CONFUSED = 30  # classes in the picture of a matrix that is too large to be read
 EPOCH_COLUMNS = ("running_epoch", "step", "epoch", "lr", "loss")  # also if nothing was trained
 
 
@@ -25,13 +28,15 @@ def write_report(
     title: str,
     protocol: Mapping[str, str],
     parameters: Mapping[str, object] = MappingProxyType({}),
+    changed: Mapping[str, str] = MappingProxyType({}),
+    provenance: Mapping[str, str] = MappingProxyType({}),
     future: Future = "background",
     background: Background = "annotated",
     seconds: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, object]:
     """Writes tables, figures and `report.html` to `out` and returns the summary.
 
-    The same evaluation gives the same bytes, up to the seconds on the page.
+    The same evaluation gives the same bytes; only the page has what is told beside it.
 
     Args:
         evaluation: The folder with one subfolder per evaluated step.
@@ -39,6 +44,8 @@ def write_report(
         title: Heading of the page.
         protocol: What the run is (method, scenario, setting, seed, …); stands beside the numbers.
         parameters: What it was run with, nested or flat.
+        changed: Which of these differ from the default, by name; only the page has them.
+        provenance: When, where and by what the run was made, by name; only the page has it.
         future: What pixels of classes to come count as in the headline numbers.
         background: What output 0 is; some papers do not test void.
         seconds: How long the training of each step took, by its name; only the page has them.
@@ -65,6 +72,8 @@ def write_report(
         title=title,
         protocol=protocol,
         parameters=parameters,
+        changed=changed,
+        provenance=provenance,
         future=future,
         background=background,
         seconds=seconds,
@@ -79,15 +88,17 @@ def _figures(run: Evaluation, future: Future) -> dict[str, str]:
     names = [record.step for record in records]
     scores = [step_scores(record, future)["miou"] for record in records]
     lines = {group: [miou[group] for miou in scores] for group in ("all", "old", "new")}
-    counts = fold_future(last.counts, future)
-    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares, seen = confusion_shares(last, future), last.classes[: last.seen]
+    if len(seen) > MOST_DRAWN:
+        shown = confused_most(shares, MOST_CONFUSED) or list(range(MOST_CONFUSED))
+        shares, seen = shares[np.ix_(shown, shown)], [seen[c] for c in shown]
     table = 100 * class_iou(records, future)
     watched = any(row.get(f"{VAL}miou") for row in run.epochs)
     more = {"validation": figures.drawn(figures.validation, run.epochs)} if watched else {}
     return more | {
         "heatmap": figures.drawn(figures.heatmap, table, names, last.classes),
         "curves": figures.drawn(figures.curves, lines, names),
-        "confusion": figures.drawn(figures.confusion, shares, last.classes[: last.seen]),
+        "confusion": figures.drawn(figures.confusion, shares, seen),
         "losses": figures.drawn(figures.losses, run.epochs)
         if run.epochs
         else figures.drawn(figures.note, "no step was trained"),

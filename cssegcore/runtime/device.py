@@ -1,6 +1,7 @@
 """Which device runs the work: the environment's business, not a parameter of the result."""
 
 import os
+import platform
 import sys
 from typing import Any
 
@@ -46,6 +47,14 @@ def to_device(array: NDArray[Any], device: torch.device) -> Shaped[Tensor, "*sha
     if device.type == "cuda":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
+
+
+def device_name(device: torch.device) -> str:
+    """Returns the GPU's name, or the kind of a CPU and how many threads compute on it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"CPU ({platform.machine()}), {threads} thread{'s' * (threads > 1)}"
 
 
 def peak_memory(device: torch.device) -> float:

@@ -136,7 +136,7 @@ class TestStagesOwnFiles:
             read()
 
     def test_seconds(self, tmp_path):
-        write_timing(tmp_path / "timing.json", 61.5)
+        write_timing(tmp_path / "timing.json", 61.5, {"device": "cpu"})
         read = functools.partial(read_timing, tmp_path / "timing.json")
         assert read() == 61.5
         assert spoilt_anywhere(tmp_path / "timing.json", read) > 150

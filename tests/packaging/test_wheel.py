@@ -57,7 +57,7 @@ def test_it_holds_every_file_of_library_and_pipeline_and_no_other(wheel):
     for folder, pattern in (("conf", "*.*"), ("lists", "*.txt")):
         ours |= {f"cssegcore_stages/project/{folder}/{name}" for name in files_of(folder, pattern)}
     assert files == ours | {"cssegcore_stages/project/dvc.yaml"}
-    assert "cssegcore/report/template.html.j2" in files
+    assert "cssegcore/report/templates/page.html.j2" in files
     assert "cssegcore_stages/project/conf/hydra_plugins/steps.py" in files
 
 

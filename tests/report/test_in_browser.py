@@ -1,0 +1,122 @@
+"""The page in a headless Chromium, if there is one: on a phone, in the dark, sorted, printed.
+
+`CSSEGCORE_AXE` may name axe-core's `axe.min.js`, which then looks at the page as well.
+"""
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.report.large_run import EXAMPLES, STEPS
+
+NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(NAMES)} is on the path"),
+]
+
+PROBE = """
+const all = (what) => [...document.querySelectorAll(what)];
+const [, , table] = all("table.sortable");
+const cells = (row) => table.rows[row].cells;
+const column = [...cells(0)].findIndex((cell) => cell.textContent.trim() === "step3");
+const values = () => [...table.tBodies[0].rows].map((row) => row.cells[column].textContent.trim());
+const found = { width: innerWidth, page: document.documentElement.scrollWidth };
+found.dark = getComputedStyle(document.body).backgroundColor;
+cells(0)[column].querySelector("button").click();
+found.falling = values();
+cells(0)[column].querySelector("button").click();
+found.rising = values();
+found.told = [...cells(0)].map((cell) => cell.getAttribute("aria-sort"));
+const slider = document.getElementById("step-shown");
+slider.value = 3;
+slider.dispatchEvent(new Event("input"));
+found.step = slider.getAttribute("aria-valuetext");
+found.shown = all(".prediction").filter((e) => e.checkVisibility()).map((e) => e.dataset.step);
+const place = table.closest(".scroll");
+place.scrollLeft = 200;
+const name = table.tBodies[0].querySelector("th");
+found.moved = place.scrollLeft;
+found.name = name.getBoundingClientRect().left - place.getBoundingClientRect().left;
+const tell = () => {
+  const told = document.createElement("pre");
+  told.textContent = JSON.stringify(found);
+  document.body.replaceChildren(told);
+};
+if (window.axe === undefined) tell();
+else axe.run(document, { resultTypes: ["violations"] }).then((result) => {
+  found.violations = result.violations.map((one) => [one.id, one.nodes[0].html]);
+  tell();
+});
+"""
+
+
+@pytest.fixture
+def report(large_report):
+    return large_report[1] / "report.html"
+
+
+def browse(page, profile, *arguments):
+    assert BROWSER is not None
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
+    command = [BROWSER, *options, *arguments, page.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+
+
+@pytest.mark.parametrize(
+    ("width", "dark"), [(390, False), (390, True), (1280, False)], ids=["phone", "dark", "desk"]
+)
+def test_on_a_screen(report, tmp_path, width, dark):
+    axe = os.environ.get("CSSEGCORE_AXE")
+    scripts = [Path(axe).read_text()] if axe else []
+    probe = "".join(f"<script>{script}</script>" for script in [*scripts, PROBE])
+    page = tmp_path / "page.html"
+    page.write_text(report.read_text().replace("</body>", probe + "</body>"))
+    scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
+    size = (f"--window-size={width},900", "--virtual-time-budget=60000", scheme)
+    dom = browse(page, tmp_path / "profile", *size, "--dump-dom")
+    found = json.loads(html.unescape(re.findall(r"<pre>(.*?)</pre>", dom, re.DOTALL)[0]))
+    assert found["width"] == width
+    assert found["page"] <= width, "the page itself scrolls to no side"
+    assert found["dark"] == ("rgb(14, 18, 22)" if dark else "rgb(245, 246, 248)")
+    numbers = [float(value) for value in found["falling"] if value]
+    assert numbers == sorted(numbers, reverse=True)
+    assert found["falling"][len(numbers) :] == [""] * (151 - len(numbers))  # not learned yet
+    assert [float(value) for value in found["rising"] if value] == numbers[::-1]
+    assert found["rising"][-1] == ""
+    assert [told for told in found["told"] if told] == ["ascending"]
+    assert found["step"] == "step3"
+    assert found["shown"] == ["3"] * EXAMPLES
+    assert (found["moved"] > 0) == (width < 1000)
+    assert found["name"] == pytest.approx(0, abs=1), "names stay while numbers scroll"
+    assert found.get("violations", []) == []
+
+
+def test_on_paper_all_steps_and_parameters_are_there(report, tmp_path):
+    page = tmp_path / "page.html"  # what is printed is what `beforeprint` and print styles leave
+    probe = """<script>
+        const seen = (e) => e.checkVisibility({ contentVisibilityAuto: true });
+        dispatchEvent(new Event("beforeprint"));
+        const all = [...document.querySelectorAll("details, details td")].filter(seen).length;
+        dispatchEvent(new Event("afterprint"));
+        const told = document.createElement("pre");
+        told.textContent = JSON.stringify([all, document.querySelector("details").open]);
+        document.body.append(told);
+    </script></body>"""
+    page.write_text(report.read_text().replace("</body>", probe))
+    dom = browse(page, tmp_path / "profile", "--dump-dom")
+    assert json.loads(re.findall(r"<pre>(.*?)</pre>", dom, re.DOTALL)[0]) == [2, False]
+    pdf = tmp_path / "page.pdf"
+    browse(report, tmp_path / "profile", f"--print-to-pdf={pdf}")
+    content = pdf.read_bytes()
+    images = len(re.findall(rb"/Subtype\s*/Image", content))
+    assert images >= EXAMPLES * (STEPS + 2)
+    assert len(re.findall(rb"/Type\s*/Page\b", content)) > 8
