@@ -52,11 +52,13 @@ def draw_dataset(root: Path, size: tuple[int, int], count: int, classes: list[st
     draw_photograph(root / "photograph.jpg", (width, height))
     Image.fromarray(labels.copy()).save(root / "labels.png")
     names = [f"{at:06}" for at in range(count)]
-    for name in names:
+    mirrored = labels[:, ::-1].copy()  # images that are trained and tested on would be refused
+    Image.fromarray(mirrored).save(root / "other.png")
+    for name, label in [*((name, "labels") for name in names), ("test", "other")]:
         (root / "JPEGImages" / f"{name}.jpg").hardlink_to(root / "photograph.jpg")
-        (root / "SegmentationClass" / f"{name}.png").hardlink_to(root / "labels.png")
-    for part in ("train", "val"):
-        (lists / f"{part}.txt").write_text("\n".join(names))
+        (root / "SegmentationClass" / f"{name}.png").hardlink_to(root / f"{label}.png")
+    (lists / "train.txt").write_text("\n".join(names))
+    (lists / "val.txt").write_text("test")
     (root / "classes.txt").write_text("\n".join(["background", *classes]))
 
 

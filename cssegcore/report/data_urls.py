@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 from typing import Final
 
-LONGEST_SIDE: Final = 480
+LONGEST_SHOWN: Final = 480
 """Pixels of a photograph's longer side in the page, which shows it no larger."""
 
 
@@ -23,10 +23,10 @@ def reduced_data_url(path: Path) -> str:
 
     try:
         with Image.open(path) as image:
-            if max(image.size) <= LONGEST_SIDE:
+            if max(image.size) <= LONGEST_SHOWN:
                 return data_url(path)
             is_labels = image.mode == "P"
-            scale = LONGEST_SIDE / max(image.size)
+            scale = LONGEST_SHOWN / max(image.size)
             size = [max(1, round(side * scale)) for side in image.size]
             how = Image.Resampling.NEAREST if is_labels else Image.Resampling.LANCZOS
             small = image.resize((size[0], size[1]), how)

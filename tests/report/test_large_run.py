@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cssegcore.core.palette import save_labels
-from cssegcore.report.data_urls import LONGEST_SIDE, reduced_data_url
+from cssegcore.report.data_urls import LONGEST_SHOWN, reduced_data_url
 from tests.report.large_run import CLASSES, EXAMPLES, LEARNED, STEPS
 from tests.report.page_tree import parsed
 
@@ -112,7 +112,7 @@ def test_predictions_of_all_steps_stand_behind_one_slider(large):
     (place,) = (e for e in section.all("p") if "slider" in (e["class"] or ""))
     assert "hidden" in place.attributes  # until a script is at work
     sizes = [opened(image["src"]).size for image in section.all("img")]
-    assert set(sizes) == {(LONGEST_SIDE, LONGEST_SIDE * 384 // 512)}
+    assert set(sizes) == {(LONGEST_SHOWN, LONGEST_SHOWN * 384 // 512)}
 
 
 def opened(url):
