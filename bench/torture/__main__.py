@@ -13,6 +13,7 @@ import contextlib
 import importlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,8 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help="the page to write from what is in --out")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    # a shell has what it starts in the background ignore Ctrl-C, and that would be handed on
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     share = given.share * (FULL if given.full else 1)
     if given.table:
         from bench.torture import _page
