@@ -1,11 +1,12 @@
 """Every fault that we know how to make, made on purpose; what came of it.
 
     python -m bench.torture [--only FAMILY …] [--seed N] [--full] [--out FOLDER]
+    python -m bench.torture --again --only FAMILY …
     python -m bench.torture --table docs/reliability.md
 
 Everything happens in temporary folders. Each family of faults leaves a file in --out, so families
 can be run one after another, and again alone; --table makes the page out of these files and runs
-nothing.
+nothing. --again repeats the trials that went wrong, after something was mended.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import contextlib
 import importlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +22,9 @@ from pathlib import Path
 from bench.torture._ledger import Ledger, TimeUp
 
 FAMILIES = ("kills", "pipeline", "tracking", "disk", "rot", "processes", "mutations", "hostile")
+REPEATED = ("rot", "mutations", "hostile")
+"""Those whose trials stand alone, so that `--again` can repeat them."""
+
 FULL = 20.0
 """How many times the usual number of trials `--full` makes."""
 
@@ -46,9 +51,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="at most, each family")
     parser.add_argument("--full", action="store_true", help=f"{FULL:g} times as many: hours")
     parser.add_argument("--out", type=Path, default=Path(".cssegcore/torture"))
+    parser.add_argument(
+        "--again", action="store_true", help="only what went wrong, as --out has it: is it mended?"
+    )
     parser.add_argument("--table", type=Path, help="the page to write from what is in --out")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    # a shell has what it starts in the background ignore Ctrl-C, and that would be handed on
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     share = given.share * (FULL if given.full else 1)
     if given.table:
         from bench.torture import _page
@@ -57,10 +67,14 @@ def main() -> None:
     elif given.here:
         (family,) = given.only
         ledger = Ledger(family, given.out.resolve(), given.seed, share, given.minutes)
+        if given.again:
+            ledger.recall()
         with contextlib.suppress(TimeUp):
             importlib.import_module(f"bench.torture.{family}").run(ledger)
-            ledger.finished = True
+            ledger.finished = not given.again or ledger.finished
         print(f"{family}: {ledger.write()}", flush=True)
+    elif given.again and not set(given.only) <= set(REPEATED):
+        parser.error(f"--again goes with --only and some of {', '.join(REPEATED)}")
     else:
         raise SystemExit(max(_alone(family, given, share) for family in given.only))
 
@@ -68,6 +82,7 @@ def main() -> None:
 def _alone(family: str, given: argparse.Namespace, share: float) -> int:
     """Runs one family in a process that has imported nothing yet."""
     numbers = ["--seed", str(given.seed), "--share", str(share), "--out", str(given.out)]
+    numbers += ["--again"] * given.again
     if given.minutes is not None:
         numbers += ["--minutes", str(given.minutes)]
     command = [sys.executable, "-m", "bench.torture", "--here", "--only", family, *numbers]

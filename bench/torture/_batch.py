@@ -8,7 +8,7 @@ import pickle
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ class Trials:
     inside: tuple[Path, ...]
 
 
-def batched(trials: Trials, numbers: range) -> list[Told]:
+def batched(trials: Trials, numbers: Sequence[int]) -> list[Told]:
     """Tries what each number stands for."""
     told: list[Told] = []
     while len(told) < len(numbers):
@@ -89,7 +89,7 @@ def batched(trials: Trials, numbers: range) -> list[Told]:
     return told
 
 
-def _some(trials: Trials, numbers: range) -> list[Told]:
+def _some(trials: Trials, numbers: Sequence[int]) -> list[Told]:
     """Tries some in a fork, up to the first that ends it."""
     out, into = os.pipe()
     child = os.fork()

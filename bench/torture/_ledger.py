@@ -64,6 +64,11 @@ class Row:
         """Returns how often what should not be."""
         return {word: self.happened[word] for word in BAD if self.happened[word]}
 
+    def mended(self, word: str) -> list[str]:
+        """Returns the commits at which trials that ended so were made again and ended well."""
+        again = [e["since"] for e in self.examples if e["what"] == word and "since" in e]
+        return [since["commit"] for since in again if since["what"] not in BAD]
+
 
 @dataclasses.dataclass
 class Ledger:
@@ -76,6 +81,8 @@ class Ledger:
         share: How much of the usual number of trials is made.
         minutes: After which it is enough.
         finished: Whether all trials were made.
+        rows: What was tried, by its fault.
+        before: The family's file, if only what went wrong in it is tried again.
     """
 
     family: str
@@ -85,6 +92,7 @@ class Ledger:
     minutes: float | None = None
     finished: bool = False
     rows: dict[str, Row] = dataclasses.field(default_factory=dict)
+    before: dict[str, Any] | None = None
     started: float = dataclasses.field(default_factory=time.time)
     _written: float = 0.0
 
@@ -101,6 +109,20 @@ class Ledger:
         """Returns a generator of its own for a trial, so that each can be made alone."""
         return random.Random("/".join(map(str, (self.seed, self.family, *about))))
 
+    def recall(self) -> None:
+        """Takes over what the family's file has: only what went wrong in it is tried, again."""
+        self.before = json.loads((self.out / f"{self.family}.json").read_text())
+        self.rows = {row.fault: row for row in read_rows(self.before)}
+        self.finished = self.before["finished"]
+
+    def wants(self, fault: str, trial: object) -> bool:
+        """Whether a trial is to be made."""
+        return self.before is None or bool(self._bad(fault, trial))
+
+    def _bad(self, fault: str, trial: object) -> list[dict[str, Any]]:
+        row = self.rows.get(fault)
+        return [e for e in row.examples if e.get("trial") == trial] if row else []
+
     def count(
         self,
         fault: str,
@@ -113,12 +135,16 @@ class Ledger:
         Args:
             fault: The row.
             what: One of the words above.
-            example: What tells one trial from the row's others, if `what` is bad.
+            example: What tells one trial from the row's others (`trial`), if `what` is bad.
             keep: Copies what is needed to see it again into a folder.
 
         Raises:
             TimeUp: The time is over.
         """
+        if self.before is not None:
+            for bad in self._bad(fault, (example or {}).get("trial")):
+                bad["since"] = {"what": what, "commit": _commit()}
+            return
         row = self.rows.setdefault(fault, Row(fault))
         row.happened[what] += 1
         if time.time() - self._written > OFTEN:
@@ -167,8 +193,8 @@ class Ledger:
             "seconds": round(time.time() - self.started),
             "commit": _commit(),
             "machine": machine(),
-            "rows": [vars(row) for row in self.rows.values()],
         }
+        content = (self.before or content) | {"rows": [vars(row) for row in self.rows.values()]}
         path.write_text(json.dumps(content, indent=1, ensure_ascii=False, default=str) + "\n")
         return path
 

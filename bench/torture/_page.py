@@ -35,7 +35,7 @@ A trial ends well in one of three ways:
 
 All else is a fault of ours: another result without a word, a traceback, a hang, a file written
 outside of `work/` and `.cssegcore/`, damaged weights that are taken, a restart that is refused,
-work that is done twice.
+work that is done twice. `--again` repeats what went wrong, once it is mended; the page says so.
 
 {total}
 """
@@ -64,7 +64,8 @@ def summary(told: list[dict[str, Any]]) -> str:
     rows = [row for content in told for row in read_rows(content)]
     tried = sum(row.tried for row in rows)
     bad = {word: sum(row.happened[word] for row in rows) for word in BAD}
-    found = ", ".join(f"{count} × {word}" for word, count in bad.items() if count) or "none"
+    mended = {word: [commit for row in rows for commit in row.mended(word)] for word in BAD}
+    found = ", ".join(_told(word, n, mended[word]) for word, n in bad.items() if n) or "none"
     machines = sorted({content["machine"] for content in told})
     return (
         f"{tried:,} trials of {len(rows)} faults on {'; '.join(machines)}. Faults of ours found:"
@@ -87,6 +88,14 @@ def section(content: dict[str, Any]) -> str:
     ]
     for row in read_rows(content):
         counts = [row.tried, *(row.happened[word] or "" for word in (SAME, REFUSED, OTHER))]
-        bad = ", ".join(f"{count} × {word}" for word, count in row.bad().items()) or "none"
+        told = (_told(word, n, row.mended(word)) for word, n in row.bad().items())
+        bad = ", ".join(told) or "none"
         lines.append(f"| {row.fault} | {' | '.join(map(str, counts))} | {bad} |")
     return "\n".join(lines) + "\n"
+
+
+def _told(word: str, count: int, mended: list[str]) -> str:
+    """Says how often something bad came of it, and how much of that is mended since."""
+    again = f"mended, tried again at {', '.join(sorted(set(mended)))}"
+    some = f"{len(mended)} of them " * (len(mended) < count)
+    return f"{count} × {word}" + f" ({some}{again})" * bool(mended)

@@ -80,7 +80,7 @@ def stage(tree: Tree, name: str, *arguments: str, kept: bool = False) -> Callabl
 def _run(arguments: list[str]) -> None:
     outcome = scenes.run_module(*arguments)
     if outcome.status == 2 and outcome.err.startswith("error: "):
-        raise InputError(outcome.err)
+        raise InputError(outcome.err.removeprefix("error: ").rstrip())
     if outcome.status:
         raise AssertionError(outcome)
 

@@ -16,7 +16,8 @@ def run(ledger: Ledger) -> None:
         calm = Tree.walked(ledger.trees, "plain")
         for hostile in inputs.every():
             for number in range(ledger.times(1) if hostile.varies else 1):
-                _try(ledger, Path(name, "tree"), calm, hostile, number)
+                if ledger.wants(hostile.fault, number):
+                    _try(ledger, Path(name, "tree"), calm, hostile, number)
 
 
 def _try(ledger: Ledger, place: Path, calm: Tree, hostile: "inputs.Hostile", number: int) -> None:

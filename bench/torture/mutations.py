@@ -32,13 +32,13 @@ def try_all(ledger: Ledger, trees: dict[str, Tree], found: list[_readers.Target]
     for turn in range(ROUNDS):
         for target, content in zip(found, contents, strict=True):
             total = ledger.times(target.usual)
-            numbers = range(total * turn // ROUNDS, total * (turn + 1) // ROUNDS)
-            if numbers:
+            turns = range(total * turn // ROUNDS, total * (turn + 1) // ROUNDS)
+            if numbers := [n for n in turns if ledger.wants(target.fault, n)]:
                 try_target(ledger, trees[target.kind], target, content, numbers)
 
 
 def try_target(
-    ledger: Ledger, tree: Tree, target: _readers.Target, content: bytes, numbers: range
+    ledger: Ledger, tree: Tree, target: _readers.Target, content: bytes, numbers: list[int]
 ) -> None:
     """Changes one file, again and again, and puts it back."""
     before = _processor()
@@ -57,7 +57,7 @@ def try_target(
         trials = Trials(prepare, target.read, wanted, target.otherwise, (*inside, own))
         told = batched(trials, numbers)
         for number, outcome in zip(numbers, told, strict=True):
-            example = {"number": number, "said": outcome.said}
+            example = {"trial": number, "said": outcome.said}
             keep = None
             if outcome.what in BAD:
                 prepare(number)

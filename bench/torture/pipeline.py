@@ -61,7 +61,7 @@ def _story(
         sent = rng.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
         sent = signal.SIGINT if "Ctrl-C" in victim else sent
         status, said, hit = _repro(
-            project, tracking, victim, sent, rng.uniform(0.05, 0.35) * seconds
+            project, tracking, victim, sent, rng.uniform(0.05, 0.25) * seconds
         )
         if hit:
             kills.append(f"{victim}: {sent.name}")

@@ -158,6 +158,8 @@ def _fit_sequence(
 def _fit_scalar(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401
     if hint is Any or hint is object:
         return value
+    if hint in (int, float) and isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise InputError(f"`{where}` must be a number of 64 bits, got {shown(value)}.")
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is float and isinstance(value, str):  # YAML reads 1e-4 as text

@@ -102,13 +102,15 @@ def refusal(error: Exception) -> str | None:
 def _is_out_of_memory(error: BaseException) -> bool:
     """Whether it is Python's or PyTorch's error, which is no `MemoryError`: on GPUs, on CPUs."""
     said = str(error).lower() if isinstance(error, RuntimeError) else ""
-    words = ("out of memory", "can't allocate memory", "not enough memory")
+    words = ("out of memory", "can't allocate memory", "not enough memory", "size calculation over")
     return isinstance(error, MemoryError) or any(word in said for word in words)
 
 
 def _refuse(message: str) -> NoReturn:
     """Ends the process; of several processes, it is torchrun that says why, once."""
-    message = printable(" ".join(message[:LONGEST].splitlines()))
+    if len(message) > LONGEST:  # where it is stands first, and the way out last
+        message = f"{message[: LONGEST // 2]} … {message[-LONGEST // 4 :]}"
+    message = printable(" ".join(message.splitlines()))
     told = {"message": message, "timestamp": int(time.time())}
     if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         Path(file).write_text(json.dumps(told), encoding="utf-8")

@@ -254,12 +254,16 @@ class Params:
                 f" {', '.join(f'{k}: {{previous: {v.previous}}}' for k, v in chain.items())}."
             )
         if self.scenario.last != names[-1]:
-            raise InputError(f"`scenario.last` must be {names[-1]!r}, got {self.scenario.last!r}.")
+            raise InputError(
+                f"`scenario.last` must be {names[-1]!r}, got {shown(self.scenario.last)}."
+            )
 
     def _check_link(self, name: str, before: str) -> None:
         step = self.steps[name]
         if step.previous != before:
-            raise InputError(f"`steps.{name}.previous` must be {before!r}, got {step.previous!r}.")
+            raise InputError(
+                f"`steps.{name}.previous` must be {before!r}, got {shown(step.previous)}."
+            )
         if name == FIRST and (step.recipe != "method.base" or step.images != "train"):
             raise InputError(
                 f"`steps.{name}` must have `recipe: method.base` and `images: train`: the base"

@@ -227,6 +227,27 @@ def test_the_page_tells_what_was_counted(ledger, tmp_path, monkeypatch):
     assert "4 trials of 1 faults on a machine. Faults of ours found: 1 × traceback." in page
 
 
+def test_what_went_wrong_is_tried_again(ledger, tmp_path, monkeypatch):
+    monkeypatch.setattr(_ledger, "machine", lambda: "a machine")
+    for trial, what in enumerate((SAME, CRASHED, CRASHED)):
+        ledger.count("a fault", what, {"trial": trial})
+    ledger.write()
+    again = Ledger("kills", tmp_path / "out", seed=1)
+    again.recall()
+    assert [again.wants("a fault", trial) for trial in range(3)] == [False, True, True]
+    assert not again.wants("another", 1)
+    again.count("a fault", REFUSED, {"trial": 1})
+    again.count("a fault", CRASHED, {"trial": 2})
+    again.write()
+    _page.write(tmp_path / "page.md", tmp_path / "out")
+    page = (tmp_path / "page.md").read_text()
+    assert "| a fault | 3 | 1 |  |  | 2 × traceback (1 of them mended, tried again at " in page
+    again.count("a fault", SAME, {"trial": 2})
+    again.write()
+    _page.write(tmp_path / "page.md", tmp_path / "out")
+    assert "2 × traceback (mended, tried again at " in (tmp_path / "page.md").read_text()
+
+
 def test_it_says_how_it_is_run():
     outcome = scenes.run_module("bench.torture", "--help")
     assert (outcome.status, outcome.err) == (0, "")

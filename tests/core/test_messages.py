@@ -18,7 +18,7 @@ from cssegcore.core.registry import build_part
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.image_list import ImageList
 from cssegcore.data.index import read_index
-from stages.common.cli import say
+from stages.common.cli import _refuse, say
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_dataset import run_module
 
@@ -67,6 +67,29 @@ def test_a_value_of_any_size_is_cut(value):
     with pytest.raises(InputError) as refused:
         build_part("cssegcore.method.losses", object, value, "method.losses.x")
     assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize("hint", [int, float, tuple[int, ...], float | None])
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 10**400])
+def test_a_number_that_no_machine_holds_is_refused(hint, value):
+    there = dataclasses.make_dataclass("there", [("width", hint)])
+    given = [8, value] if hint == tuple[int, ...] else value
+    with pytest.raises(InputError, match=r"`numbers\.width.*64 bits, got") as refused:
+        parse(there, {"width": given}, "numbers")
+    assert len(str(refused.value)) < 300
+
+
+def test_a_long_message_keeps_its_way_out(project):
+    project.set("steps.step1.previous", "x" * 10**5)
+    line = project.run("check").refusal()
+    assert "`steps.step1.previous` must be 'step0', got 'xxx" in line
+    assert len(line) < 300
+    message = "where it is: " + "x" * 10**6 + ", the way out"
+    with contextlib.redirect_stderr(io.StringIO()) as said, pytest.raises(SystemExit):
+        _refuse(message)
+    assert said.getvalue().startswith("error: where it is: ")
+    assert said.getvalue().endswith(", the way out\n")
+    assert len(said.getvalue()) < 4000
 
 
 @pytest.mark.parametrize("value", [3, "text", [1, 2], {"a": 1}, None, 1e-4, True])

@@ -533,6 +533,7 @@ def test_a_device_that_is_not_there_is_named(project, monkeypatch):
             "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"
         ),
         RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("Storage size calculation overflowed with sizes=[1000000000, 1000000000]"),
     ],
 )
 def test_too_little_memory_is_one_line(project, monkeypatch, error):
