@@ -13,7 +13,7 @@ from cssegcore.runtime.distributed import node
 MEMORY: Final = "CSSEGCORE_MEMORY"
 """Environment variable: GiB for the decoded images of all processes of a training on this node."""
 
-SHARE: Final = 16
+DEFAULT_PART: Final = 16
 """If it is not set, images get this part of the memory that is free: other trainings may run."""
 
 _UNKNOWN: Final = 4 * 2**30
@@ -42,7 +42,7 @@ class MemoryBudget:
             InputError: It is no number of GiB.
         """
         text = os.environ.get(MEMORY)
-        size = _bytes(text) if text else free_memory() // SHARE
+        size = _bytes(text) if text else free_memory() // DEFAULT_PART
         return cls(size // node().size, is_given=bool(text))
 
     def take(self, count: int) -> bool:

@@ -1,7 +1,7 @@
 import pytest
 
 from cssegcore.core.errors import InputError
-from cssegcore.runtime.memory import SHARE, MemoryBudget, free_memory
+from cssegcore.runtime.memory import DEFAULT_PART, MemoryBudget, free_memory
 
 GIB = 2**30
 
@@ -36,7 +36,7 @@ def test_a_share_of_what_is_free_is_the_default(monkeypatch):
     monkeypatch.delenv("CSSEGCORE_MEMORY", raising=False)
     monkeypatch.setattr("cssegcore.runtime.memory.free_memory", lambda: 160 * GIB)
     budget = MemoryBudget.of_environment()
-    assert (budget.size, budget.is_given) == (160 * GIB // SHARE, False)
+    assert (budget.size, budget.is_given) == (160 * GIB // DEFAULT_PART, False)
 
 
 @pytest.fixture
