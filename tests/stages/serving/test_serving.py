@@ -98,7 +98,7 @@ def test_what_is_in_a_package(model, packaged):
     assert about.metadata["classes"] == ["background", "red", "green", "blue"]
     assert about.metadata["step"] == "step1"
     (given,) = about.signature.inputs.to_dict()
-    assert given["tensor-spec"] == {"dtype": "uint8", "shape": [-1, -1, -1, 3]}
+    assert given["tensor-spec"] == {"dtype": "uint8", "shape": (-1, -1, -1, 3)}
     assert [one["name"] for one in about.signature.outputs.to_dict()] == ["labels", "confidences"]
     assert (packaged / "artifacts" / "model.safetensors").read_bytes() == model.read_bytes()
     example = json.loads((packaged / "serving_input_example.json").read_text())
