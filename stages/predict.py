@@ -72,7 +72,11 @@ def main(
     view = View(size, tile, overlap)
     if device:
         os.environ["CSSEGCORE_DEVICE"] = device
-    maps: Maps = (*("confidence",) * confidence, *("entropy",) * entropy)
+    asked: dict[Literal["confidence", "entropy"], bool] = {
+        "confidence": confidence,
+        "entropy": entropy,
+    }
+    maps: Maps = tuple(kind for kind, wanted in asked.items() if wanted)
     names, done = _label(model, stills, videos, out, opacity, view, maps)
     each, failures = done.each, done.failures
 

@@ -111,9 +111,9 @@ class Ledger:
 
     def recall(self) -> None:
         """Takes over what the family's file has: only what went wrong in it is tried, again."""
-        self.before = json.loads((self.out / f"{self.family}.json").read_text())
-        self.rows = {row.fault: row for row in read_rows(self.before)}
-        self.finished = self.before["finished"]
+        before = json.loads((self.out / f"{self.family}.json").read_text())
+        self.rows = {row.fault: row for row in read_rows(before)}
+        self.before, self.finished = before, before["finished"]
 
     def wants(self, fault: str, trial: object) -> bool:
         """Whether a trial is to be made."""

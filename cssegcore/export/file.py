@@ -107,7 +107,7 @@ class OnnxFile(ExportedFile):
 
     def run(self, path: Path, batches: list[UInt8[np.ndarray, "_ _ _ 3"]]) -> Iterator[Answers]:
         import onnxruntime
-        from onnxruntime.capi import onnxruntime_pybind11_state as state
+        from onnxruntime.capi import onnxruntime_pybind11_state as state  # type: ignore[attr-defined]
 
         failures = tuple(
             kind
@@ -166,7 +166,8 @@ def trace(network: PhotographNetwork, size: tuple[int, int] | None) -> Traced:
         program = torch.export.export(network, (example,), dynamic_shapes=None if size else (free,))
     if size:
         return Traced(program, size, fixed=True)
-    (given,) = (n for n in program.graph.nodes if n.name == program.graph_signature.user_inputs[0])
+    (name,) = program.graph_signature.user_inputs
+    (given,) = (node for node in program.graph.nodes if node.name == name)
     sides = given.meta["val"].shape[:3]
     if still := [axis for axis, side in zip(AXES, sides, strict=True) if isinstance(side, int)]:
         raise StaticSizeError(f"the network's {still[0]} cannot vary")

@@ -116,12 +116,13 @@ def _settings(dataset: str) -> dict[str, Any]:
         )
     try:
         settings = OmegaConf.load(path)
-        found = {"classes": settings.classes, "root": settings.root}
-        layout = OmegaConf.to_container(settings.get("layout") or OmegaConf.create(), resolve=True)
+        found: dict[str, Any] = {"classes": settings.classes, "root": settings.root}
+        layout = OmegaConf.select(settings, "layout", default=OmegaConf.create())
+        found["layout"] = OmegaConf.to_container(layout, resolve=True)
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         said = " ".join(str(error).split())
         raise InputError(f"{path} must say `classes` and `root`: {said}.") from None
-    return {**found, "layout": layout}
+    return found
 
 
 def read_order(order: str, known: Sequence[str]) -> list[str]:

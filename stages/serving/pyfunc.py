@@ -5,8 +5,8 @@ Photographs in, uint8 RGB (b, h, w, 3); labels (b, h, w) and their scores out.
 
 from typing import Any
 
-import mlflow
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 
 class SegmentationModel(PythonModel):
@@ -17,7 +17,7 @@ class SegmentationModel(PythonModel):
 
         self._model = cssegcore.load(context.artifacts["model"])
 
-    def predict(
+    def predict(  # type: ignore[override]
         self,
         context: PythonModelContext,
         model_input,  # noqa: ANN001 - MLflow makes a schema of what is said here
@@ -34,4 +34,4 @@ class SegmentationModel(PythonModel):
         }
 
 
-mlflow.models.set_model(SegmentationModel())
+set_model(SegmentationModel())

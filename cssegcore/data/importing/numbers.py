@@ -104,7 +104,9 @@ def read_roboflow(folder: Path) -> ImportSource:
     """
     names: dict[str, None] = {}
     tables: dict[Split, dict[int, str]] = {}
-    folders = {part: folder / ("valid" if part == "val" else part) for part in SPLITS}
+    folders: dict[Split, Path] = {
+        part: folder / ("valid" if part == "val" else part) for part in SPLITS
+    }
     for part, place in folders.items():
         if place.is_dir():
             tables[part] = _values(place / "_classes.csv")

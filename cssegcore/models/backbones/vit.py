@@ -101,9 +101,11 @@ class _ViT(Backbone):
         )
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
-        exporting = torch.compiler.is_exporting()
-        tokens = _exportable_tokens if exporting else type(self.network).forward_features
-        patches = tokens(self.network, images)[:, 1:]  # type: ignore[operator]
+        if torch.compiler.is_exporting():
+            tokens = _exportable_tokens(self.network, images)
+        else:
+            tokens = self.network.forward_features(images)  # type: ignore[operator]
+        patches = tokens[:, 1:]
         (side,) = self.strides
         h, w = ((length + side - 1) // side for length in images.shape[-2:])
         return (patches.mT.unflatten(-1, (h, w)),)
