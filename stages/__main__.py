@@ -19,13 +19,17 @@ _SETTINGS = (
 )
 
 
+COMMANDS = {"import_labels": "import"}
+"""Sub-commands whose module is called otherwise: `import` is a word that Python keeps."""
+
+
 class _Stages(Mapping[str, Any]):
     """Modules of this package by the names of their sub-commands."""
 
     def __init__(self) -> None:
         found = pkgutil.iter_modules(importlib.import_module(PACKAGE).__path__)
         modules = [at.name for at in found if not at.ispkg and not at.name.startswith("_")]
-        self._modules = {name.rstrip("_"): name for name in modules}
+        self._modules = {COMMANDS.get(name, name): name for name in modules}
         self._pipeline = shipped("dvc.yaml").read_text(encoding="utf-8")
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - typer's class is private

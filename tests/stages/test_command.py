@@ -10,6 +10,7 @@ import tomllib
 import pytest
 
 import stages
+from stages.__main__ import COMMANDS
 from tests.helpers.tiny_dataset import HOME, run_module
 
 MODULES = sorted(m.name for m in pkgutil.iter_modules(stages.__path__) if not m.ispkg)
@@ -38,7 +39,7 @@ def test_help_names_every_stage_and_imports_nothing_slow(usage):
     assert json.loads(usage.splitlines()[-1]) == []
     assert len(STAGES) > 15
     for name in STAGES:
-        assert f" {name.rstrip('_')} " in usage
+        assert f" {COMMANDS.get(name, name)} " in usage
     assert "--install-completion" in usage
     assert "CSSEGCORE_DEVICE" in usage
 
