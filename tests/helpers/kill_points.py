@@ -30,7 +30,7 @@ MOMENTS = {
     "while the first epoch is being saved": ("cssegcore.runtime.resume.replacing", 1),
     "while another epoch is being saved": ("cssegcore.runtime.resume.replacing", 6),
     "while the model is being written": ("cssegcore.models.checkpoint.replacing", 1),
-    "between model and curve": ("cssegcore.core.files.write_csv", 1),
+    "between model and curve": ("cssegcore.core.training_files.write_csv", 1),
     "before the state is noted as finished": ("stages.common.once.keep", 1),
 }
 """A function, and at which of its calls the process dies."""
