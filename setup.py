@@ -21,7 +21,8 @@ setup(
     package_dir={PIPELINE: "stages", CARRIED: "."},
     package_data={
         "cssegcore": ["py.typed"],
-        "": ["*.j2", "*.css", "*.js", "*.json"],
+        "": ["*.json"],
+        "cssegcore.report": ["templates/*"],
         CARRIED: [*PROJECT],
     },
     include_package_data=False,

@@ -1,4 +1,4 @@
-"""Runs `python -m …` and `dvc …` in forks of one interpreter that has imported what is slow.
+"""Runs `python -m …`, `dvc …` and `cssegcore …` in forks of one interpreter, slow imports done.
 
 A real DVC starts a process a stage, and each imports PyTorch for seconds: most of the time of a
 test of which stages run. `commands(folder)` writes scripts `python` and `dvc` for the front of PATH
@@ -19,13 +19,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LIBRARIES = ("torch", "safetensors.torch", "PIL.Image", "yaml", "typer", "tqdm", "hydra", "dvc.cli")
+MODULES = {"dvc": "dvc", "cssegcore": "cssegcore_stages"}
+"""What the commands run that are no `python -m …`."""
 CLIENT = """#!{python} -IS
 import array, json, os, socket, sys
 
 name, given = os.path.basename(sys.argv[0]), sys.argv[1:]
 if name == "python" and given[:1] != ["-m"]:
     os.execv({python!r}, [{python!r}, *given])
-module, rest = ("dvc", given) if name == "dvc" else (given[1], given[2:])
+module, rest = {modules!r}.get(name), given
+if not module:
+    module, *rest = given[1:]
 asked = {{"argv": [module, *rest], "folder": os.getcwd(), "environment": dict(os.environ)}}
 link = socket.socket(socket.AF_UNIX)
 link.connect({address!r})
@@ -39,11 +43,12 @@ sys.exit(int(link.makefile().read() or 70))  # a fork that was killed says nothi
 
 @contextlib.contextmanager
 def commands(folder: Path) -> Iterator[Path]:
-    """Gives a folder with `python` and `dvc` while the interpreter waits."""
+    """Gives a folder with these commands while the interpreter waits."""
     address = folder / "asked"
-    for name in ("python", "dvc"):
+    values = {"python": sys.executable, "modules": MODULES, "address": str(address)}
+    for name in ("python", *MODULES):
         script = folder / name
-        script.write_text(CLIENT.format(python=sys.executable, address=str(address)))
+        script.write_text(CLIENT.format(**values))
         script.chmod(0o755)
     command = [sys.executable, __file__, str(address)]
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # none before the forks
@@ -87,6 +92,7 @@ def _become(link: socket.socket) -> None:
     os.environ.clear()
     os.environ.update(asked["environment"])
     sys.argv, sys.path[0] = asked["argv"], asked["folder"]
+    sys.path[1:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     ended = {"status": 1}
     atexit.register(lambda: link.sendall(str(ended["status"]).encode()))  # after all others
     try:

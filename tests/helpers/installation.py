@@ -45,10 +45,14 @@ def build_wheel(folder: Path) -> Path:
 
 
 class Installation:
-    """A wheel that is unpacked, with its command, in an environment without the clone."""
+    """A wheel that is unpacked, with its command, in an environment without the clone.
 
-    def __init__(self, wheel: Path, folder: Path) -> None:
+    `commands` is a folder of `forked_python`, whose commands then go before those here.
+    """
+
+    def __init__(self, wheel: Path, folder: Path, commands: Path | None = None) -> None:
         self.folder = folder
+        self._first = [commands] if commands else []
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(folder)
         script = folder / "bin" / "cssegcore"
@@ -61,7 +65,7 @@ class Installation:
         """Variables for commands that use it."""
         ours = ("DVC_", "MLFLOW_", "CSSEGCORE_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "PYTHON")
         kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
-        places = (self.folder / "bin", Path(sys.executable).parent)
+        places = (*self._first, self.folder / "bin", Path(sys.executable).parent)
         return kept | {
             "PATH": os.pathsep.join([*map(str, places), kept["PATH"]]),
             "PYTHONPATH": str(self.folder),

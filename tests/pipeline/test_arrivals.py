@@ -53,10 +53,12 @@ class Farm:
         return [(place / "model.safetensors").read_bytes() for place in places]
 
 
-def test_months_of_photographs_become_steps_and_each_is_trained_once(tmp_path: Path) -> None:
+def test_months_of_photographs_become_steps_and_each_is_trained_once(
+    tmp_path: Path, commands: Path
+) -> None:
     for folder in ("build", "installed"):
         (tmp_path / folder).mkdir()
-    installed = Installation(build_wheel(tmp_path / "build"), tmp_path / "installed")
+    installed = Installation(build_wheel(tmp_path / "build"), tmp_path / "installed", commands)
     farm = Farm(tmp_path, installed)
     farm.run("compose", "params.yaml", *QUICK, *CHOSEN)
     first = farm.repro()
