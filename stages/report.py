@@ -19,8 +19,8 @@ def main(
     """Write the summary, curves, tables, figures and a page of the whole run."""
     from cssegcore.report.write import write_report
 
-    from .common.provenance import read_provenance
-    from .common.reporting import log_run, open_run, read_name, read_seconds
+    from .common.provenance import read_provenance, read_seconds
+    from .common.reporting import log_run, open_run, read_name
 
     params = read_params()
     scenario, future = params.scenario, params.evaluation.future

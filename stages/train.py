@@ -54,6 +54,7 @@ def main(
     from .common.once import alone
 
     params = read_params()
+    params.step(step)  # it must be there
     inputs = StageInputs(pseudo_labels, memory, saliency, synthesis)
     lists = _watched(params, step, watched)
     files = [images, previous, pseudo_labels, memory, synthesis, saliency, code]

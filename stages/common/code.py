@@ -20,6 +20,7 @@ UNHEARD = (
     f"{PACKAGE}.common.places",
     f"{PACKAGE}.common.once",
     f"{PACKAGE}.common.home",
+    f"{PACKAGE}.serving",
 )
 """Modules that only tell others what happened, or where files lie: no result depends on them."""
 

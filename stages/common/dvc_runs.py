@@ -20,7 +20,6 @@ from .found_runs import FoundRun
 from .naming import as_texts
 
 LOCK = "dvc.lock"
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -30,7 +29,7 @@ def dvc_runs() -> Iterator[FoundRun]:
     cache = _cache() if locks else Path()
     for source, time, content in locks:
         try:
-            lock = yaml.load(content, Loader=_LOADER)["stages"]
+            lock = yaml.load(content, Loader=yaml.CSafeLoader)["stages"]
             report = lock["report"]
             params = report["params"]["params.yaml"]
         except (yaml.YAMLError, LookupError, TypeError):

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cssegcore.core.training_files import read_timing
+
 MADE_BY_DVC = (":!params.yaml", ":!dvc.lock")
 """Files that an experiment changes by itself; the page has the parameters."""
 
@@ -26,6 +28,18 @@ def read_provenance(folder: Path, steps: Sequence[str]) -> dict[str, str]:
         **_of_trainings([_timing(folder / step / "timing.json") for step in steps]),
     }
     return {key: value for key, value in known.items() if value}
+
+
+def read_seconds(folder: Path, steps: Sequence[str]) -> dict[str, float]:
+    """Returns how long the training of each step took; a step without `timing.json` is left out.
+
+    They are told and never a result, so no stage depends on them: see dvc.yaml.
+
+    Raises:
+        InputError: A file is damaged.
+    """
+    paths = {step: folder / step / "timing.json" for step in steps}
+    return {step: read_timing(path) for step, path in paths.items() if path.is_file()}
 
 
 def _commit() -> str | None:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -67,20 +67,6 @@ def log_epoch(nested: tracking.StepRun, row: Mapping[str, float]) -> None:
     """Records one epoch of a step's training."""
     values = {_curve(k): v for k, v in row.items() if k != "epoch"}
     nested.metrics(values, step=int(row["epoch"]))
-
-
-def read_seconds(folder: Path, steps: Sequence[str]) -> dict[str, float]:
-    """Returns how long the training of each step took; a step without `timing.json` is left out.
-
-    They are told and never a result, so no stage depends on them: see dvc.yaml.
-
-    Raises:
-        InputError: A file is damaged.
-    """
-    from cssegcore.core.training_files import read_timing
-
-    paths = {step: folder / step / "timing.json" for step in steps}
-    return {step: read_timing(path) for step, path in paths.items() if path.is_file()}
 
 
 def log_run(

@@ -255,6 +255,8 @@ class TestFolder:
     def test_endings_of_labels_may_be_in_capitals(self, tmp_path):
         make_folder(tmp_path, ["a", "b", "c"])
         (tmp_path / "labels/b.png").rename(tmp_path / "labels/b.PNG")
+        (tmp_path / "train.txt").write_text("a\nb\n")
+        (tmp_path / "test.txt").write_text("c\n")
         dataset = open_dataset(conf("folder", tmp_path))
         entries = build_index(dataset, lambda items, _: items)
         assert sorted(e.name for e in entries) == ["a", "b", "c"]

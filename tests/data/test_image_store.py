@@ -113,7 +113,7 @@ class TestStreams:
         for _ in evaluation_batches(image_list, 2, CPU, IMAGENET):
             most = max(most, alive(opened))
         assert len(opened) == 8
-        assert 0 < most <= 2  # the next batch; the one in use is stacked already
+        assert most <= 2  # the next batch; the one in use is stacked already
         assert alive(opened) == 0
 
     def test_an_epoch_holds_the_next_batch_at_most(self, images, opened):

@@ -1,6 +1,5 @@
 """DKD's two steps as the recipe trains them: what starts, moves, stands still and is saved."""
 
-import copy
 import dataclasses
 
 import numpy as np
@@ -174,6 +173,6 @@ def test_dropout_depends_on_seed_step_and_epoch_alone(lists, tmp_path):
         cut.train(resume, dataclasses.replace(Follower().hooks(), epoch=killed))
     assert goes_on.train(resume, Follower().hooks()).rows == expected
     assert state(goes_on.segmenter) == state(whole.segmenter)
-    still = copy.deepcopy(prepared())
+    still = prepared()
     still.segmenter.extractor.decoder.dropout.p = 0.0
     assert run(still, tmp_path / "still").rows != expected

@@ -224,7 +224,7 @@ def test_what_was_watched_is_shown(evaluation, tmp_path):
     assert "val_miou" not in (tmp_path / "out" / "losses.svg").read_text()
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Mean IoU on validation images" in page
-    assert "Best epoch on validation images: the model of each step" in page
+    assert "The model of each step: best epoch on validation images. None" in page
     assert "Last epoch" not in page
 
 

@@ -61,7 +61,7 @@ def arrive(*arguments):
 
 
 def write_params(**changed):
-    params = yaml.safe_load(composed(*TINY))
+    params = composed(*TINY)
     params["dataset"] = {"name": "mine", "root": "mine", "layout": {"part": "folder"}}
     params["scenario"] |= {"name": "mine/main", "classes": STEPS, "last": "step1"} | changed
     for section in ("steps", "increments"):

@@ -397,7 +397,7 @@ def shown(project, name):
 
 def test_a_stage_that_runs_before_what_it_needs_says_so(project):
     assert_says(project.run("split").refusal(), "work/index.csv: No such file or directory. Fix")
-    assert_says(project.run("train@step0").refusal(), "work/split/step0/train.json does not exist")
+    assert_says(project.run("train@step0").refusal(), "step0/watched holds no lists: run `dvc")
     line = project.run(*BEFORE_TRAINING, "train@step1").refusal()
     assert_says(line, "the model work/step0/model.safetensors does not exist: run `dvc repro` firs")
 

@@ -1,5 +1,4 @@
 import pytest
-import yaml
 
 from stages.common.naming import as_texts, name_run
 from tests.helpers import tiny_dataset as scenes
@@ -8,7 +7,7 @@ CONF = scenes.HOME / "conf"
 
 
 def named(*overrides):
-    return name_run(yaml.safe_load(scenes.composed(*overrides)), CONF)
+    return name_run(scenes.composed(*overrides), CONF)
 
 
 @pytest.mark.parametrize(
@@ -44,12 +43,12 @@ def test_a_long_list_is_cut_in_the_name_alone():
 
 
 def test_texts_of_a_tracker_will_do():
-    params = yaml.safe_load(scenes.composed("method/replay=deepinversion"))
+    params = scenes.composed("method/replay=deepinversion")
     assert name_run(as_texts(params), CONF).label == "mib+deepinversion"
 
 
 def test_an_unknown_scenario_leaves_the_method(tmp_path):
-    params = yaml.safe_load(scenes.composed())
+    params = scenes.composed()
     assert name_run(params, tmp_path).label == "mib"
     params["method"]["name"] = "own"
     assert name_run(params, CONF).label == "own"

@@ -4,7 +4,6 @@ import dataclasses
 import json
 
 import pytest
-import yaml
 
 from cssegcore.core.errors import InputError
 from stages import tracking
@@ -22,7 +21,7 @@ pytestmark = [
 
 def tell(folder, key, *overrides, everything=60.0, finish=True):
     """A run of one step and its report, as stages tell them."""
-    params = yaml.safe_load(scenes.composed(*overrides))
+    params = scenes.composed(*overrides)
     folder.mkdir()
     (folder / "summary.json").write_text(json.dumps({"miou": {"all": everything}}))
     (folder / "steps.csv").write_text("step,miou_all\n0,80\n1,\n")
@@ -52,7 +51,7 @@ def test_a_finished_run_is_found_with_its_numbers(store, tmp_path):
     assert [row["miou_all"] for row in run.steps] == [80.0, None]
 
     entry = found[0]  # the same, and another of before, as DVC has them
-    params = yaml.safe_load(scenes.composed())
+    params = scenes.composed()
     assert entry.params == {k: str(v) for k, v in tracking.scalars(params).items()}
     older = dataclasses.replace(entry, source="older", time=entry.time - 9)
     assert finished_runs([older, entry])[1] == []
