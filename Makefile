@@ -4,7 +4,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help env data demo repro ui table exps params format check test test-fast requirements
+.PHONY: help env data demo repro ui table exps params format check test test-all test-fast requirements
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -66,9 +66,13 @@ check: $(READY)  ## linter, layout, types, import rules
 
 # one thread a process: two torch processes with two threads each are five times slower on two cores;
 # and files in the order that tests/conftest.py gives them
-test: check  ## check, and all tests
-	OMP_NUM_THREADS=1 pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test: check  ## check, and all tests but the longest
+	$(PYTEST) -m "not long"
+
+test-all: check  ## check, and all tests, those of minutes too
+	$(PYTEST)
 
 test-fast: $(READY)  ## the tests that drive no DVC and train nothing for long: under two minutes
-	OMP_NUM_THREADS=1 pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
-	    -m "not dvc and not slow"
+	$(PYTEST) -m "not dvc and not slow and not long"

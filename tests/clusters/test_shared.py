@@ -52,6 +52,7 @@ def test_one_cache(lab: Lab, anna: Clone, cache: Path) -> None:
     assert lab.ran() == [], "what one ran, the other takes"
 
 
+@pytest.mark.long
 def test_one_remote(lab: Lab, tmp_path: Path) -> None:
     """By the run cache, without a `dvc.lock`."""
     lab.run("dvc", "push", "-q", "--run-cache")
@@ -74,6 +75,7 @@ def test_a_committed_lock_names_its_files(lab: Lab, tmp_path: Path) -> None:
     assert lab.ran() == []
 
 
+@pytest.mark.long
 def test_gc(lab: Lab, anna: Clone, cache: Path) -> None:
     """One story: a saved run, one that nobody saved, and what another clone has."""
     anna.compose("seed=5")
@@ -101,6 +103,7 @@ def test_gc(lab: Lab, anna: Clone, cache: Path) -> None:
         assert lab.ran() == runs, seed
 
 
+@pytest.mark.long
 def test_not_in_remote_deletes_more(lab: Lab) -> None:
     """It keeps what is named and not in the remote; not what is merely not in the remote."""
     lab.run("dvc", "exp", "save", "-q", "--name", "seven")

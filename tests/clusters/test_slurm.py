@@ -22,6 +22,7 @@ def experiments(lab: Lab) -> set[str]:
     return set(listed.split())
 
 
+@pytest.mark.long
 def test_an_array_with_requeue(slurm: Slurm) -> None:
     """One story: the time is up, the task goes on, another line shares what was done."""
     lab = slurm.lab

@@ -67,7 +67,10 @@ def expect(out, model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[] if n == "deeplabv3" else pytest.mark.long) for n in NETWORKS],
+)
 def test_files_say_what_predict_says(tmp_path, name):
     if name == "mask_transformer":
         pytest.importorskip("timm")

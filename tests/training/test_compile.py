@@ -48,6 +48,7 @@ def equal(told, method, kind):
         ("ssul", [1, 2, 2]),  # an extractor that stands still is a folded one
     ],
 )
+@pytest.mark.long
 def test_with_all_trunks_compiled_as_on_a_gpu_a_training_is_the_same(told, method, graphs):
     assert equal(told, method, "gpu") == graphs
 
@@ -61,6 +62,7 @@ def test_with_all_trunks_compiled_as_on_a_gpu_a_training_is_the_same(told, metho
         ("ssul", [0, 1, 2]),
     ],
 )
+@pytest.mark.long
 def test_with_trunks_compiled_that_stand_still_a_training_is_the_same(told, method, graphs):
     assert equal(told, method, "cpu") == graphs
 
