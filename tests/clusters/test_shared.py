@@ -1,4 +1,7 @@
-"""Two clones: one cache, one remote, `dvc.lock` in git, and `dvc gc` that spares others."""
+"""Two clones: one cache, one remote, `dvc.lock` in git, and `dvc gc` that spares others.
+
+One story in order.
+"""
 
 import stat
 from pathlib import Path
@@ -52,7 +55,6 @@ def test_one_cache(lab: Lab, anna: Clone, cache: Path) -> None:
     assert lab.ran() == [], "what one ran, the other takes"
 
 
-@pytest.mark.long
 def test_one_remote(lab: Lab, tmp_path: Path) -> None:
     """By the run cache, without a `dvc.lock`."""
     lab.run("dvc", "push", "-q", "--run-cache")
