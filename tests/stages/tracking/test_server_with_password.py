@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from stages import tracking
-from stages.track import track
+from stages.track import main as track
 from stages.tracking.journal import journals
 from tests.helpers.tracked_runs import INFO, Store
 
