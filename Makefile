@@ -74,5 +74,5 @@ test: check  ## check, and all tests but the longest
 test-all: check  ## check, and all tests, those of minutes too
 	$(PYTEST)
 
-test-fast: $(READY)  ## the tests that drive no DVC and train nothing for long: under two minutes
+test-fast: $(READY)  ## the tests that drive no DVC and train nothing for long
 	$(PYTEST) -m "not dvc and not slow and not long"

@@ -124,10 +124,7 @@ class ImageStore:
     def labels_shown(self) -> list[set[int]]:
         """Returns the labels in each image, in order; photographs stay as they are."""
         with ThreadPoolExecutor(decoding_threads()) as pool:
-            shown = pool.map(
-                lambda at: set(np.unique(self._maps(at)[0]).tolist()), range(len(self))
-            )
-            return list(shown)
+            return list(pool.map(self._labels_of, range(len(self))))
 
     def _labels_of(self, place: int) -> set[int]:
         return set(np.unique(self._maps(place)[0]).tolist())
