@@ -4,24 +4,27 @@
 
 Runs in temporary copies (`dvc exp run --temp`), so the workspace stays as it is; what runs share,
 the base step above all, comes from DVC's cache. The experiments stay in `dvc exp show` and MLflow.
-Several calls (other methods, seeds or machines) make one table: `--add FILE` takes in what an
-earlier call wrote. The table is that of `python -m stages.compare`, of these runs alone.
+Several calls (other methods, seeds, machines or nights) make one table: `--add FILE` takes in what
+an earlier call wrote, and runs of the grid that it has are not made again. The table is that of
+`python -m stages.compare`, of these runs alone; `--classes` adds one of the IoU of each class.
 """
 
 import argparse
+import dataclasses
 import json
+import platform
 import re
+import statistics
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import dvc.api
-import yaml
-
 from cssegcore.report.comparison.runs import Benchmark, FinishedRun
 from cssegcore.report.comparison.table import compare_runs
-from cssegcore.report.comparison.writers import as_text
+from cssegcore.report.comparison.writers import TABLE_WRITERS
+from stages.common.dvc_runs import dvc_runs
+from stages.common.found_runs import finished_run
 
 METHODS = (
     *("ft", "ewc", "pi", "rw", "lwf", "lwf_mc", "ilt", "mib", "plop"),
@@ -30,12 +33,35 @@ METHODS = (
 )
 ON_TOKENS = ("mbs",)
 """Methods that need `-S model=segmenter_vit_tiny`, or another network with class tokens."""
-BOUNDS = ("joint",)
-TOLD = ("scenario", "setting", "order", "seed", "test images", "changed")
-"""Of the protocol in summary.json, what a comparison asks for."""
 
 
-def run(command: Sequence[str]) -> str:
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """A finished run, and how it was made.
+
+    Attributes:
+        run: The run as a comparison sees it.
+        overrides: What the call set for all its runs.
+        commit: The code that made it.
+        trained: Trainings that were run for it.
+        restored: Trainings that came from the cache.
+    """
+
+    run: FinishedRun
+    overrides: tuple[str, ...]
+    commit: str
+    trained: int
+    restored: int
+
+    @classmethod
+    def read(cls, content: dict[str, Any]) -> "Record":
+        """Returns what `dataclasses.asdict` wrote."""
+        told = content["run"]
+        run = FinishedRun(**told | {"benchmark": Benchmark(**told["benchmark"])})
+        return cls(**content | {"run": run, "overrides": tuple(content["overrides"])})
+
+
+def run(*command: str) -> str:
     """Runs a command and returns what it printed; its failure is ours."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -43,46 +69,42 @@ def run(command: Sequence[str]) -> str:
     return done.stdout
 
 
-def experiment(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], int, int]:
-    """Runs one continual run; returns its metrics, and its trainings run and restored."""
-    sets = [argument for override in overrides for argument in ("-S", override)]
+def experiment(method: str, seed: int, overrides: Sequence[str]) -> Record:
+    """Makes one continual run."""
+    suffix = [re.sub(r"\W+", "-", override.split("=")[-1]).strip("-") for override in overrides]
+    name = "-".join(["compare", method, str(seed), *suffix])
     subprocess.run(["dvc", "exp", "remove", name], capture_output=True, check=False)  # an older one
-    printed = run(["dvc", "exp", "run", "--temp", "--name", name, *sets])
-    trained = len(re.findall(r"^Running stage 'train@", printed, re.MULTILINE))
-    restored = len(re.findall(r"^Stage 'train@.*(?:cached|didn't change)", printed, re.MULTILINE))
-    last = yaml.safe_load(dvc.api.read("params.yaml", rev=name))["scenario"]["last"]
-    paths = {
-        "first": "work/step0/metrics.json",
-        "last": f"work/{last}/metrics.json",
-        "summary": "work/report/summary.json",
-    }
-    metrics = {key: json.loads(dvc.api.read(path, rev=name)) for key, path in paths.items()}
-    return metrics, trained, restored
-
-
-def finished(method: str, metrics: Mapping[str, Any]) -> FinishedRun:
-    """Returns a run as a comparison sees it; where it belongs says the protocol of its summary."""
-    summary = metrics["summary"]
-    said = [part for part in summary["protocol"].split("; ") if part.startswith(TOLD)]
-    told = {k: part.removeprefix(f"{k} ") for k in TOLD for part in said if part.startswith(k)}
-    changed = told.get("changed", "")
-    return FinishedRun(
-        source=f"{method}, seed {told['seed']}",
-        method=method,
-        label=f"{method} ({changed})" if changed else method,
-        benchmark=Benchmark(told["scenario"], told["setting"], told["test images"]),
-        seed=int(told["seed"]),
-        order=told["order"],
-        is_bound=method in BOUNDS,
-        summary=summary,
-        steps=[{"miou_base_nobg": metrics["first"]["miou"]["base_nobg"]}],
+    sets = [*overrides, f"method={method}", f"seed={seed}"]
+    arguments = [argument for override in sets for argument in ("-S", override)]
+    printed = run("dvc", "exp", "run", "--temp", "--name", name, *arguments)
+    made = next(entry for entry in dvc_runs() if entry.source == f"experiment {name}")
+    return Record(
+        finished_run(made),
+        tuple(overrides),
+        run("git", "rev-parse", "--short", "HEAD").strip(),
+        len(re.findall(r"^Running stage 'train@", printed, re.MULTILINE)),
+        len(re.findall(r"^Stage 'train@.*(?:cached|didn't change)", printed, re.MULTILINE)),
     )
 
 
-def table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Returns the table, in points of mIoU."""
-    runs = [finished(method, metrics) for method, of in results.items() for metrics in of]
-    return as_text(compare_runs(runs))
+def of_classes(runs: Iterable[FinishedRun]) -> str:
+    """Returns a Markdown table: IoU of each class after the last step, mean over seeds."""
+    rows: dict[str, dict[str, list[float]]] = {}
+    for made in runs:
+        last = made.classes[-1]["step"]
+        for row in made.classes:
+            if row["step"] == last and isinstance(row["iou"], float):
+                of = rows.setdefault(made.label, {})
+                of.setdefault(str(row["class"]), []).append(row["iou"])
+    classes = list(dict.fromkeys(name for row in rows.values() for name in row))
+    lines = [["", *classes], ["---"] * (len(classes) + 1)]
+    for label, row in rows.items():
+        lines.append([f"`{label}`", *(_mean(row.get(name, ())) for name in classes)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _mean(values: Sequence[float]) -> str:
+    return f"{statistics.mean(values):.1f}" if values else "–"
 
 
 def main() -> None:
@@ -90,34 +112,45 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     usual = [method for method in METHODS if method not in ON_TOKENS]
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=usual)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 3])
     parser.add_argument("-S", "--set", action="append", default=[], help="Hydra override")
     parser.add_argument("--out", type=Path, default=Path(".cssegcore/compare.json"))
     parser.add_argument("--add", type=Path, action="append", default=[], help="an earlier --out")
+    parser.add_argument("--format", choices=TABLE_WRITERS, default="text")
+    parser.add_argument("--classes", action="store_true", help="also the IoU of each class")
     given = parser.parse_args()
 
-    results: dict[str, list[dict[str, Any]]] = {}
-    trained = restored = 0
-    for file in given.add:
-        earlier = json.loads(file.read_text())
-        trained, restored = trained + earlier["trained"], restored + earlier["restored"]
-        for method, runs in earlier["results"].items():
-            results.setdefault(method, []).extend(runs)
+    read = [json.loads(file.read_text()) for file in given.add]
+    records = [Record.read(record) for file in read for record in file["records"]]
+    overrides = tuple(given.set)
+    known = {(r.run.method, r.run.seed): r for r in records if r.overrides == overrides}
     for seed in given.seeds:
         for method in given.methods:
-            suffix = "-".join(re.sub(r"\W+", "-", s.split("=")[-1]) for s in given.set)
-            name = "-".join(filter(None, ["compare", method, str(seed), suffix]))
-            overrides = [*given.set, f"method={method}", f"seed={seed}"]
-            metrics, ran, kept = experiment(name, overrides)
-            results.setdefault(method, []).append(metrics)
-            trained, restored = trained + ran, restored + kept
-            print(f"{name}: {ran} trainings run, {kept} from the cache", flush=True)
-            given.out.parent.mkdir(parents=True, exist_ok=True)
-            content = {"results": results, "trained": trained, "restored": restored}
-            given.out.write_text(json.dumps(content, indent=1))
+            if (method, seed) in known:
+                print(f"{method}, seed {seed}: made by {known[method, seed].commit}", flush=True)
+                continue
+            record = experiment(method, seed, overrides)
+            told = f"{record.trained} trainings run, {record.restored} from the cache"
+            print(f"{method}, seed {seed}: {told}", flush=True)
+            records.append(record)
+            _write(given.out, records)
 
-    print(f"\n{table(results)}")
-    print(f"\n{trained} trainings run, {restored} taken from the cache")
+    runs = [record.run for record in records]
+    print(f"\n{TABLE_WRITERS[given.format](compare_runs(runs))}")
+    if given.classes:
+        print(f"{of_classes(runs)}\n")
+    hours = sum(made.seconds or 0 for made in runs) / 3600
+    trained, restored = sum(r.trained for r in records), sum(r.restored for r in records)
+    print(
+        f"{trained} trainings run, {restored} taken from the cache; {hours:.1f} hours if each had"
+    )
+    print("trained its base step itself")
+
+
+def _write(path: Path, records: Sequence[Record]) -> None:
+    content = {"machine": platform.machine(), "records": list(map(dataclasses.asdict, records))}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def _differences(
         key: _text(value)
         for key, value in found.items()
         if value != default.get(key, NOTHING)
-        if not key.startswith(APART) and not _follows(key, flat)
+        if not key.startswith(APART) and not _follows(key, flat) and not _place(key, flat, default)
     }
 
 
@@ -162,6 +162,14 @@ def _follows(key: str, flat: Mapping[str, str]) -> bool:
         return False
     phase = "base" if flat.get(f"steps.{step}.recipe") == "method.base" else "increment"
     return name not in ("epochs", "lr") or flat.get(key) == flat.get(f"schedule.{phase}.{name}")
+
+
+def _place(key: str, flat: Mapping[str, str], default: Mapping[str, str]) -> bool:
+    """Whether a key says where a file of weights lies that is the default's by its digest."""
+    folder, _, name = key.rpartition(".")
+    digest = f"{folder}.sha256"
+    same = bool(flat.get(digest)) and flat.get(digest) == default.get(digest)
+    return name == "weights" and same and flat.get(key) not in ("none", "imagenet")
 
 
 def _short(key: str) -> str:

@@ -23,6 +23,11 @@ def named(*overrides):
         (("optimizer=adamw", "optimizer.clip=2"), "mib+optimizer=adamw optimizer.clip=2"),
         (("steps.step2.lr=0.5",), "mib step2.lr=0.5"),
         (("schedule.base.epochs=3",), "mib base.epochs=3"),
+        (("scenario=animals/3-1", "model.backbone.weights=/elsewhere/same.pth"), "mib"),
+        (
+            ("scenario=animals/3-1", "model.backbone.weights=none"),
+            "mib backbone.weights=none",
+        ),
     ],
 )
 def test_a_name_says_what_differs_from_the_default(overrides, label):
