@@ -141,10 +141,8 @@ def main() -> None:
         print(f"{of_classes(runs)}\n")
     hours = sum(made.seconds or 0 for made in runs) / 3600
     trained, restored = sum(r.trained for r in records), sum(r.restored for r in records)
-    print(
-        f"{trained} trainings run, {restored} taken from the cache; {hours:.1f} hours if each had"
-    )
-    print("trained its base step itself")
+    print(f"{trained} trainings run, {restored} taken from the cache")
+    print(f"{hours:.1f} hours of training, if every run had trained its base step itself")
 
 
 def _write(path: Path, records: Sequence[Record]) -> None:

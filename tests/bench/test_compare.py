@@ -1,0 +1,79 @@
+import dataclasses
+import json
+import sys
+
+import pytest
+
+from bench import compare
+from cssegcore.report.comparison.runs import Benchmark, FinishedRun
+
+pytestmark = pytest.mark.slow
+
+GRID = ("--methods", "ft", "mib", "--seeds", "1", "-S", "scenario=shapes/4-2", "--classes")
+
+
+def record(method, seed=1, overrides=("scenario=shapes/4-2",), iou=50.0):
+    run = FinishedRun(
+        source="here",
+        method=method,
+        label=method,
+        benchmark=Benchmark("shapes/4-2", "overlapped"),
+        seed=seed,
+        summary={"miou": {"all": iou, "base_nobg": iou, "added_nobg": iou}, "average": iou},
+        steps=[{"miou_base_nobg": iou}],
+        classes=[
+            {"step": 0.0, "class": "disc", "iou": 99.0},
+            {"step": 1.0, "class": "disc", "iou": iou},
+            {"step": 1.0, "class": "star", "iou": None},
+        ],
+        seconds=1800.0,
+    )
+    return compare.Record(run, tuple(overrides), "abc", 2, 1)
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Methods and seeds of the runs that were made."""
+    asked = []
+
+    def experiment(method, seed, overrides):
+        asked.append((method, seed))
+        return record(method, seed, overrides, 70.0)
+
+    monkeypatch.setattr(compare, "experiment", experiment)
+    return asked
+
+
+def call(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["bench.compare", *map(str, arguments)])
+    compare.main()
+
+
+def test_a_record_is_what_was_written():
+    content = json.loads(json.dumps(dataclasses.asdict(record("mib"))))
+    assert compare.Record.read(content) == record("mib")
+
+
+def test_runs_that_an_earlier_night_made_are_not_made_again(made, monkeypatch, tmp_path, capsys):
+    call(monkeypatch, *GRID, "--out", tmp_path / "first.json")
+    assert made == [("ft", 1), ("mib", 1)]
+    second = ("--add", tmp_path / "first.json", "--out", tmp_path / "second.json")
+    call(monkeypatch, "--methods", "mib", "joint", "--seeds", "1", *GRID[5:], *second)
+    assert made == [("ft", 1), ("mib", 1), ("joint", 1)]
+    assert "mib, seed 1: made by abc" in capsys.readouterr().out
+    content = json.loads((tmp_path / "second.json").read_text())
+    assert [told["run"]["method"] for told in content["records"]] == ["ft", "mib", "joint"]
+
+
+def test_a_run_with_other_overrides_is_another_run(made, monkeypatch, tmp_path):
+    call(monkeypatch, *GRID, "--out", tmp_path / "a.json")
+    other = ("--add", tmp_path / "a.json", "--out", tmp_path / "b.json", "-S", "optimizer.clip=1")
+    call(monkeypatch, *GRID, *other)
+    assert made == [("ft", 1), ("mib", 1)] * 2
+
+
+def test_classes_and_hours_are_told(made, monkeypatch, tmp_path, capsys):
+    call(monkeypatch, *GRID, "--out", tmp_path / "a.json")
+    said = capsys.readouterr().out
+    assert "|  | disc |\n| --- | --- |\n| `ft` | 70.0 |\n| `mib` | 70.0 |" in said
+    assert "4 trainings run, 2 taken from the cache\n1.0 hours of training" in said
