@@ -64,7 +64,7 @@ def exported_kind(path: Path) -> ExportedFile:
     return FILES[path.suffix]
 
 
-def check_room(path: Path) -> None:
+def check_replaceable(path: Path) -> None:
     """Makes sure that nothing is replaced but what an export made.
 
     Raises:

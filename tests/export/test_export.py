@@ -103,7 +103,7 @@ def test_decisions_are_those_of_the_recipe(tmp_path, unknown, background):
 def test_a_sigmoid_recipe_with_a_rejected_background(tmp_path):
     model = write_model(tmp_path / "model.safetensors", MODEL, None, "rejected")
     exported(model, tmp_path / "model.pt2")
-    write.check_room(tmp_path / "model.pt2")
+    write.check_replaceable(tmp_path / "model.pt2")
     expect(tmp_path / "model.pt2", model)
 
 
@@ -119,7 +119,7 @@ def test_the_command_and_what_is_in_the_file(tmp_path, monkeypatch):
     done = run_module("stages.export", str(model), "photos", "--out", "farm.onnx")
     assert (done.status, done.err) == (0, "")
     assert re.search(r"farm\.onnx: photographs from \d+x\d+ pixels on; labels of", done.out)
-    write.check_room(Path("farm.onnx"))  # it may be replaced
+    write.check_replaceable(Path("farm.onnx"))  # it may be replaced
     expect(Path("farm.onnx"), model)
     made = onnx.load("farm.onnx")
     about = {entry.key: json.loads(entry.value) for entry in made.metadata_props}
