@@ -275,8 +275,8 @@ def _missing(path: Path, what: str) -> InputError:
     alike = _names(path.parent).get(_plain(path.name))
     other = f" {alike!a} beside it is another name: case, accents or unseen characters differ."
     return InputError(
-        f"{what} {path} does not exist: put it there or take its name off the list."
-        f"{other if alike else ''}"
+        f"{what} {path} does not exist: put it there or take its name off the list; where there is"
+        f" no list, take its photograph away.{other if alike else ''}"
     )
 
 
