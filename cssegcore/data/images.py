@@ -272,12 +272,12 @@ def unreadable(path: Path, what: str, reason: object) -> InputError:
 
 
 def _missing(path: Path, what: str) -> InputError:
+    way_out = "put it there or take its name off the list"
+    if what == "label image":
+        way_out += "; where there is no list, take its photograph away"
     alike = _names(path.parent).get(_plain(path.name))
     other = f" {alike!a} beside it is another name: case, accents or unseen characters differ."
-    return InputError(
-        f"{what} {path} does not exist: put it there or take its name off the list; where there is"
-        f" no list, take its photograph away.{other if alike else ''}"
-    )
+    return InputError(f"{what} {path} does not exist: {way_out}.{other if alike else ''}")
 
 
 @functools.lru_cache(maxsize=4)
