@@ -39,12 +39,13 @@ def main(
     the model says. An MLflow model is the model itself, and takes no photographs.
     """
     from cssegcore.data import images
-    from cssegcore.export.write import export_model, exported_kind
+    from cssegcore.export.write import check_replaceable, export_model, exported_kind
 
     if out.suffix == PACKAGED:
         _package(model, out)
         return
     exported_kind(out)
+    check_replaceable(out)
     fixed = _size(size)
     paths = find_photographs(photographs or [])
     paths = paths[:: -(-len(paths) // LOOKED_AT)]

@@ -5,8 +5,9 @@
     python -m bench.torture --table docs/reliability.md
 
 Everything happens in temporary folders. Each family of faults leaves a file in --out, so families
-can be run one after another, and again alone; --table makes the page out of these files and runs
-nothing. --again repeats the trials that went wrong, after something was mended.
+can be run one after another, and again alone; --table makes the page out of these files, keeps
+what the page has of other families, and runs nothing. --again repeats the trials that went wrong,
+after something was mended.
 """
 
 import argparse

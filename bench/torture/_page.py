@@ -1,10 +1,12 @@
 """The page of results, out of the files that families left."""
 
+import collections
 import json
+import re
 from pathlib import Path
 from typing import Any
 
-from bench.torture._ledger import BAD, OTHER, REFUSED, SAME, read_rows
+from bench.torture._ledger import BAD, OTHER, REFUSED, SAME, Row, read_rows
 
 TITLES = {
     "kills": "Stages killed",
@@ -22,7 +24,7 @@ HEAD = """# Reliability
 What goes wrong on purpose, how often, and what came of it. `python -m bench.torture` does it,
 family by family, in temporary folders and with a seed; `--full` does {full:g} times as much. It
 leaves a file a family, out of which `python -m bench.torture --table docs/reliability.md` makes
-this page: nothing below is written by hand.
+this page, and what it has no file of stays: nothing below is written by hand.
 
 A trial ends well in one of three ways:
 
@@ -41,8 +43,12 @@ work that is done twice. `--again` repeats what went wrong, once it is mended; t
 """
 
 
+TOLD = r"(\d+) × ([a-z ]+?)(?: \((?:(\d+) of them )?mended, tried again at ([^)]+)\))?(?:, |$)"
+"""How `_told` says what went wrong: how often, what, how much of it is mended, at which commits."""
+
+
 def write(path: Path, out: Path) -> None:
-    """Writes the page.
+    """Writes the page; a family without a file keeps the section that the page has of it.
 
     Raises:
         SystemExit: No family has run.
@@ -50,26 +56,61 @@ def write(path: Path, out: Path) -> None:
     from bench.torture.__main__ import FAMILIES, FULL
 
     files = [out / f"{family}.json" for family in FAMILIES]
-    told = [json.loads(file.read_text()) for file in files if file.exists()]
+    told = {file.stem: json.loads(file.read_text()) for file in files if file.exists()}
     if not told:
         raise SystemExit(f"there are no results in {out}: run `python -m bench.torture` first")
-    parts = [section(content) for content in told]
-    text = HEAD.format(full=FULL, total=summary(told)) + "\n" + "\n".join(parts)
+    before = path.read_text() if path.exists() else ""
+    sections = _sections(before) | {family: section(told[family]) for family in told}
+    kept = sections.keys() - told.keys()
+    machines = {content["machine"] for content in told.values()}
+    machines |= set(_machines(before)) if kept else set()
+    rows = [row for content in told.values() for row in read_rows(content)]
+    rows += [row for family in kept for row in _rows(sections[family])]
+    parts = [sections[family] for family in FAMILIES if family in sections]
+    text = HEAD.format(full=FULL, total=summary(rows, machines)) + "\n" + "\n".join(parts)
     path.write_text(text)
-    print(f"{path}: {len(told)} of {len(FAMILIES)} families")
+    print(f"{path}: {len(parts)} of {len(FAMILIES)} families, {len(kept)} as they were")
 
 
-def summary(told: list[dict[str, Any]]) -> str:
+def _sections(page: str) -> dict[str, str]:
+    """Returns the part of a page that each family has."""
+    families = {title: family for family, title in TITLES.items()}
+    parts = [part.partition("\n") for part in page.split("\n## ")[1:]]
+    return {families[title]: f"## {title}\n{rest.rstrip()}\n" for title, _, rest in parts}
+
+
+def _machines(page: str) -> list[str]:
+    return re.findall(r"^[\d,]+ trials of \d+ faults on (.+)\. Faults", page, re.M)[0].split("; ")
+
+
+def _rows(part: str) -> list[Row]:
+    """Reads what `section` wrote; of what went wrong, how often and what is mended."""
+    lines = [line for line in part.splitlines() if line.startswith("| ")][1:]
+    return [_row(*map(str.strip, line[1:-1].rsplit("|", 5))) for line in lines]
+
+
+def _row(fault: str, tried: str, same: str, refused: str, other: str, bad: str) -> Row:
+    counts = {SAME: int(same or 0), REFUSED: int(refused or 0), OTHER: int(other or 0)}
+    row = Row(fault, collections.Counter(counts))
+    for count, word, some, commits in re.findall(TOLD, bad):
+        row.happened[word] = int(count)
+        each = commits.split(", ") if commits else []
+        each += each[:1] * (int(some or count) - len(each))
+        row.examples += [{"what": word, "since": {"what": SAME, "commit": c}} for c in each]
+    if row.tried != int(tried):
+        raise SystemExit(f"the page counts {tried} of {fault!r}, and its columns {row.tried}")
+    return row
+
+
+def summary(rows: list[Row], machines: set[str]) -> str:
     """Returns what all families have in common."""
-    rows = [row for content in told for row in read_rows(content)]
     tried = sum(row.tried for row in rows)
     bad = {word: sum(row.happened[word] for row in rows) for word in BAD}
     mended = {word: [commit for row in rows for commit in row.mended(word)] for word in BAD}
     found = ", ".join(_told(word, n, mended[word]) for word, n in bad.items() if n) or "none"
-    machines = sorted({content["machine"] for content in told})
     return (
-        f"{tried:,} trials of {len(rows)} faults on {'; '.join(machines)}. Faults of ours found:"
-        f" {found}."
+        f"{tried:,} trials of {len(rows)} faults on {'; '.join(sorted(machines))}. Faults of ours"
+        f" found: {found}."
     )
 
 

@@ -105,9 +105,12 @@ def _clear(folder: Path) -> None:
 
 def unwritable(path: Path, error: OSError) -> InputError:
     """Says that `path` cannot be written, why, and what to do."""
+    way_out = "Free space or make the folder writable"
+    if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
+        way_out = "Something else stands where a folder or this file goes: move it away"
     return InputError(
-        f"cannot write {path}: {error.strerror or error}. Free space or make the folder writable,"
-        " then run the same command again; finished work is kept."
+        f"cannot write {path}: {error.strerror or error}. {way_out}, then run the same command"
+        " again; finished work is kept."
     )
 
 

@@ -7,10 +7,12 @@ and refused where it does not.
 """
 
 import contextlib
+import functools
 import io
 import os
 import stat
 import struct
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -71,11 +73,12 @@ def photograph(
             done: some tools draw labels over what is stored, others over what viewers show.
 
     Raises:
-        InputError: It is damaged, no image in these formats, of more than 8 bits a sample, of
-            unknown colours, or to be turned without `turn`.
+        InputError: It is damaged, no image in these formats, several pictures, of more than 8 bits
+            a sample, of unknown colours, or to be turned without `turn`.
     """
     what = "photograph"
     with opened(content, path, what, formats) as image:
+        check_single(image, path, what)
         check_colours(image, content, path)
         if turn and orientation(image, content) != 1:
             image = ImageOps.exif_transpose(image)
@@ -97,6 +100,7 @@ def check_photograph(
     """
     with opened(content, path, "photograph", formats) as image:
         shape = (image.height, image.width)
+        check_single(image, path, "photograph")
         check_colours(image, content, path)
         if not turn:
             check_orientation(image, content, path, "photograph")
@@ -121,7 +125,8 @@ def labels(
         way_out: What to do if it has several channels or more bits.
 
     Raises:
-        InputError: It is damaged, no PNG, of several channels or more bits, or to be turned.
+        InputError: It is damaged, no PNG, several pictures, of several channels or more bits, or to
+            be turned.
     """
     with opened(content, path, what, LABELS) as image:
         if image.mode not in ("1", "L", "P"):
@@ -129,6 +134,7 @@ def labels(
                 f"{what} {path} has mode {image.mode}, not one 8-bit channel (palette or grey PNG):"
                 f" {way_out}."
             )
+        check_single(image, path, what)
         check_orientation(image, content, path, what)
         stored = np.asarray(image).astype(np.uint8)
         if image.mode == "L" and (bits := depth(image, content)) < 8:
@@ -183,6 +189,31 @@ def opened(
         raise
     except (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, LookupError) as error:
         raise unreadable(path, what, " ".join(str(error).split()) or type(error)) from None
+
+
+def check_single(image: Image.Image, path: Path, what: str) -> None:
+    """Refuses a file of several pictures: which of them is meant is not said.
+
+    In a JPEG the first is, the others are the camera's own. Smaller copies in a TIFF do not count.
+
+    Raises:
+        InputError: It holds several.
+    """
+    count = getattr(image, "n_frames", 1) if image.format in ("PNG", "WEBP", "TIFF") else 1
+    if image.format == "TIFF" and count > 1:
+        count = sum(map(functools.partial(_is_whole, image), range(count)))
+        image.seek(0)
+    if count > 1:
+        raise InputError(
+            f"{what} {path} holds {count} pictures (pages of a document, frames of an animation):"
+            " save the one that is meant as a file of its own."
+        )
+
+
+def _is_whole(image: Image.Image, page: int) -> bool:
+    """Whether a page of a TIFF is no smaller copy of another one (NewSubfileType, bit 0)."""
+    image.seek(page)
+    return not image.tag_v2.get(254, 0) & 1  # type: ignore[attr-defined]
 
 
 def check_colours(image: Image.Image, content: bytes, path: Path) -> None:
@@ -241,7 +272,27 @@ def unreadable(path: Path, what: str, reason: object) -> InputError:
 
 
 def _missing(path: Path, what: str) -> InputError:
-    return InputError(f"{what} {path} does not exist: put it there or take its name off the list.")
+    way_out = "put it there or take its name off the list"
+    if what == "label image":
+        way_out += "; where there is no list, take its photograph away"
+    alike = _names(path.parent).get(_plain(path.name))
+    other = f" {alike!a} beside it is another name: case, accents or unseen characters differ."
+    return InputError(f"{what} {path} does not exist: {way_out}.{other if alike else ''}")
+
+
+@functools.lru_cache(maxsize=4)
+def _names(folder: Path) -> dict[str, str]:
+    """Returns the names in a folder by what is left of them without what is hard to see."""
+    try:
+        return {_plain(each.name): each.name for each in folder.iterdir()}
+    except OSError:
+        return {}
+
+
+def _plain(name: str) -> str:
+    """Leaves out what tells names apart that look alike: case, forms of accents, no width."""
+    seen = (c for c in unicodedata.normalize("NFKD", name) if unicodedata.category(c) != "Cf")
+    return "".join(seen).casefold()
 
 
 def _too_large(path: Path, what: str) -> InputError:

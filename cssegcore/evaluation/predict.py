@@ -1,6 +1,7 @@
 """Photographs in, label images, overlays and maps of certainty out."""
 
 import dataclasses
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -143,8 +144,10 @@ def check_room(out: Path, names: Iterable[str], how: Labelling) -> None:
     """Makes sure that no file stands where a result goes, unless it is a result itself.
 
     Raises:
-        InputError: One does.
+        InputError: One does, or the folder itself is none.
     """
+    if os.path.lexists(out) and not out.is_dir():
+        raise InputError(f"{out} is no folder: name an --out that is empty or not there.")
     for name in names:
         label, *others = how.files(out, name)
         for path in (label, *others):

@@ -13,7 +13,15 @@ from PIL import Image
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import replacing
 from cssegcore.core.palette import palette
-from cssegcore.export.file import FILES, ExportedFile, StaticSizeError, Traced, quiet, trace
+from cssegcore.export.file import (
+    DESCRIPTION,
+    FILES,
+    ExportedFile,
+    StaticSizeError,
+    Traced,
+    quiet,
+    trace,
+)
 from cssegcore.export.network import INPUT, OUTPUTS, PhotographNetwork
 from cssegcore.models.checkpoint import Loaded
 
@@ -54,6 +62,16 @@ def exported_kind(path: Path) -> ExportedFile:
         raise InputError(f"{path} is neither {' nor '.join(FILES)}: name a file of such an ending.")
     FILES[path.suffix].check_packages()
     return FILES[path.suffix]
+
+
+def check_replaceable(path: Path) -> None:
+    """Makes sure that nothing is replaced but what an export made.
+
+    Raises:
+        InputError: Something else is there.
+    """
+    if path.is_dir() or (path.is_file() and DESCRIPTION.encode() not in path.read_bytes()):
+        raise InputError(f"{path} is there already, and no export made it: name another file.")
 
 
 def export_model(

@@ -108,8 +108,13 @@ def load_model(path: Path, device: torch.device) -> Loaded:
     except FileNotFoundError:
         raise InputError(f"the model {path} does not exist: run `dvc repro` first.") from None
     except (SafetensorError, OSError) as error:
+        if path.is_dir():
+            raise InputError(
+                f"the model {path} is a folder: name the file, such as {path}/model.safetensors."
+            ) from None
         raise InputError(
-            f"the model {path} cannot be read ({error}): delete it and run `dvc repro` again."
+            f"the model {path} cannot be read ({error}): if `dvc repro` made it, delete it and run"
+            " that again; if not, name another file."
         ) from None
     if text is None:
         raise InputError(f"{path} holds weights, but no model of cssegcore: choose another file.")

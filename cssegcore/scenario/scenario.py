@@ -192,7 +192,11 @@ class Scenario:
 def _check_class(wanted: str, step: str, table: Sequence[str], taken: Mapping[str, str]) -> None:
     key = f"`scenario.classes.{step}`"
     if wanted == table[BACKGROUND]:
-        raise InputError(f"{key} lists {wanted!r}, which every step has by itself: leave it out.")
+        raise InputError(
+            f"{key} lists {wanted!r}, the first name of the dataset's class table and so its"
+            " background, which every step has by itself: leave it out. If it is no background, put"
+            " a name for that before it in the table."
+        )
     if wanted not in table:
         raise InputError(
             f"{key}: the dataset has no class {wanted!r}.{did_you_mean(wanted, table[1:])}"

@@ -97,7 +97,8 @@ def _read(cache: Path, outs: Mapping[str, str], name: str) -> bytes:
         return _stored(cache, found[name]).read_bytes()
     except (OSError, ValueError, LookupError, TypeError):
         raise FileNotFoundError(
-            "its report is not in DVC's cache: `dvc pull --run-cache`, or run it again."
+            "its report is not in DVC's cache: `dvc fetch report` (of branches with `-a`, of tags"
+            " with `-T`; of experiments, `dvc exp pull`), or run it again."
         ) from None
 
 

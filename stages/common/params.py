@@ -18,6 +18,7 @@ from cssegcore.scenario.partition import PartitionRule
 from cssegcore.scenario.scenario import LeftOut, Scenario, Setting
 
 from .home import invocation
+from .plain_yaml import NotPlainError, PlainLoader
 
 PARAMS = Path("params.yaml")
 FIRST = "step0"
@@ -280,11 +281,13 @@ def read_raw(path: Path = PARAMS) -> dict[str, Any]:
         InputError: The file is missing or no YAML mapping.
     """
     try:
-        values = yaml.safe_load(read_text(path))
+        values = yaml.load(read_text(path), Loader=PlainLoader)
     except FileNotFoundError:
         raise InputError(
             f"there is no {path} in {Path.cwd()}: run from the repository's root."
         ) from None
+    except NotPlainError as error:
+        raise InputError(f"{path}, {error}.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # text that is no UTF-8, a depth
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(values, dict):

@@ -16,7 +16,7 @@ from cssegcore.core.files import digest
 
 from ..common.cli import is_main
 from .journal import Journal
-from .sender import SWITCH, ensure_sender
+from .sender import ensure_sender, mode
 from .tracker import PARENT, Ended, Metrics, Opened, RunInfo, Scalar, State
 
 # Where a dataset lies is no part of what a run is.
@@ -105,8 +105,11 @@ def open_run(info: RunInfo) -> Run:
     """Opens a run for recording, whether it is new or other stages have been at it.
 
     The experiment's name in DVC and the commit are added to its tags. Costs a few milliseconds.
+
+    Raises:
+        InputError: `CSSEGCORE_TRACKING` says neither on, later nor off.
     """
-    if os.environ.get(SWITCH) == "off" or not is_main():
+    if mode() == "off" or not is_main():
         return Run(None)
     tags = {**_surroundings(), **info.tags}
     run = Run(Journal(Opened(**vars(replace(info, tags=tags)))))

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
+from cssegcore.core.errors import InputError
+
 from ..common.home import HOME, PACKAGE
 from ..common.places import root
 from .journal import Reader, hold_lock, is_locked, journals, spool
@@ -32,6 +34,7 @@ from .tracker import (
 )
 
 SWITCH = "CSSEGCORE_TRACKING"
+MODES = ("on", "later", "off")
 
 _POLL_SECONDS = 1.0
 # Longer than the gap between two stages, so that one sender serves a whole `dvc repro`.
@@ -181,12 +184,24 @@ def _follow_until_idle(sender: Sender) -> bool:
     return True
 
 
+def mode() -> str:
+    """Returns how much is tracked.
+
+    Raises:
+        InputError: The environment says something else: a `no` must not send anything.
+    """
+    given = os.environ.get(SWITCH) or MODES[0]
+    if given not in MODES:
+        raise InputError(f"{SWITCH} is {given[:40]!r}: set {', '.join(MODES[:-1])} or {MODES[-1]}.")
+    return given
+
+
 def ensure_sender() -> None:
     """Starts the background sender, as a process that outlives the stage, unless it is at work.
 
-    Never raises; costs milliseconds.
+    Raises nothing but what `mode` does; costs milliseconds.
     """
-    if os.environ.get(SWITCH) == "later" or is_locked(_background_lock()):
+    if mode() == "later" or is_locked(_background_lock()):
         return
     try:
         with (spool() / "sender.log").open("wb") as log:

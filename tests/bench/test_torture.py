@@ -248,6 +248,48 @@ def test_what_went_wrong_is_tried_again(ledger, tmp_path, monkeypatch):
     assert "2 × traceback (mended, tried again at " in (tmp_path / "page.md").read_text()
 
 
+def test_a_family_that_ran_anew_replaces_its_section_alone(tmp_path, monkeypatch):
+    page, out = tmp_path / "page.md", tmp_path / "out"
+    machines = {"kills": "a machine", "rot": "a machine", "hostile": "one with 2 cores, no GPU"}
+    for family, machine in machines.items():
+        monkeypatch.setattr(_ledger, "machine", lambda name=machine: name)
+        ledger = Ledger(family, out, seed=1)
+        for trial, what in enumerate((SAME, SAME, REFUSED, OTHER, CRASHED, CRASHED, CRASHED)):
+            ledger.count(f"fault of `{family}`: a | b", what, {"trial": trial})
+        for trial, what in enumerate((DIFFERS, HANGS, HANGS)):
+            ledger.count("more", what, {"trial": trial})
+        ledger.count("none", OTHER)
+        ledger.write()
+        again = Ledger(family, out, seed=1)
+        again.recall()
+        again.count(f"fault of `{family}`: a | b", REFUSED, {"trial": 4})
+        again.count("more", SAME, {"trial": 0})
+        again.write()
+    _page.write(page, out)
+    whole = page.read_text()
+    assert "33 trials of 9 faults on a machine; one with 2 cores, no GPU." in whole
+    assert "3 × another result (mended, tried again at " in whole
+    assert "9 × traceback (3 of them mended, tried again at " in whole
+    for family in machines.keys() - {"rot"}:
+        (out / f"{family}.json").unlink()
+    _page.write(page, out)
+    assert page.read_text() == whole
+    content = json.loads((out / "rot.json").read_text())
+    content["rows"] = content["rows"][2:]
+    (out / "rot.json").write_text(json.dumps(content))
+    _page.write(page, out)
+    assert "23 trials of 7 faults on" in page.read_text()
+    assert page.read_text().count("fault of `") == 2
+
+
+def test_the_page_of_the_project_can_be_kept():
+    page = (scenes.HOME / "docs/reliability.md").read_text()
+    sections = _page._sections(page)
+    rows = [row for part in sections.values() for row in _page._rows(part)]
+    assert list(sections) == list(_page.TITLES)
+    assert _page.summary(rows, set(_page._machines(page))) in page
+
+
 def test_it_says_how_it_is_run():
     outcome = scenes.run_module("bench.torture", "--help")
     assert (outcome.status, outcome.err) == (0, "")

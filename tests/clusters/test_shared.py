@@ -67,6 +67,14 @@ def test_one_remote(lab: Lab, tmp_path: Path) -> None:
     ).read_bytes()
 
 
+def test_the_run_cache_alone_is_not_enough(lab: Lab, tmp_path: Path) -> None:
+    """Its notes come without the files that they name: hence `--pull`, as README says."""
+    ben = lab.clone(tmp_path / "ben")
+    ben.run("dvc", "pull", "-q", "--run-cache", "data.dvc")
+    ben.run("dvc", "repro", "-q")
+    assert lab.ran() == ["base", "increment"]
+
+
 def test_a_committed_lock_names_its_files(lab: Lab, tmp_path: Path) -> None:
     lab.run("git", "add", "dvc.lock")
     lab.run("git", "commit", "-qm", "The run of the paper")

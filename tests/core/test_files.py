@@ -64,6 +64,19 @@ with replacing(Path(sys.argv[1])) as temporary:
     assert (tmp_path / "a").read_text() == "old"
 
 
+def test_what_stands_in_the_way_is_no_matter_of_space(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "gone").symlink_to("nowhere")
+    for path in (tmp_path / "file/a", tmp_path / "folder", tmp_path / "gone/a"):
+        with pytest.raises(InputError) as refused, replacing(path) as temporary:
+            temporary.write_text("")
+        assert f"cannot write {path}: " in str(refused.value)
+        assert ". Something else stands where a folder or this file goes: move" in str(
+            refused.value
+        )
+
+
 def test_a_full_disk_leaves_the_old_file_and_says_the_way_out(tmp_path):
     write_text(tmp_path / "a", "old")
     with disk_full_beyond(1000), pytest.raises(InputError) as refused:

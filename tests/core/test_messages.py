@@ -112,10 +112,24 @@ def test_a_key_is_one_line():
         (b"seed: 2001-99-99", "params.yaml is not YAML: "),
         (b"seed: " + b"9" * 5000, "params.yaml is not YAML: "),
         (b"seed: \0", "params.yaml is not YAML: "),
+        (
+            b"seed: 1\na: {b: 1}\nseed: 2\n",
+            "params.yaml, line 3: the key 'seed' stands twice: t",
+        ),
+        (b"a:\n  b: 1\n  b: 1\n", "params.yaml, line 3: the key 'b' stands twice: take one out."),
+        (b"seed: 010\n", "params.yaml, line 1: '010' would be read in base 8: write the number in"),
+        (
+            b"\na: [1:30]\n",
+            "params.yaml, line 2: '1:30' would be read in base 60: write",
+        ),
+        (
+            b"a: -1:30.5\n",
+            "params.yaml, line 1: '-1:30.5' would be read in base 60: write",
+        ),
         (b"seed: !!python/object/apply:os.system ['true']", "params.yaml is not YAML: "),
         (b"- 1", "params.yaml must hold a mapping"),
     ],
-    ids=range(9),
+    ids=range(14),
 )
 def test_a_hostile_params_file_is_one_short_line(project, content, words):
     (project.folder / "params.yaml").write_bytes(content)

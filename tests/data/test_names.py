@@ -103,6 +103,18 @@ def test_a_line_that_is_no_name_is_told_by_what_it_is(dataset_root, line, words)
         assert part in str(refused.value)
 
 
+@pytest.mark.parametrize("alike", ["T0.PNG", "t\u200b0.png", "\uff54\uff10.png"])
+def test_a_file_that_is_there_by_another_name_is_told(dataset_root, alike):
+    dataset = open_dataset({"name": "x", "root": str(dataset_root), "layout": {"part": "voc"}})
+    path = dataset.label_path("t0")
+    path.rename(path.with_name(alike))
+    with pytest.raises(InputError) as refused:
+        dataset.label("t0")
+    line = str(refused.value)
+    assert "t0.png does not exist: put it there or take its name off the list; where" in line
+    assert f" {alike!a} beside it is another name: case, accents or unseen characters dif" in line
+
+
 @pytest.mark.parametrize("space", [" ", "\t", " \t "])
 def test_pairs_of_paths_may_stand_apart_as_they_like(tmp_path, space):
     (tmp_path / "list.txt").write_text(f"/JPEGImages/a.jpg{space}/SegmentationClass/a.png\r\nb\n")

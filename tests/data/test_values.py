@@ -71,6 +71,12 @@ class TestLabels:
         Image.new("L", (24, 24), 1).save(dataset.label_path("t0"), exif=exif)
         assert f"has the EXIF orientation {turned}" in refusal(dataset.label, "t0")
 
+    def test_several_pictures_are_refused(self, dataset):
+        first, *others = (Image.new("L", (24, 24), k) for k in range(3))
+        first.save(dataset.label_path("t0"), "PNG", save_all=True, append_images=others)
+        line = refusal(dataset.label, "t0")
+        assert "t0.png holds 3 pictures (pages of a document, frames of an animation): save" in line
+
     def test_no_flipped_bit_passes(self, dataset):
         """Of the file's content; what follows the last chunk is none."""
         numbers = RNG.integers(0, 5, (24, 24))
@@ -144,6 +150,27 @@ class TestPhotographs:
                 line = refusal(call, "t0")
                 assert f"t0.jpg has the EXIF orientation {turned}: viewers turn it" in line
                 assert "`exiftool -Orientation= FILE`" in line
+
+    @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+    def test_several_pictures_are_refused(self, dataset, kind):
+        first, *others = (Image.fromarray(COLOURS // k) for k in (1, 2, 3))
+        content = encoded(first, kind, save_all=True, append_images=others)
+        path = dataset.photograph_path("t0")
+        for call in (images.photograph, images.check_photograph):
+            line = refusal(call, content, path, images.MORE_FORMATS, turn=True)
+            assert "t0.jpg holds 3 pictures" in line
+
+    def test_smaller_copies_are_no_pictures_of_their_own(self, dataset):
+        small = Image.fromarray(COLOURS[::2, ::2])
+        small.encoderinfo = {"tiffinfo": {254: 1}}
+        tiff = encoded(Image.fromarray(COLOURS), "TIFF", save_all=True, append_images=[small])
+        path = dataset.photograph_path("t0")
+        with Image.open(io.BytesIO(tiff)) as image:
+            assert image.n_frames == 2
+        assert np.array_equal(images.photograph(tiff, path, images.MORE_FORMATS), COLOURS)
+        assert images.check_photograph(tiff, path, images.MORE_FORMATS) == (7, 9)
+        camera = encoded(Image.fromarray(COLOURS), "MPO", save_all=True, append_images=[small])
+        assert images.check_photograph(camera, path) == (7, 9)
 
     @pytest.mark.parametrize("turned", range(1, 9))
     def test_predict_turns_it_as_viewers_do(self, dataset, turned):

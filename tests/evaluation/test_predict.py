@@ -248,3 +248,22 @@ def test_the_device_is_an_option(project, model, photographs, monkeypatch):
         "'abacus', which cannot be used"
         in predict(model, photographs, "--device", "abacus").refusal()
     )
+
+
+def test_a_folder_for_results_that_is_none_is_said_so(project, model, photographs):
+    out = project.folder / "out"
+    out.write_text("mine")
+    said = "error: out is no folder: name an --out that is empty or not there.\n"
+    assert predict(model, photographs).refusal() == said
+    assert out.read_text() == "mine"
+    out.unlink()
+    out.symlink_to("nowhere")
+    assert predict(model, photographs).refusal() == said
+
+
+def test_nobody_is_told_to_delete_what_is_no_model(project, model, photographs):
+    told = predict(model.parent, photographs).refusal()
+    assert f"{model.parent} is a folder: name the file, such as" in told
+    told = predict(photographs / "p0.png", photographs).refusal()
+    assert "p0.png cannot be read (" in told
+    assert "if `dvc repro` made it, delete it and run that again; if not, name another" in told

@@ -103,6 +103,7 @@ def test_decisions_are_those_of_the_recipe(tmp_path, unknown, background):
 def test_a_sigmoid_recipe_with_a_rejected_background(tmp_path):
     model = write_model(tmp_path / "model.safetensors", MODEL, None, "rejected")
     exported(model, tmp_path / "model.pt2")
+    write.check_replaceable(tmp_path / "model.pt2")
     expect(tmp_path / "model.pt2", model)
 
 
@@ -118,6 +119,7 @@ def test_the_command_and_what_is_in_the_file(tmp_path, monkeypatch):
     done = run_module("stages.export", str(model), "photos", "--out", "farm.onnx")
     assert (done.status, done.err) == (0, "")
     assert re.search(r"farm\.onnx: photographs from \d+x\d+ pixels on; labels of", done.out)
+    write.check_replaceable(Path("farm.onnx"))  # it may be replaced
     expect(Path("farm.onnx"), model)
     made = onnx.load("farm.onnx")
     about = {entry.key: json.loads(entry.value) for entry in made.metadata_props}
@@ -205,12 +207,16 @@ def test_a_file_that_says_something_else_is_not_put_in_place(tmp_path, answering
         (["--out", "model.pt2", "--size", "96"], "give WIDTHxHEIGHT"),
         (["--out", "model.pt2"], "there is no photograph or folder photos"),
         (["--out", "there.mlflow"], "there.mlflow is there already"),
+        (["--out", "mine.pt2"], "mine.pt2 is there already, and no export made it"),
+        (["--out", "folder.pt2"], "folder.pt2 is there already, and no export made it"),
         (["--out", "a#1.mlflow"], "it takes # for a part of an address"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_loaded(tmp_path, monkeypatch, words, said):
     monkeypatch.chdir(tmp_path)
-    Path("there.mlflow").mkdir()
+    for folder in ("there.mlflow", "folder.pt2"):
+        Path(folder).mkdir()
+    Path("mine.pt2").write_text("mine")
     assert said in run_module("stages.export", "model.safetensors", "photos", *words).refusal()
 
 

@@ -29,8 +29,7 @@ class Project:
     """
 
     def __init__(self, root: Path, commands: Path | None = None) -> None:
-        self.root = root
-        self._path = [*filter(None, [commands]), Path(sys.executable).parent, os.environ["PATH"]]
+        self._stand(root, commands)
         listed = subprocess.run(
             ["git", "ls-files", "-co", "--exclude-standard"],
             cwd=REPOSITORY,
@@ -53,6 +52,18 @@ class Project:
         self.run("dvc", "add", "-q", "data")
         self.run("git", "add", "-A")
         self.run("git", "commit", "-qm", "start")
+
+    @classmethod
+    def cloned(cls, of: Path, root: Path, commands: Path | None = None) -> "Project":
+        """Clones a repository; the clone has what is committed there and nothing else."""
+        subprocess.run(["git", "clone", "-q", of, root], check=True)
+        clone = cls.__new__(cls)
+        clone._stand(root, commands)
+        return clone
+
+    def _stand(self, root: Path, commands: Path | None) -> None:
+        self.root = root
+        self._path = [*filter(None, [commands]), Path(sys.executable).parent, os.environ["PATH"]]
 
     def run(self, *command: str) -> str:
         """Runs a command in the project and returns what it printed."""

@@ -25,6 +25,34 @@ def project(tmp_path_factory: pytest.TempPathFactory, commands: Path) -> Project
     return project
 
 
+@pytest.mark.long
+def test_another_machine_trains_nothing_again(
+    project: Project, tmp_path: Path, commands: Path
+) -> None:
+    """It takes what was pushed, without a `dvc.lock`; `stages.compare` finds pushed reports.
+
+    First in this file: a stage that is forced to run twice leaves two notes in the run cache, and
+    `dvc push` takes the files of the last alone.
+    """
+    project.repro(*MIB)
+    project.run("dvc", "remote", "add", "-d", "lab", str(tmp_path / "store"))
+    project.run("dvc", "push", "-q", "--run-cache")
+    project.run("git", "commit", "-qm", "a remote", "params.yaml", ".dvc/config")
+    second = Project.cloned(project.root, tmp_path / "second", commands)
+    assert not (second.root / "dvc.lock").exists()
+    second.run("dvc", "pull", "-q", "data.dvc")
+    assert ran(second.run("dvc", "repro", "--pull")) == set()
+    assert second.metrics() == project.metrics()
+
+    shutil.rmtree(second.root / ".dvc" / "cache")
+    compare = ("bash", "-c", "python -m stages.compare --source dvc || true")
+    assert "the workspace is left out: its report is not in DVC's cache: `dvc fetch report`" in (
+        second.run(*compare)
+    )
+    second.run("dvc", "fetch", "-q", "report")
+    assert "left out" not in second.run(*compare)
+
+
 def test_the_same_command_gives_the_same_bytes(project: Project) -> None:
     project.repro(*MIB)
     before = project.metrics()

@@ -217,7 +217,7 @@ def test_a_list_that_is_missing_or_damaged_says_what_to_run(tmp_path):
     ("changed", "words"),
     [
         ({"step1": ["e", "bicycle"]}, r"\.step1`.* no class 'bicycle'\. Known: a, b, c, d, e, f"),
-        ({"step1": ["e", "background"]}, r"\.step1` lists 'background', which every step has"),
+        ({"step1": ["e", "background"]}, r"\.step1` lists 'background', .* which every step has"),
         ({"step1": ["e", "f", "a"]}, r"\.step1`: 'a' is learned in step0 already"),
         ({"step1": ["e", "f", "f"]}, r"\.step1`: 'f' is learned in step1 already"),
         ({"step1": []}, r"\.step1` is empty"),
@@ -227,6 +227,12 @@ def test_a_list_that_is_missing_or_damaged_says_what_to_run(tmp_path):
 def test_class_lists_are_held_against_the_dataset_s(changed, words):
     with pytest.raises(InputError, match=words):
         Scenario.of("overlapped", TABLE, FOUR_TWO | changed)
+
+
+def test_a_table_without_a_background_is_told_of():
+    said = r"\.step0` lists 'a', the first name of the dataset's class table.* put a name for that"
+    with pytest.raises(InputError, match=said):
+        Scenario.of("overlapped", tuple("abcd"), {"step0": ["a", "b"], "step1": ["c", "d"]})
 
 
 PILOT = {"step0": ["h", "c"], "step1": ["a"]}

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Real, UInt8
 
+FURTHEST = 2**31
+"""Pixels from the corner of an image, beyond which no corner of a region lies."""
+
 
 def fill_polygon(
     labels: UInt8[np.ndarray, "h w"], points: Real[np.ndarray, "n 2"], value: int
@@ -16,7 +19,12 @@ def fill_polygon(
         labels: Changed in place. Pixel (row, column) covers column to column + 1 along x.
         points: Corners (x, y), in pixels from the upper left corner of the image.
         value: The label.
+
+    Raises:
+        ValueError: A corner is no place: not a number, infinite, or further than any image goes.
     """
+    if not (np.abs(points) < FURTHEST).all():
+        raise ValueError("a corner is no place in an image")
     height, _width = labels.shape
     xs, ys = points.astype(np.float64).T
     next_xs, next_ys = np.roll(xs, -1), np.roll(ys, -1)

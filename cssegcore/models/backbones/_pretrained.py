@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import pickle
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
@@ -120,7 +121,13 @@ def read_tensors(path: Path) -> StateDict:
             )
     if path.suffix == ".safetensors":
         return load_file(path)
-    return _unwrapped(torch.load(path, map_location="cpu", weights_only=True))
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError):  # PyTorch's words propose to run what is in it
+        raise ValueError(
+            "it is damaged, or holds more than tensors, which could run programs and is not read"
+        ) from None
+    return _unwrapped(stored)
 
 
 def _unwrapped(stored: object) -> StateDict:

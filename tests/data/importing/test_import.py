@@ -256,6 +256,13 @@ def test_other_formats_become_png(tmp_path):
         (lambda c: c.pop("categories"), "is no COCO JSON of instances"),
         (lambda c: c["annotations"][0].update(category_id=99), "`categories` lacks the id 99"),
         (lambda c: c["annotations"][0].update(segmentation=[[1, 2]]), "cannot be drawn"),
+        *(
+            (
+                lambda c, far=far: c["annotations"][0].update(segmentation=[[1, 1, far, 1, 9, 9]]),
+                "cannot be drawn (a corner is no place in an image)",
+            )
+            for far in (float("nan"), float("inf"), -1e308)
+        ),
         (lambda c: c["annotations"][1]["segmentation"].update(counts=[5]), "not 320"),
         (lambda c: c["images"][0].update(file_name="../a.jpg"), "leaves its folder"),
         (lambda c: c["images"][0].update(file_name="z.jpg"), "no photograph"),

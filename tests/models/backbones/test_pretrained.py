@@ -1,5 +1,6 @@
 """First weights of a backbone: what a file may hold, digests, and downloads that fail."""
 
+import collections
 import hashlib
 import urllib.error
 
@@ -89,7 +90,10 @@ class TestWhatAFileMayHold:
         ("content", "reason"),
         [
             (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\n", "a Git LFS pointer"),
-            (b"no weights at all", "cannot be used"),
+            (b"no weights at all", "damaged, or holds more than tensors, which could run programs"),
+            (b"", "Reason: it is damaged, or holds more than tensors"),
+            (b"PK\5\6" + bytes(18), "Reason: it is damaged, or holds more than tensors"),
+            (collections.deque([1]), "Reason: it is damaged, or holds more than tensors"),
             ([1, 2], "it holds a list, no state dict"),
             ({"epoch": 3}, "it holds no state dict, but epoch"),
             ({}, "it holds no state dict, but nothing"),

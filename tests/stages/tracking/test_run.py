@@ -1,5 +1,6 @@
 import pytest
 
+from cssegcore.core.errors import InputError
 from stages import tracking
 from stages.tracking.journal import journals
 from tests.helpers.tracked_runs import INFO, python, send, whole_run
@@ -27,6 +28,14 @@ def test_no_value_is_no_point(memory):
         run.metrics({"a": None}, step=1)
     send(memory)
     assert memory.points == [("", "d", 0, 1.0)]
+
+
+@pytest.mark.parametrize("value", ["no", "Off", "0", "false"])
+def test_a_switch_that_says_something_else_sends_nothing(root, monkeypatch, value):
+    monkeypatch.setenv("CSSEGCORE_TRACKING", value)
+    with pytest.raises(InputError, match=f"^CSSEGCORE_TRACKING is '{value}': set on, later or off"):
+        tracking.open_run(INFO)
+    assert not (root / ".cssegcore").exists()
 
 
 @pytest.mark.parametrize(("name", "value"), [("CSSEGCORE_TRACKING", "off"), ("RANK", "1")])
