@@ -51,9 +51,15 @@ def trainings(params: Mapping[str, Any], lengths: Lengths) -> list[Training]:
         stages = (*BEFORE[step == FIRST], "train")
         values = {name: _read(params, step, _parameters(name)) for name in stages}
         before = json.dumps([before, values], sort_keys=True)
-        images = lengths[step][numbers["images"]]
+        images = lengths[step][numbers["images"]] + _joined(params, step)
         made.append(Training(step, numbers["epochs"] * max(1, images // batch), before))
     return made
+
+
+def _joined(params: Mapping[str, Any], step: str) -> int:
+    """Returns how many photographs of earlier steps are in one list with the step's own."""
+    replay = params["method"]["replay"]
+    return replay["size"] if step != FIRST and replay.get("mix") == "concatenated" else 0
 
 
 @cache
