@@ -41,9 +41,7 @@ PUBLISHED = {
         "overlapped": [20192, 1710, 2294, 2747, 4279, 2844],
         "partitioned": [13452, 1130, 1200, 1366, 1550, 1498],
     },
-    "ade/100-5": {
-        "overlapped": [20192, 1142, 600, 1234, 1204, 1151, 1874, 1807, 2943, 1238, 1898]
-    },
+    "ade/100-5": {"overlapped": [20192, 1142, 600, 1234, 1204, 1151, 1874, 1807, 2943, 1238, 1898]},
     "ade/50-50": {"overlapped": [20177, 13186, 9390], "partitioned": [8219, 6384, 5593]},
 }
 """Training images of each step of ADE20K, as cvlab-yonsei/DKD (overlapped) and fcdl94/MiB
