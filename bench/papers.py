@@ -41,8 +41,11 @@ OPERATIONS = {"segmenter_vit_b16": 779 / 402}
 """Floating-point operations of a training image of 512² beside those of DeepLabV3-ResNet-101."""
 SIDE = 512
 """The side, in pixels, that the assumed rate holds for."""
-ALIKE = {"sdr_mib": "sdr", "joint": "ft"}
-"""Methods whose iterations are another's."""
+ALIKE = {
+    **{"joint": "ft", "sdr_mib": "sdr", "ssul_m": "ssul", "dkd_m": "dkd", "star_m": "star"},
+    **{"ewf_mib": "mib", "nest_mib": "mib", "ewf_plop": "plop", "nest_plop": "plop"},
+}
+"""Methods whose iterations cost what another's do."""
 PRETUNING = 2 / 3
 """An iteration of NeST's pre-tuning beside fine-tuning's: two forward passes, of three in all."""
 
@@ -128,17 +131,16 @@ def _overrides(row: PublishedRow, method: str) -> Iterator[str]:
 
 
 def step_costs(page: Path = METHODS) -> dict[str, float]:
-    """Reads what an increment's iteration costs beside fine-tuning's, the largest network's."""
+    """Reads what an increment's iteration costs beside fine-tuning's, of the largest network."""
     section = page.read_text(encoding="utf-8").split(COSTS)[1]
-    costs = {"ft": 1.0}
+    known: dict[tuple[int, str], float] = {(0, "ft"): 1.0}
     for line in section.splitlines():
         if line.startswith("| `"):
             names, *columns = (cell.strip() for cell in line.strip("|").split("|"))
-            numbers = [column.split(", ") for column in columns]
-            for at, name in enumerate(re.findall(r"`(\w+)`", names)):
-                known = [of[at] for of in numbers if at < len(of) and re.match(r"\d", of[at])]
-                costs[name] = float(known[-1])
-    return costs
+            for column, numbers in enumerate(columns):
+                pairs = zip(re.findall(r"`(\w+)`", names), numbers.split(", "), strict=False)
+                known |= {(column, n): float(v) for n, v in pairs if re.fullmatch(r"[\d.]+", v)}
+    return {name: known[column, name] for column, name in sorted(known)}
 
 
 def lengths(row: PublishedRow, counts: Counts) -> Lengths:
@@ -179,16 +181,18 @@ def _pretuned(params: Mapping[str, Any], done: Sequence[Training]) -> float:
 def tables(rate: float) -> str:
     """Returns all tables, and above them what hours follow from."""
     counts, costs = read_counts(), step_costs()
+    reckoned = [(one, cost(one, counts, costs, rate)) for one in reproductions()]
+    hours = {one.command: len(one.runs) * of.hours for one, of in reckoned}
     parts = [
         f"Assumed, not measured: fine-tuning DeepLabV3-ResNet-101 at {SIDE}² trains {rate:g}"
-        " images a second on one H200.\n"
+        f" images a second on one H200. The {len(hours)} commands below would then take"
+        f" {sum(hours.values()):.0f} hours, base steps that they share trained in each.\n"
     ]
     for dataset, title in DATASETS.items():
         parts.append(f"\n## {title}\n")
-        rows = [r for r in reproductions() if r.row.scenario.startswith(f"{dataset}/")]
-        for table, own in itertools.groupby(rows, _table):
-            lines = [line(one, cost(one, counts, costs, rate)) for one in own]
-            parts.append("".join([*heading(*table), *lines]))
+        own = [pair for pair in reckoned if pair[0].row.scenario.startswith(f"{dataset}/")]
+        for table, rows in itertools.groupby(own, lambda pair: _table(pair[0])):
+            parts += [*heading(*table), *(line(*pair) for pair in rows)]
     return "".join(parts)
 
 
