@@ -77,7 +77,7 @@ def test_hours_are_images_times_costs_at_the_assumed_rate():
 
 def test_larger_networks_and_crops_take_longer_and_memories_join_the_list():
     held = counts.read_counts()
-    ours, costs = found("voc/15-1", "mbs"), {"mbs": 1.0, "dkd_m": 1.0, "nest_mib": 1.0}
+    ours, costs = found("voc/15-1", "mbs"), {"mbs": 1.0, "dkd": 1.0, "mib": 1.0}
     cost = papers.cost(ours, held, costs, 100)
     plain = cost.iterations * 16 / 100 / 3600
     assert cost.hours == pytest.approx(plain * papers.OPERATIONS["segmenter_vit_b16"])
