@@ -113,7 +113,8 @@ def parts_fit(values):
 @pytest.mark.parametrize("command", dict.fromkeys(r.command for r in ALL))
 def test_every_command_composes_and_passes_the_checks(command):
     one = next(r for r in ALL if r.command == command)
-    for run in dict.fromkeys(run[:-1] if run[-1].startswith("seed") else run for run in one.runs):
+    seeds = {f"seed={n}" for n in range(2, 6)}  # composed as the first is
+    for run in (run for run in one.runs if seeds.isdisjoint(run)):
         params = papers.composed([*run, WITHOUT_WEIGHTS])
         assert len(params["steps"]) == len(papers.lengths(one.row, counts.read_counts()))
         parts_fit(json.dumps(params))
