@@ -8,6 +8,7 @@ lead to its step, and the training before. Code follows from parameters, within 
 """
 
 import argparse
+import hashlib
 import json
 import re
 import tempfile
@@ -36,7 +37,7 @@ Lengths = Mapping[str, Mapping[str, int]]
 
 @dataclass(frozen=True)
 class Training:
-    """A step's training: how many iterations, and all that its result depends on."""
+    """A step's training: how many iterations, and a digest of all that its result depends on."""
 
     step: str
     iterations: int
@@ -50,10 +51,17 @@ def trainings(params: Mapping[str, Any], lengths: Lengths) -> list[Training]:
     for step, numbers in params["steps"].items():
         stages = (*BEFORE[step == FIRST], "train")
         values = {name: _read(params, step, _parameters(name)) for name in stages}
-        before = json.dumps([before, values], sort_keys=True)
-        images = lengths[step][numbers["images"]]
+        said = json.dumps([before, values], sort_keys=True)  # whole, it would double at each step
+        before = hashlib.sha256(said.encode()).hexdigest()
+        images = lengths[step][numbers["images"]] + _joined(params, step)
         made.append(Training(step, numbers["epochs"] * max(1, images // batch), before))
     return made
+
+
+def _joined(params: Mapping[str, Any], step: str) -> int:
+    """Returns how many photographs of earlier steps are in one list with the step's own."""
+    replay = params["method"]["replay"]
+    return replay["size"] if step != FIRST and replay.get("mix") == "concatenated" else 0
 
 
 @cache

@@ -67,6 +67,9 @@ class TestSweep:
         assert [t.iterations for t in runs["ft"]] == [10 * 12, 3 * 6, 3 * 1]
         assert [t.step for t in runs["ft"]] == ["step0", "step1", "step2"]
 
+    def test_what_a_step_depends_on_does_not_grow_with_steps(self, runs):
+        assert {len(t.depends) for run in runs.values() for t in run} == {64}
+
     def test_joint_trains_on_all_images_so_far(self, runs):
         assert [t.iterations for t in runs["joint"]] == [10 * 12, 3 * 18, 3 * 19]
 

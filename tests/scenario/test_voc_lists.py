@@ -4,14 +4,9 @@ fcdl94/MiB and LTTM/SDR commit lists of images, clovaai/SSUL a list of classes f
 numbers are of those. Where a table has no row for a scenario, its numbers follow from others.
 """
 
-import io
-import tarfile
-
 import pytest
-from PIL import Image
 
-from cssegcore.data.index import Entry
-from cssegcore.data.layouts._base import read_names
+from bench import counts
 from cssegcore.scenario.partition import PartitionRule
 from cssegcore.scenario.scenario import Scenario
 from cssegcore.scenario.splits import step_lists
@@ -83,20 +78,9 @@ def entries():
     archive = SHARED / "data" / "voc2012_labels.tar"
     if not archive.is_file():
         pytest.skip(f"{archive.name} is not in {archive.parent}; point CSSEGCORE_SHARED there")
-    parts = {name: ("train",) for name in read_names(archive.with_name("voc2012_train_aug.txt"))}
-    parts |= {n: ("val", "test") for n in read_names(archive.with_name("voc2012_val.txt"))}
-    found = {}
-    with tarfile.open(archive) as files:
-        for member in files:
-            if member.isfile():
-                content = files.extractfile(member).read()
-                with Image.open(io.BytesIO(content)) as image:
-                    pixels = image.histogram()
-                name = member.name.removeprefix("SegmentationClassAug/").removesuffix(".png")
-                shown = tuple(pixels[:21])
-                found[name] = Entry(name, parts[name], "", 1, 1, pixels[255], shown)
-    assert len(found) == len(parts) == 12_031
-    return [found[name] for name in parts]
+    found = counts.voc_entries(archive)
+    assert len(found) == 12_031
+    return found
 
 
 def lists(entries, name, setting):
@@ -121,9 +105,9 @@ def numbers(entries, name, setting):
 
 
 def test_images_of_a_class(entries):
-    for part, counts in PER_CLASS.items():
+    for part, numbers in PER_CLASS.items():
         images = [e.present for e in entries if part in e.parts]
-        assert [sum(c in shown for shown in images) for c in range(1, 21)] == counts
+        assert [sum(c in shown for shown in images) for c in range(1, 21)] == numbers
 
 
 @pytest.mark.parametrize("setting", TRAIN)
@@ -144,6 +128,20 @@ def test_numbers_of_images_are_those_of_the_published_lists(entries, setting, na
 def test_every_scenario_of_voc_is_held_against_a_table():
     committed = {path.stem for path in (scenes.HOME / "conf/scenario/voc").glob("*.yaml")}
     assert committed == set(VAL) == set(TRAIN["overlapped"]) == set(TRAIN["disjoint"])
+
+
+def test_the_counted_images_are_those_of_the_published_lists():
+    held = counts.read_counts()
+    for setting, scenarios in TRAIN.items():
+        for name, images in scenarios.items():
+            assert held[f"voc/{name}"][setting]["train"] == images
+
+
+def test_the_counted_images_are_what_the_rules_give(entries):
+    held = counts.read_counts()
+    for name in ("15-1", "19-1b"):
+        for setting in ("overlapped", "sequential"):
+            assert held[f"voc/{name}"][setting] == counts.counted(f"voc/{name}", setting, entries)
 
 
 def test_sequential_lists_have_the_images_of_the_disjoint_ones(entries):

@@ -171,7 +171,7 @@ class TestPublished:
         runs = [finished("plop", 1, 50.0, benchmark=VOC), finished("mib", 1, 30.0, benchmark=VOC)]
         table = compare_runs(runs, counting="plop", published=published_rows())
         labels = [row.label for row in table.blocks[0].rows]
-        assert labels == ["mib", "plop", "MiB (PLOP's run)", "PLOP"]
+        assert labels == ["mib", "plop", "MiB (PLOP's run)", "PLOP", "MiB (RCIL's list)"]
         assert "PLOP: Douillard et al., CVPR 2021 (PLOP), Table 1" in as_text(table)
         assert "*54.6" in as_text(table)
 
