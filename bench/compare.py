@@ -41,7 +41,7 @@ class Record:
 
     Attributes:
         run: The run as a comparison sees it.
-        overrides: What the call set for all its runs.
+        overrides: What the call set for all its runs; not where a file lies on a machine.
         commit: The code that made it.
         trained: Trainings that were run for it.
         restored: Trainings that came from the cache.
@@ -71,7 +71,8 @@ def run(*command: str) -> str:
 
 def experiment(method: str, seed: int, overrides: Sequence[str]) -> Record:
     """Makes one continual run."""
-    suffix = [re.sub(r"\W+", "-", override.split("=")[-1]).strip("-") for override in overrides]
+    told = without_places(overrides)
+    suffix = [re.sub(r"\W+", "-", override.split("=")[-1]).strip("-") for override in told]
     name = "-".join(["compare", method, str(seed), *suffix])
     subprocess.run(["dvc", "exp", "remove", name], capture_output=True, check=False)  # an older one
     sets = [*overrides, f"method={method}", f"seed={seed}"]
@@ -80,11 +81,16 @@ def experiment(method: str, seed: int, overrides: Sequence[str]) -> Record:
     made = next(entry for entry in dvc_runs() if entry.source == f"experiment {name}")
     return Record(
         finished_run(made),
-        tuple(overrides),
+        told,
         run("git", "rev-parse", "--short", "HEAD").strip(),
         len(re.findall(r"^Running stage 'train@", printed, re.MULTILINE)),
         len(re.findall(r"^Stage 'train@.*(?:cached|didn't change)", printed, re.MULTILINE)),
     )
+
+
+def without_places(overrides: Iterable[str]) -> tuple[str, ...]:
+    """Leaves out absolute paths: another machine has the same file elsewhere."""
+    return tuple(o for o in overrides if not Path(o.partition("=")[2]).is_absolute())
 
 
 def of_classes(runs: Iterable[FinishedRun]) -> str:
@@ -122,16 +128,16 @@ def main() -> None:
 
     read = [json.loads(file.read_text()) for file in given.add]
     records = [Record.read(record) for file in read for record in file["records"]]
-    overrides = tuple(given.set)
-    known = {(r.run.method, r.run.seed): r for r in records if r.overrides == overrides}
+    told = without_places(given.set)
+    known = {(r.run.method, r.run.seed): r for r in records if r.overrides == told}
     for seed in given.seeds:
         for method in given.methods:
             if (method, seed) in known:
                 print(f"{method}, seed {seed}: made by {known[method, seed].commit}", flush=True)
                 continue
-            record = experiment(method, seed, overrides)
-            told = f"{record.trained} trainings run, {record.restored} from the cache"
-            print(f"{method}, seed {seed}: {told}", flush=True)
+            record = experiment(method, seed, given.set)
+            counts = f"{record.trained} trainings run, {record.restored} from the cache"
+            print(f"{method}, seed {seed}: {counts}", flush=True)
             records.append(record)
             _write(given.out, records)
 

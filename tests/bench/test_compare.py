@@ -72,6 +72,15 @@ def test_a_run_with_other_overrides_is_another_run(made, monkeypatch, tmp_path):
     assert made == [("ft", 1), ("mib", 1)] * 2
 
 
+def test_where_a_file_lies_is_no_part_of_a_run(made, monkeypatch, tmp_path):
+    place = "-S", "model.backbone.weights=/here/w.pth"
+    assert compare.without_places(["scenario=a/b", place[1]]) == ("scenario=a/b",)
+    call(monkeypatch, *GRID, "--out", tmp_path / "a.json")
+    other = ("--add", tmp_path / "a.json", "--out", tmp_path / "b.json", *place)
+    call(monkeypatch, *GRID, *other)
+    assert made == [("ft", 1), ("mib", 1)]
+
+
 def test_classes_and_hours_are_told(made, monkeypatch, tmp_path, capsys):
     call(monkeypatch, *GRID, "--out", tmp_path / "a.json")
     said = capsys.readouterr().out
