@@ -94,7 +94,7 @@ def expect_mean_and_deviation(project: Project, found: dict[str, list[float]]) -
     rows = csv.DictReader(project.run("dvc", "exp", "show", "--csv", "--no-pager").splitlines())
     values: dict[str, list[float]] = {}
     for row in rows:
-        if row["rev"] != "workspace" and row["all"]:
+        if row["Experiment"]:
             values.setdefault(row["method.name"], []).append(float(row["all"]))
     assert set(values) == set(METHODS)
     for name, numbers in values.items():
