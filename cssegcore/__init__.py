@@ -1,8 +1,8 @@
 """Continual (class-incremental) semantic segmentation, one recipe a method.
 
-The door for notebooks: `load` a model, `predict`, `train_step` from arrays, `compute_confusion` and
-`compute_metrics`; see docs/library.md. Each is imported when it is first asked for, so that
-`import cssegcore` and the imports of its wings stay cheap.
+The door for notebooks: `load` a model, `predict`, `train_step` from arrays, `compute_confusion`,
+`compute_metrics`, and `export_file`; see docs/library.md. Each is imported when it is first asked
+for, so that `import cssegcore` and the imports of its wings stay cheap.
 """
 
 import importlib
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         Prediction,
         compute_confusion,
         compute_metrics,
+        export_file,
         load,
         predict,
         train_step,
@@ -24,6 +25,7 @@ __all__ = [
     "Prediction",
     "compute_confusion",
     "compute_metrics",
+    "export_file",
     "load",
     "predict",
     "train_step",

@@ -5,6 +5,7 @@ classes in the order in which the steps learn them, from 1; 255 void. All that i
 `cssegcore` itself, too: `from cssegcore import load, predict`.
 """
 
+from cssegcore.api.exported import export_file as export_file
 from cssegcore.api.prediction import LoadedModel as LoadedModel
 from cssegcore.api.prediction import Prediction as Prediction
 from cssegcore.api.prediction import load as load

@@ -201,3 +201,17 @@ def test_refused_matrices():
         cssegcore.compute_confusion(one, [np.zeros((2, 3), np.uint8)], [["a"]])
     with pytest.raises(InputError, match="prediction 0 holds 2"):
         cssegcore.compute_confusion(one, [np.full((2, 2), 2, np.uint8)], [["a"]])
+
+
+def test_a_file_of_it_says_what_it_says(base, tmp_path):
+    photographs, _ = pixels(3, 2, seed=4)
+    agreed = cssegcore.export_file(base, tmp_path / "cats.pt2", photographs)
+    assert (agreed.photographs, agreed.size) == (4, None)
+    program = torch.export.load(tmp_path / "cats.pt2").module()
+    labels, *_ = program(torch.from_numpy(photographs))
+    for at, wanted in enumerate(cssegcore.predict(cssegcore.load(base, "cpu"), photographs)):
+        assert np.mean(labels[at].numpy() != wanted.labels) < 1e-2  # ties
+    with pytest.raises(InputError, match=r"neither \.pt2 nor \.onnx"):
+        cssegcore.export_file(base, tmp_path / "cats.tflite", photographs)
+    with pytest.raises(InputError, match="image 0"):
+        cssegcore.export_file(base, tmp_path / "cats.pt2", [np.zeros((3, 3), np.uint8)])

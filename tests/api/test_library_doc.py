@@ -18,6 +18,7 @@ assert trained.classes == ("background", "square", "disc"), trained.classes
 assert curve[-1]["loss"] < curve[0]["loss"], curve
 miou = metrics["miou"]
 assert miou["base"] > 60 and miou["added"] > 30, miou
+assert agreed.size is None and agreed.ties < 10, agreed
 """
 
 

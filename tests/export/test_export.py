@@ -17,7 +17,7 @@ from cssegcore.export.file import DESCRIPTION, FILES, OnnxFile
 from cssegcore.export.network import PhotographNetwork
 from cssegcore.models import checkpoint
 from cssegcore.models.checkpoint import Loaded, Model
-from tests.helpers.tiny_dataset import run_module
+from tests.helpers.tiny_dataset import composed, run_module
 from tests.helpers.tiny_training import BACKBONE, FOUR, LINEAR, MODEL, VIT_MODEL, write_model
 
 SIZES = ((70, 131), (97, 64), (300, 290))
@@ -30,6 +30,16 @@ NETWORKS = {
     "mask_transformer": (VIT_MODEL, ".onnx"),
 }
 """Besides the small one, which the command exports; where ONNX adds no operation, without it."""
+CONF = (
+    "deeplabv3_r50",
+    "deeplabv3_r101",
+    "deeplabv3_r50_iabn",
+    "deeplabv3_r101_iabn",
+    "bisenet_r50",
+    "segmenter_vit_tiny",
+    "deeplabv3_mobilenet model/backbone=timm",
+)
+"""What `conf/` offers besides, as large as it is."""
 
 
 def photographs():
@@ -80,6 +90,22 @@ def test_files_say_what_predict_says(tmp_path, name):
     assert (agreed.size, told) == (None, [])
     assert agreed.photographs == len(SIZES) + 1
     expect(tmp_path / f"model{suffix}", model)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize("chosen", CONF)
+def test_networks_of_conf_say_what_predict_says(tmp_path, chosen):
+    """As both kinds of files, with random weights; of a ViT, a .pt2 is made for one size."""
+    if "timm" in chosen or "vit" in chosen:
+        pytest.importorskip("timm")
+    network, *backbone = chosen.split()
+    section = composed(f"model={network}", *backbone, "model.backbone.weights=none")["model"]
+    model = write_model(tmp_path / "model.safetensors", section)
+    for suffix in [".onnx"] if "vit" in chosen else FILES:
+        agreed, told = exported(model, tmp_path / f"model{suffix}")
+        assert (agreed.size, told) == (None, []), "of any size, without a word"
+        expect(tmp_path / f"model{suffix}", model)
 
 
 @pytest.mark.slow

@@ -1,9 +1,11 @@
 """A copy of the project in which tests run the real DVC."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -89,6 +91,13 @@ class Project:
         """Composes, runs `dvc repro` (all, or up to `targets`), returns stages that really ran."""
         self.compose(*overrides)
         return ran(self.run("dvc", "repro", *targets))
+
+    def wait_for_queue(self) -> None:
+        """Waits until no entry of DVC's queue is waiting or running."""
+        end = time.monotonic() + 1800
+        while re.search(r"\b(Queued|Running)\s*$", self.run("dvc", "queue", "status"), re.M):
+            assert time.monotonic() < end, self.run("dvc", "queue", "status")
+            time.sleep(1)
 
     def metrics(self) -> dict[str, bytes]:
         """Returns the bytes of every metrics file."""

@@ -100,6 +100,26 @@ def test_on_a_screen(report, tmp_path, width, dark):
     assert found.get("violations", []) == []
 
 
+def printed(page, folder):
+    """Returns a page as PDF."""
+    pdf = folder / "page.pdf"
+    browse(page, folder / "profile", f"--print-to-pdf={pdf}")
+    return pdf.read_bytes()
+
+
+def test_on_paper_a_long_table_has_its_head_on_every_page(report, tmp_path):
+    """By a link in the head of the table of classes: where it lies on the pages."""
+    text, head = report.read_text(), '<th scope="col">learned in</th>'
+    before, after = text[: (at := text.index("<h2>Classes</h2>"))], text[at:]
+    linked = head.replace("learned in", '<a href="https://head.example/">learned in</a>')
+    page = tmp_path / "page.html"
+    page.write_text(before + after.replace(head, linked, 1))
+    content = printed(page, tmp_path)
+    links = re.findall(rb"/Rect\s*\[([^]]+)\](?:(?!endobj).)*?head\.example", content, re.DOTALL)
+    tops = {round(float(link.split()[3])) for link in links}
+    assert len(tops) == 2, "once where the table begins, then at the top of pages"
+
+
 def test_on_paper_all_steps_and_parameters_are_there(report, tmp_path):
     page = tmp_path / "page.html"  # what is printed is what `beforeprint` and print styles leave
     probe = """<script>
@@ -114,9 +134,7 @@ def test_on_paper_all_steps_and_parameters_are_there(report, tmp_path):
     page.write_text(report.read_text().replace("</body>", probe))
     dom = browse(page, tmp_path / "profile", "--dump-dom")
     assert json.loads(re.findall(r"<pre>(.*?)</pre>", dom, re.DOTALL)[0]) == [2, False]
-    pdf = tmp_path / "page.pdf"
-    browse(report, tmp_path / "profile", f"--print-to-pdf={pdf}")
-    content = pdf.read_bytes()
+    content = printed(report, tmp_path)
     images = len(re.findall(rb"/Subtype\s*/Image", content))
     assert images >= EXAMPLES * (STEPS + 2)
     assert len(re.findall(rb"/Type\s*/Page\b", content)) > 8
