@@ -3,7 +3,9 @@
 import ast
 
 import pytest
+import yaml
 
+from stages.common.plain_yaml import PlainLoader
 from tests.test_house import SOURCES, TREES
 
 NEVER = {
@@ -11,6 +13,8 @@ NEVER = {
     *("yaml.load", "yaml.full_load", "yaml.unsafe_load", "marshal.load", "marshal.loads"),
     *("os.system", "os.popen", "subprocess.getoutput", "joblib.load", "shelve.open"),
 }
+SAFE = {"yaml.CSafeLoader": yaml.CSafeLoader, "PlainLoader": PlainLoader}
+"""Loaders that make nothing but plain values."""
 
 
 def dangers(tree):
@@ -19,13 +23,17 @@ def dangers(tree):
     found = [ast.unparse(call) for call in calls if ast.unparse(call.func) in NEVER]
     for call in calls:
         given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
-        if ast.unparse(call.func) == "yaml.load" and given.get("Loader") == "yaml.CSafeLoader":
-            found.remove(ast.unparse(call))  # `yaml.safe_load`, compiled
+        if ast.unparse(call.func) == "yaml.load" and given.get("Loader") in SAFE:
+            found.remove(ast.unparse(call))
         if ast.unparse(call.func) == "torch.load" and given.get("weights_only") != "True":
             found.append(ast.unparse(call))
         if given.get("shell") == "True" or given.get("allow_pickle") == "True":
             found.append(ast.unparse(call))
     return found
+
+
+def test_loaders_that_pass_are_safe_ones():
+    assert all(issubclass(loader, yaml.SafeLoader | yaml.CSafeLoader) for loader in SAFE.values())
 
 
 def test_no_module_makes_code_of_data():

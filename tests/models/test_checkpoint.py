@@ -122,7 +122,7 @@ class TestRefusals:
         assert "cannot be read" in self.refused(tmp_path / "model")
 
     def test_a_folder(self, tmp_path):
-        assert "cannot be read" in self.refused(tmp_path)
+        assert "is a folder: name the file" in self.refused(tmp_path)
 
     def test_weights_of_somebody_else(self, tmp_path):
         save_file({"w": torch.zeros(2)}, tmp_path / "w.safetensors")
