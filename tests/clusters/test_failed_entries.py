@@ -12,7 +12,7 @@ import yaml
 from tests.clusters.lab import Lab
 from tests.helpers.dvc_project import QUICK, REPOSITORY
 
-pytestmark = pytest.mark.dvc
+pytestmark = [pytest.mark.dvc, pytest.mark.long]
 
 OVERRIDES = [word for override in QUICK for word in ("-S", override)]
 

@@ -27,8 +27,9 @@ pytestmark = pytest.mark.slow
 TEXTS = [
     path
     for path in sorted([*HOME.glob("*.md"), *HOME.glob("docs/*.md")])
-    if path.name != "CHANGELOG.md"
+    if path.name not in ("CHANGELOG.md", "papers.md")
 ]
+"""The changelog tells of earlier commands; `tests/bench/test_papers.py` composes the papers'."""
 CONSOLE = re.compile(r"^ *```console\n(.*?)^ *```", re.S | re.M)
 FENCED = re.compile(r"^ *```.*?^ *```", re.S | re.M)
 OURS = re.compile(r"(?:[A-Z_0-9]+=\S+ )*(?:dvc|python -m|make|cssegcore|mlflow) \S")

@@ -13,7 +13,7 @@ from tests.helpers.dvc_project import QUICK, ran
 from tests.helpers.installation import Installation, build_wheel
 from tests.helpers.tiny_dataset import BEFORE_STEP, BEFORE_TRAINING, draw, write_lines
 
-pytestmark = pytest.mark.dvc
+pytestmark = [pytest.mark.dvc, pytest.mark.long]
 
 FIRST = ("library", *BEFORE_TRAINING)
 OWN = (*BEFORE_STEP, "train", "evaluate")
