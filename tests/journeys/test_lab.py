@@ -52,7 +52,8 @@ class Person(Project):
         """Returns mean and number of runs of each method, as the server has them."""
         how = ("--source", "mlflow", "--format", "csv", "--metric", "all")
         text = self.run("python", "-m", "stages", "compare", *how)
-        rows = list(csv.DictReader(filter(None, text.splitlines())))
+        told = csv.DictReader(filter(None, text.splitlines()))
+        rows = [row for row in told if row["mean"]]  # what else is said are notes
         return {row["method"].split()[0]: (row["mean"], row["runs"]) for row in rows}
 
 
