@@ -92,7 +92,7 @@ def main(
     rows = published_rows() if published else ()
     table = compare_runs(runs, counting=counting, columns=metric or (), published=rows)
     typer.echo(TABLE_WRITERS[form.value](table), nl=False)
-    if published and counting == "own" and not metric:
+    if published and counting == "own" and not metric and form is Format.TEXT:
         _tell_of_published(table)
     for path, ending in endings.items():
         write_text(path, TABLE_WRITERS[ending](table))

@@ -150,6 +150,7 @@ def test_published_numbers_stand_beside_ours(repository):
     how = ("scenario=voc/15-1", "method=plop", "evaluation.view=crop")
     repository.lock(52.0, *how)
     assert "--counting mib, plop" in compare().out
+    assert "--counting" not in compare("--format", "csv").out  # rows, for a program to read
     outcome = compare("--counting", "plop")
     assert "Douillard et al., CVPR 2021 (PLOP), Table 1" in outcome.out
     assert "*54.6" in outcome.out
