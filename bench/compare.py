@@ -5,8 +5,9 @@
 Runs in temporary copies (`dvc exp run --temp`), so the workspace stays as it is; what runs share,
 the base step above all, comes from DVC's cache. The experiments stay in `dvc exp show` and MLflow.
 Several calls (other methods, seeds, machines or nights) make one table: `--add FILE` takes in what
-an earlier call wrote, and runs of the grid that it has are not made again. The table is that of
-`python -m stages.compare`, of these runs alone; `--classes` adds one of the IoU of each class.
+an earlier call wrote, and runs of the grid that it has are not made again; with the file of `--out`
+itself a call that was stopped goes on. The table is that of `python -m stages.compare`, of these
+runs alone; `--classes` adds one of the IoU of each class.
 """
 
 import argparse
@@ -126,8 +127,7 @@ def main() -> None:
     parser.add_argument("--classes", action="store_true", help="also the IoU of each class")
     given = parser.parse_args()
 
-    read = [json.loads(file.read_text()) for file in given.add]
-    records = [Record.read(record) for file in read for record in file["records"]]
+    records = [r for file in given.add if file.exists() or file != given.out for r in _read(file)]
     told = without_places(given.set)
     known = {(r.run.method, r.run.seed): r for r in records if r.overrides == told}
     for seed in given.seeds:
@@ -149,6 +149,13 @@ def main() -> None:
     trained, restored = sum(r.trained for r in records), sum(r.restored for r in records)
     print(f"{trained} trainings run, {restored} taken from the cache")
     print(f"{hours:.1f} hours of training, if every run had trained its base step itself")
+
+
+def _read(path: Path) -> list[Record]:
+    try:
+        return [Record.read(record) for record in json.loads(path.read_text())["records"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SystemExit(f"--add {path} is no file of an earlier --out: {error}") from None
 
 
 def _write(path: Path, records: Sequence[Record]) -> None:

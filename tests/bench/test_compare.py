@@ -65,6 +65,23 @@ def test_runs_that_an_earlier_night_made_are_not_made_again(made, monkeypatch, t
     assert [told["run"]["method"] for told in content["records"]] == ["ft", "mib", "joint"]
 
 
+def test_one_file_is_where_a_grid_begins_and_goes_on(made, monkeypatch, tmp_path):
+    file = tmp_path / "runs.json"
+    for _ in range(2):
+        call(monkeypatch, *GRID, "--add", file, "--out", file)
+    assert made == [("ft", 1), ("mib", 1)]
+
+
+@pytest.mark.parametrize("content", [None, "[]", '{"records": [{}]}', "x"])
+def test_a_file_that_holds_no_runs_is_refused_before_any(made, monkeypatch, tmp_path, content):
+    file = tmp_path / "else.json"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(SystemExit, match=r"else\.json is no file of an earlier --out"):
+        call(monkeypatch, *GRID, "--add", file, "--out", tmp_path / "runs.json")
+    assert not made
+
+
 def test_a_run_with_other_overrides_is_another_run(made, monkeypatch, tmp_path):
     call(monkeypatch, *GRID, "--out", tmp_path / "a.json")
     other = ("--add", tmp_path / "a.json", "--out", tmp_path / "b.json", "-S", "optimizer.clip=1")
