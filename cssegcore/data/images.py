@@ -297,14 +297,15 @@ def _plain(name: str) -> str:
 
 def _too_large(path: Path, what: str) -> InputError:
     return InputError(
-        f"{what} {path} has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels: cut it into"
+        f"{what} {path} has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):.0f} pixels: cut it into"
         f" tiles, or set the environment variable {LIMIT} to what it has if you trust it."
     )
 
 
 def _allow_pixels() -> None:
     if limit := os.environ.get(LIMIT):
-        Image.MAX_IMAGE_PIXELS = _pixels(limit) // 2  # Pillow warns of so many and refuses twice
+        # Pillow warns of so many, refuses more than twice as many, and takes a fraction as it is
+        Image.MAX_IMAGE_PIXELS = _pixels(limit) / 2  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _check_regular(path: Path, what: str) -> None:

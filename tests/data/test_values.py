@@ -229,6 +229,8 @@ class TestFiles:
             line = refusal(call, "t0")
             assert "has more than 200 pixels: cut it" in line
             assert "CSSEGCORE_MAX_PIXELS" in line
+        monkeypatch.setenv("CSSEGCORE_MAX_PIXELS", "599")
+        assert "has more than 599 pixels" in refusal(dataset.photograph, "t0")
         monkeypatch.setenv("CSSEGCORE_MAX_PIXELS", "1200")
         assert dataset.image_size("t0") == (20, 30)
         assert dataset.photograph("t0").shape == (20, 30, 3)
