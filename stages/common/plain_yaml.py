@@ -1,7 +1,8 @@
-"""YAML without what it reads in silence: a key that stands twice, numbers in base 8 and 60.
+"""YAML without what it reads in silence: keys that stand twice, odd numbers, control characters.
 
 Of two equal keys the last would count. YAML 1.1 reads `010` as 8 and `1:30` as 90; YAML 1.2, by
-which DVC reads the same file, as 10 and as a text.
+which DVC reads the same file, as 10 and as a text. A text in quotes may hold an escape sequence or
+a line end, and names go into tables, paths and onto terminals.
 """
 
 from collections.abc import Hashable
@@ -10,6 +11,7 @@ from typing import Any
 import yaml
 
 from cssegcore.core.config import shown
+from cssegcore.core.names import unprintable
 
 
 class NotPlainError(yaml.YAMLError):
@@ -32,6 +34,18 @@ class PlainLoader(yaml.SafeLoader):
                     raise _refusal(key, f"the key {shown(key.value)} stands twice: take one out")
                 before.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
+        """Returns the text of a scalar, whatever its kind.
+
+        Raises:
+            NotPlainError: It holds a control character.
+        """
+        if isinstance(node, yaml.ScalarNode) and unprintable(node.value):
+            raise _refusal(
+                node, f"the text {shown(node.value)} holds a control character: leave it out"
+            )
+        return super().construct_scalar(node)
 
 
 def _whole(loader: PlainLoader, node: yaml.ScalarNode) -> int:

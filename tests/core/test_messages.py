@@ -126,10 +126,15 @@ def test_a_key_is_one_line():
             b"a: -1:30.5\n",
             "params.yaml, line 1: '-1:30.5' would be read in base 60: write",
         ),
+        (
+            b'a: {b: "x\\e[2J"}\n',
+            "params.yaml, line 1: the text 'x\\x1b[2J' holds a control character: leave it out.",
+        ),
+        (b"a: |\n  x\n  y\n", "params.yaml, line 1: the text 'x\\ny\\n' holds a control"),
         (b"seed: !!python/object/apply:os.system ['true']", "params.yaml is not YAML: "),
         (b"- 1", "params.yaml must hold a mapping"),
     ],
-    ids=range(14),
+    ids=range(16),
 )
 def test_a_hostile_params_file_is_one_short_line(project, content, words):
     (project.folder / "params.yaml").write_bytes(content)
