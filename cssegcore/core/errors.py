@@ -1,4 +1,4 @@
-"""The one error a person can fix: bad input, said in one line."""
+"""Errors and warnings about something that a user can mend, each said in one line."""
 
 
 class InputError(ValueError):
@@ -6,4 +6,11 @@ class InputError(ValueError):
 
     The message says what must hold, where (file, key, value) and the way out. Commands print it
     without a traceback and stop; everything else is a bug of ours and keeps its traceback.
+    """
+
+
+class InputWarning(UserWarning):
+    """Something a user should mend, though work goes on without it.
+
+    Commands print the message alone, without the line of code that warns.
     """

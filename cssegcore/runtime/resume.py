@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import torch
 
-from cssegcore.core.errors import InputError
+from cssegcore.core.errors import InputError, InputWarning
 from cssegcore.core.files import UNREADABLE, replacing
 
 _HEAD: Final = b"cssegcore resume file, SHA-256 "
@@ -43,6 +43,7 @@ class ResumeFile:
             warnings.warn(
                 f"{error} Until then the training goes on, and if it is killed, it starts from the"
                 " last state that could be written.",
+                InputWarning,
                 stacklevel=2,
             )
 

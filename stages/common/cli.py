@@ -7,13 +7,14 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 
 import typer
 
-from cssegcore.core.errors import InputError
+from cssegcore.core.errors import InputError, InputWarning
 from cssegcore.core.names import printable
 from cssegcore.runtime.threads import limit_spinning
 
@@ -58,6 +59,7 @@ def start(app: typer.Typer, name: str) -> None:
     from .once import clear
 
     limit_spinning()
+    _shorten_warnings()
     if signal.getsignal(signal.SIGINT) is leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if is_main():
@@ -128,6 +130,25 @@ def say(text: str) -> None:
     """Prints one line of what was done, from the first process."""
     if is_main():
         typer.echo(printable(text))
+
+
+def _shorten_warnings() -> None:
+    usual = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, InputWarning):
+            warn(str(message))
+        else:
+            usual(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
 
 
 def warn(text: str) -> None:

@@ -20,6 +20,8 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from cssegcore.core.errors import InputWarning
+
 HOME = Path(__file__).resolve().parents[2]
 CLASSES = ("red", "green", "blue", "yellow")
 CELL = 12
@@ -144,6 +146,7 @@ def run_module(name: str, *arguments: str) -> Outcome:
         warnings.catch_warnings(),
     ):
         warnings.filterwarnings("ignore", ".*found in sys.modules.*", RuntimeWarning)
+        warnings.simplefilter("default", InputWarning)  # as in a process of its own
         try:
             runpy.run_module(name, run_name="__main__", alter_sys=True)
         except SystemExit as end:

@@ -8,7 +8,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from cssegcore.core.errors import InputError
+from cssegcore.core.errors import InputError, InputWarning
 from cssegcore.runtime.resume import ResumeFile
 from tests.helpers import kill_points as kills
 from tests.helpers import tiny_dataset as scenes
@@ -188,7 +188,7 @@ class TestFile:
         before = file.path.read_bytes()
         with (
             scenes.disk_full_beyond(len(before) // 2),
-            pytest.warns(UserWarning, match=r"cannot write .*s\.pt: File too large.* goes on"),
+            pytest.warns(InputWarning, match=r"cannot write .*s\.pt: File too large.* goes on"),
         ):
             file.save(STATE)
         assert [path.name for path in tmp_path.iterdir()] == ["s.pt"]
