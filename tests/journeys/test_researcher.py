@@ -4,21 +4,18 @@ One story from a clone to its end. The test prints what ran and the table (`pyte
 """
 
 import re
-import shutil
 import statistics
-import subprocess
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.dvc_project import QUICK, Project, ran
+from tests.helpers.typeset import typeset
 
 pytestmark = [pytest.mark.dvc, pytest.mark.long]
 
 METHODS, SEEDS = ("ft", "lwf", "mib"), (1, 2)
-DOCUMENT = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}%s\\end{document}\n"
-TEX = next(filter(None, map(shutil.which, ("pdflatex", "tectonic"))), None)
 
 
 def expect_table(text: str) -> None:
@@ -34,19 +31,6 @@ def expect_table(text: str) -> None:
     assert plain.count("{") == plain.count("}")
     assert plain.count("$") % 2 == 0
     assert not re.search(r"(?<!\\)[_#]", plain)
-
-
-def compiles(folder: Path, text: str) -> None:
-    """Has TeX set the table, where it is at hand."""
-    if TEX is None:
-        return
-    (folder / "paper.tex").write_text(DOCUMENT % text)
-    options = ["-interaction=nonstopmode", "-halt-on-error"] if "pdflatex" in TEX else []
-    done = subprocess.run(
-        [TEX, *options, "paper.tex"], cwd=folder, capture_output=True, check=False
-    )
-    assert done.returncode == 0, done.stdout
-    assert (folder / "paper.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_a_grid_becomes_the_table_of_a_paper(tmp_path: Path, commands: Path) -> None:
@@ -84,7 +68,7 @@ def test_a_grid_becomes_the_table_of_a_paper(tmp_path: Path, commands: Path) -> 
     table = (project.root / "table.tex").read_text()
     expect_table(table)
     assert table.count("$\\pm$") == 5 * len(METHODS)
-    compiles(project.root, table)
+    typeset(project.root, table)
 
 
 def expect_mean_and_deviation(project: Project, found: dict[str, list[float]]) -> None:

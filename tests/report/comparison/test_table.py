@@ -13,6 +13,7 @@ from cssegcore.report.comparison.table import COUNTINGS, RunSpread, compare_runs
 from cssegcore.report.comparison.writers import as_csv, as_latex, as_markdown, as_text, spread_text
 from cssegcore.report.figures import drawn, printed
 from tests.helpers import tiny_dataset as scenes
+from tests.helpers.typeset import typeset
 
 SHAPES = Benchmark("shapes/4-2", "overlapped", "whole photographs")
 VOC = Benchmark("voc/15-1", "overlapped", "crops of 512", "crop")
@@ -235,6 +236,25 @@ class TestWriters:
         assert "\\textbf{62.0 $\\pm$ 2.8}" in text
         assert "\\cmidrule(lr){2-6}\\cmidrule(lr){7-11}" in text
         assert all(line.isascii() for line in lines)
+
+    @pytest.mark.parametrize(
+        "name", ["mib+kd.weight=5", "a_1&2 50% #$~^{}\\[x]", "größe × 2 – “ß”…"]
+    )
+    def test_latex_can_be_set(self, tmp_path, name):
+        runs = [*RUNS, finished(name, 1, 40.0, benchmark=VOC)]
+        typeset(tmp_path, as_latex(compare_runs(runs)))
+
+    @pytest.mark.slow
+    def test_latex_of_every_published_row_can_be_set(self, tmp_path):
+        for counting in COUNTINGS:
+            places = {(r.scenario, r.setting) for r in published_rows() if r.counting == counting}
+            runs = [
+                finished("plop", 1, 50.0, benchmark=Benchmark(*place, "crops of 512", "crop"))
+                for place in sorted(places)
+            ]
+            if runs:
+                table = compare_runs(runs, counting=counting, published=published_rows())
+                typeset(tmp_path, as_latex(table))
 
     def test_csv_has_a_line_a_number(self):
         rows = list(csv.DictReader(io.StringIO(as_csv(compare_runs(RUNS)))))
