@@ -3,71 +3,21 @@
 import dataclasses
 import os
 import pickle
-import random
-import struct
-import zlib
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
+from bench.torture import _bad_files as bad_files
 from bench.torture._ledger import REFUSED, SAME
+from bench.torture._place import Place
 from bench.torture._tree import Tree
 from tests.helpers import tiny_dataset as scenes
 
 BEFORE = ("check", "index", "split")
 TRAINED = (*BEFORE, "saliency", "train@step0")
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Where an input is made.
-
-    Attributes:
-        tree: A fresh project that has a finished step of its own.
-        marker: A file that is there once something was executed.
-        rng: What the input may vary by.
-    """
-
-    tree: Tree
-    marker: Path
-    rng: random.Random
-
-    @property
-    def photograph(self) -> Path:
-        """A photograph of the dataset, which is removed."""
-        return self.removed(self.tree.root / "JPEGImages/t0.jpg")
-
-    @property
-    def label(self) -> Path:
-        """Its label image, which is removed."""
-        return self.removed(self.tree.root / "SegmentationClass/t0.png")
-
-    def removed(self, path: Path) -> Path:
-        """Removes a file and returns where it was."""
-        path.unlink()
-        return path
-
-    def list(self, line: str | bytes) -> None:
-        """Adds a line to the training list."""
-        path = self.tree.root / "ImageSets/Segmentation/train.txt"
-        more = line.encode("utf-8", "surrogateescape") if isinstance(line, str) else line
-        path.write_bytes(path.read_bytes() + more + b"\n")
-
-    def class_name(self, name: str) -> None:
-        """Gives a class another name."""
-        self.tree.params["dataset"]["classes"] = ["background", *scenes.CLASSES[:3], name]
-        self.tree.project.set("scenario.classes.step2", [name])
-
-    def to_predict(self, name: str) -> Path:
-        """Returns the path of a photograph to be labelled, beside a good one."""
-        folder = self.tree.folder / "photographs"
-        folder.mkdir(exist_ok=True)
-        Image.fromarray(scenes.draw([1], 4)[0]).save(folder / "good.png")
-        return folder / name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +102,7 @@ def _files() -> Iterator[Hostile]:
     yield Hostile("a label image is a pipe (FIFO)", lambda p: os.mkfifo(p.label))
     yield Hostile("a photograph is a folder", lambda p: p.photograph.mkdir())
     yield Hostile("a photograph links to /dev/zero", lambda p: p.photograph.symlink_to("/dev/zero"))
-    yield Hostile("a photograph links to itself", lambda p: _loop(p.photograph))
+    yield Hostile("a photograph links to itself", lambda p: bad_files.loop(p.photograph))
     yield Hostile("a photograph links to nowhere", lambda p: p.photograph.symlink_to("/nowhere"))
     yield Hostile("a list is a pipe (FIFO)", lambda p: os.mkfifo(p.removed(_train_list(p))))
     yield Hostile("the class names are a pipe (FIFO)", lambda p: os.mkfifo(p.removed(_names_of(p))))
@@ -161,22 +111,30 @@ def _files() -> Iterator[Hostile]:
     yield Hostile("a photograph is empty", lambda p: p.photograph.write_bytes(b""))
     yield Hostile("a list is empty", lambda p: _train_list(p).write_bytes(b""))
     yield Hostile("a list is missing", lambda p: p.removed(_train_list(p)))
-    yield Hostile("an EPS is called .jpg", lambda p: p.photograph.write_text(_eps(p.marker)))
+    yield Hostile(
+        "an EPS is called .jpg", lambda p: p.photograph.write_text(bad_files.eps(p.marker))
+    )
     yield Hostile("an SVG is called .jpg", lambda p: p.photograph.write_text("<svg/>"))
     yield Hostile("a PDF is called .jpg", lambda p: p.photograph.write_text("%PDF-1.7\n"))
     yield Hostile("random bytes are called .jpg", _noise, varies=True)
-    yield Hostile("a PNG says it has 10^10 pixels", lambda p: _bomb(p.photograph, 100_000))
-    yield Hostile("a PNG says it has 2^62 pixels", lambda p: _bomb(p.photograph, 2**31 - 1))
-    yield Hostile("a PNG's text is a gigabyte of nothing", lambda p: _text_bomb(p.photograph))
+    yield Hostile("a PNG says it has 10^10 pixels", lambda p: bad_files.bomb(p.photograph, 100_000))
+    yield Hostile(
+        "a PNG says it has 2^62 pixels", lambda p: bad_files.bomb(p.photograph, 2**31 - 1)
+    )
+    yield Hostile(
+        "a PNG's text is a gigabyte of nothing", lambda p: bad_files.text_bomb(p.photograph)
+    )
 
 
 def _values() -> Iterator[Hostile]:
     for what, mode, wanted in (("16-bit", "I;16", REFUSED), ("32-bit", "I", REFUSED)):
         fault = f"a photograph of {what} samples"
-        yield Hostile(fault, lambda p, mode=mode: _grey(p.photograph, mode), wanted=wanted)
-    yield Hostile("a photograph of float samples (TIFF)", lambda p: _float(p.photograph))
-    yield Hostile("a photograph with EXIF orientation 6", lambda p: _turned(p.photograph))
-    yield Hostile("labels of 16 bits", lambda p: _grey(p.label, "I;16"))
+        yield Hostile(fault, lambda p, mode=mode: bad_files.grey(p.photograph, mode), wanted=wanted)
+    yield Hostile(
+        "a photograph of float samples (TIFF)", lambda p: bad_files.floating(p.photograph)
+    )
+    yield Hostile("a photograph with EXIF orientation 6", lambda p: bad_files.turned(p.photograph))
+    yield Hostile("labels of 16 bits", lambda p: bad_files.grey(p.label, "I;16"))
     yield Hostile("labels in colour", lambda p: Image.new("RGB", (24, 24)).save(p.label))
     yield Hostile("labels with transparency", lambda p: Image.new("LA", (24, 24)).save(p.label))
     yield Hostile("labels as JPEG", lambda p: Image.new("L", (24, 24)).save(p.label, "JPEG"))
@@ -184,7 +142,9 @@ def _values() -> Iterator[Hostile]:
     yield Hostile("labels of a class that is not there", _strange_label, varies=True)
     for bits in (2, 4):
         fault = f"labels of {bits} bits a sample"
-        yield Hostile(fault, lambda p, b=bits: _narrow(p.label, b), wanted=SAME, right=_reads_one)
+        yield Hostile(
+            fault, lambda p, b=bits: bad_files.narrow(p.label, b), wanted=SAME, right=_reads_one
+        )
 
 
 def _programs() -> Iterator[Hostile]:
@@ -245,10 +205,10 @@ def _predictions() -> Iterator[Hostile]:
         return lambda p: draw(p.to_predict(name))
 
     for fault, name, draw in (
-        ("one of two photographs is cut off", "bad.jpg", lambda q: q.write_bytes(_cut())),
+        ("one of two photographs is cut off", "bad.jpg", lambda q: q.write_bytes(bad_files.cut())),
         ("one of two photographs is text", "bad.png", lambda q: q.write_text("hello")),
-        ("one of two photographs has 16 bits", "bad.png", lambda q: _grey(q, "I;16")),
-        ("one of two photographs is a bomb", "bad.png", lambda q: _bomb(q, 100_000)),
+        ("one of two photographs has 16 bits", "bad.png", lambda q: bad_files.grey(q, "I;16")),
+        ("one of two photographs is a bomb", "bad.png", lambda q: bad_files.bomb(q, 100_000)),
         ("one of two photographs links to /dev/zero", "x.png", lambda q: q.symlink_to("/dev/zero")),
     ):
         made = image(name, draw)
@@ -258,7 +218,7 @@ def _predictions() -> Iterator[Hostile]:
         ("a pipe (FIFO) that is no photograph", "notes.txt", os.mkfifo),
         ("a photograph of one pixel", "one.png", lambda q: Image.new("RGB", (1, 1)).save(q)),
         ("a photograph of 3000 by 1", "thin.png", lambda q: Image.new("RGB", (3000, 1)).save(q)),
-        ("a photograph that viewers turn", "turned.jpg", _turned),
+        ("a photograph that viewers turn", "turned.jpg", bad_files.turned),
         ("a grey photograph", "grey.png", lambda q: Image.new("L", (30, 20)).save(q)),
         ("a photograph in CMYK", "print.jpg", lambda q: Image.new("CMYK", (30, 20)).save(q)),
     )
@@ -288,10 +248,6 @@ def _yaml(place: Place, text: str) -> None:
     _params(place).write_text(text.replace("MARKER", str(place.marker)))
 
 
-def _loop(path: Path) -> None:
-    path.symlink_to(path)
-
-
 def _linked(place: Place) -> None:
     labels = place.tree.root / "SegmentationClass"
     labels.rename(place.tree.place / "labels")
@@ -303,59 +259,9 @@ def _noise(place: Place) -> None:
     place.photograph.write_bytes(place.rng.choice(heads) + place.rng.randbytes(2000))
 
 
-def _eps(marker: Path) -> str:
-    box = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 24 24\n%%EndComments\n"
-    return f"{box}({marker}) (w) file closefile\nshowpage\n%%EOF\n"
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    check = zlib.crc32(kind + content)
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
-
-
-def _png(side: int, *more: bytes) -> bytes:
-    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(b"\0" * 1000)
-    chunks = (_chunk(b"IHDR", head), *more, _chunk(b"IDAT", pixels), _chunk(b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
-
-
-def _bomb(path: Path, side: int) -> None:
-    path.write_bytes(_png(side))
-
-
-def _text_bomb(path: Path) -> None:
-    packed = zlib.compress(bytes(2**30), 9)
-    path.write_bytes(_png(24, _chunk(b"zTXt", b"Comment\0\0" + packed)))
-
-
-def _grey(path: Path, mode: str) -> None:
-    values = np.full((24, 24), 3000, np.uint16 if mode == "I;16" else np.int32)
-    Image.fromarray(values).save(path, "PNG" if mode == "I;16" else "TIFF")
-
-
-def _float(path: Path) -> None:
-    Image.fromarray(np.full((24, 24), 0.5, np.float32)).save(path, "TIFF")
-
-
-def _turned(path: Path) -> None:
-    image = Image.new("RGB", (24, 24))
-    exif = image.getexif()
-    exif[0x0112] = 6
-    image.save(path, "JPEG", exif=exif)
-
-
 def _strange_label(place: Place) -> None:
     value = place.rng.randint(len(scenes.CLASSES) + 1, 254)
     Image.new("L", (24, 24), value).save(place.label)
-
-
-def _narrow(path: Path, bits: int) -> None:
-    """Class 1 everywhere, in samples of few bits, as Pillow does not write them."""
-    row = b"\0" + bytes([0b01010101 if bits == 2 else 0x11] * (24 * bits // 8))
-    head = struct.pack(">IIBBBBB", 24, 24, bits, 0, 0, 0, 0)
-    chunks = (_chunk(b"IHDR", head), _chunk(b"IDAT", zlib.compress(row * 24)), _chunk(b"IEND", b""))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
 
 
 def _reads_one(tree: Tree) -> bool:
@@ -365,26 +271,16 @@ def _reads_one(tree: Tree) -> bool:
     return row[7:9] == ["0", str(24 * 24)]
 
 
-class _Evil:
-    """Touches a file when it is unpickled."""
-
-    def __init__(self, marker: Path) -> None:
-        self._marker = marker
-
-    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
-        return os.system, (f"touch {self._marker}",)
-
-
 def _evil_model(place: Place) -> None:
     path = place.tree.folder / "work/step0/model.safetensors"
-    path.write_bytes(pickle.dumps(_Evil(place.marker)))
+    path.write_bytes(pickle.dumps(bad_files.Evil(place.marker)))
 
 
 def _evil_weights(place: Place) -> None:
     import torch
 
     path = place.tree.place / "weights.pth"
-    torch.save({"stem": _Evil(place.marker)}, path)
+    torch.save({"stem": bad_files.Evil(place.marker)}, path)
     place.tree.project.set("model.backbone.weights", str(path))
 
 
@@ -399,13 +295,5 @@ def _evil_resume(place: Place) -> None:
     tree.run("train@step0")
     (path,) = (tree.folder / ".cssegcore/resume").glob("*.pt")
     whole = BytesIO()
-    torch.save({"model": _Evil(place.marker)}, whole)
+    torch.save({"model": bad_files.Evil(place.marker)}, whole)
     path.write_bytes(_head(whole.getvalue()) + whole.getvalue())
-
-
-def _cut() -> bytes:
-    whole = BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(
-        whole, "JPEG"
-    )
-    return whole.getvalue()[:900]

@@ -9,80 +9,26 @@ from unittest import mock
 
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 from bench.torture import _mutate
-from bench.torture._ledger import ACCEPTED, DIFFERS, OTHER
+from bench.torture._ledger import ACCEPTED, DIFFERS
+from bench.torture._target import Target, run, stage
 from bench.torture._tree import Tree, digests
-from cssegcore.core.errors import InputError
-from cssegcore.core.registry import build_part
+from bench.torture._weights_read import weights
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.image_list import ImageList
 from cssegcore.data.image_store import ImageStore
 from cssegcore.data.index import build_index, examine
-from cssegcore.models._base import Architecture
-from cssegcore.models.checkpoint import NETWORKS, load_model
-from cssegcore.runtime.resume import ResumeFile
 from tests.helpers import tiny_dataset as scenes
 
 NEEDED = ("plain", "exemplars", "images")
 CPU = torch.device("cpu")
 
 
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """A file to change, and who reads it.
-
-    Attributes:
-        fault: The row of the table.
-        kind: Of the tree.
-        path: The file.
-        mutate: How it is changed.
-        read: What a stage does with it; run in the project's folder.
-        usual: How often it is changed.
-        otherwise: The word if what is read is something else.
-    """
-
-    fault: str
-    kind: str
-    path: Path
-    mutate: _mutate.Mutate
-    read: Callable[[], Any]
-    usual: int
-    otherwise: str = OTHER
-
-
 def targets(trees: Mapping[str, Tree]) -> Iterator[Target]:
     """Yields every file that any stage reads."""
     for tree in trees.values():
         yield from (_FILES[tree.kind])(tree)
-
-
-def stage(tree: Tree, name: str, *arguments: str, kept: bool = False) -> Callable[[], Any]:
-    """Returns what runs a stage as it is and digests what it makes.
-
-    Args:
-        tree: Where.
-        name: Of the stage.
-        arguments: More of them.
-        kept: Whether it finds the state that a process before it left.
-    """
-    given = [*tree.project.commands[name], *arguments]
-
-    def read() -> dict[str, str]:
-        (tree.clear if kept else tree.anew)(name)
-        _run(given)
-        return tree.made(name)
-
-    return read
-
-
-def _run(arguments: list[str]) -> None:
-    outcome = scenes.run_module(*arguments)
-    if outcome.status == 2 and outcome.err.startswith("error: "):
-        raise InputError(outcome.err.removeprefix("error: ").rstrip())
-    if outcome.status:
-        raise AssertionError(outcome)
 
 
 def _plain(items: Iterable[Any], _: int) -> Iterable[Any]:
@@ -92,7 +38,7 @@ def _plain(items: Iterable[Any], _: int) -> Iterable[Any]:
 def _of_plain(tree: Tree) -> Iterator[Target]:
     yield from _dataset(tree)
     yield from _parameters(tree)
-    yield from _weights(tree)
+    yield from weights(tree)
     yield from _tables(tree)
     yield from _report(tree)
     yield from _predict(tree)
@@ -173,74 +119,12 @@ def _parameters(tree: Tree) -> Iterator[Target]:
     out = tree.folder / "work/composed.yaml"
 
     def compose() -> bytes:
-        _run(["stages.compose", str(out)])
+        run(["stages.compose", str(out)])
         return out.read_bytes()
 
     for name in ("config.yaml", "scenario/shapes/4-2.yaml", "method/mib.yaml"):
         fault, path = "`conf/`: `dvc exp run`, `stages.compose`", tree.folder / "conf" / name
         yield Target(fault, "plain", path, _mutate.change_yaml, compose, 16)
-
-
-def _weights(tree: Tree) -> Iterator[Target]:
-    model = tree.folder / "work/step0/model.safetensors"
-
-    def load() -> object:
-        loaded = load_model(model, CPU)
-        return loaded.digest, [v.numpy().tobytes() for v in loaded.segmenter.state_dict().values()]
-
-    change = _mutate.change_bytes
-    fault = "model: `train`, `evaluate`, `predict` and all others"
-    yield Target(fault, "plain", model, change, load, 500, ACCEPTED)
-    tree.anew("train@step0")
-    tree.run("train@step0")
-    (resume,) = (tree.folder / ".cssegcore/resume").glob("*.pt")
-
-    def state() -> object:
-        rows = (ResumeFile(resume).load(CPU) or {})["rows"]
-        return repr(rows)
-
-    fault = "resume file: `train`"
-    yield Target(fault, "plain", resume, change, state, 400, ACCEPTED)
-    whole = stage(tree, "train@step0", kept=True)
-    yield Target(fault, "plain", resume, change, whole, 20, ACCEPTED)
-    fault, note = "note of a finished training: all stages", resume.with_suffix(".finished")
-    yield Target(fault, "plain", note, _mutate.change_json, whole, 40, DIFFERS)
-    yield from _published(tree)
-
-
-def _published(tree: Tree) -> Iterator[Target]:
-    """Weights of a backbone as others publish them."""
-    from cssegcore.models.backbones._pretrained import file_digest
-
-    recipe: dict[str, Any] = tree.params["model"]
-    network = build_part(NETWORKS, Architecture, recipe, "model")
-    tensors = network.extractor().backbone.state_dict()  # type: ignore[union-attr]
-    plain = {k: v.contiguous() for k, v in tensors.items()}
-    for suffix in (".pth", ".safetensors"):
-        path = tree.place / f"published{suffix}"
-        if suffix == ".pth":
-            torch.save(plain, path)
-        else:
-            save_file(plain, path)
-        for sha256 in ("", file_digest(path)):
-            backbone = {**recipe["backbone"], "weights": str(path), "sha256": sha256}
-            said = "with" if sha256 else "without"
-            yield Target(
-                f"published weights, {said} their `sha256` in the recipe: `check`, `train`",
-                "plain",
-                path,
-                _mutate.change_bytes,
-                lambda backbone=backbone: _extracted({**recipe, "backbone": backbone}),
-                150,
-                ACCEPTED if sha256 else OTHER,
-            )
-
-
-def _extracted(recipe: dict[str, Any]) -> object:
-    architecture = build_part(NETWORKS, Architecture, recipe, "model")
-    architecture.check()
-    torch.manual_seed(0)
-    return [v.numpy().tobytes() for v in architecture.extractor().state_dict().values()]
 
 
 def _tables(tree: Tree) -> Iterator[Target]:
@@ -322,7 +206,7 @@ def _predict(tree: Tree) -> Iterator[Target]:
         def read(path: Path = path) -> object:
             shutil.rmtree(out, ignore_errors=True)
             model = "work/step1/model.safetensors"
-            _run(["stages.predict", model, str(path.parent), "--out", str(out)])
+            run(["stages.predict", model, str(path.parent), "--out", str(out)])
             return digests(out)
 
         fault = "a photograph (JPEG, PNG, BMP, WebP, TIFF): `predict`"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bench.torture import _hostile_inputs as inputs
 from bench.torture._ledger import DIFFERS, OUTSIDE, REFUSED, SAME, Ledger
+from bench.torture._place import Place
 from bench.torture._tree import Tree, digests, import_once
 
 
@@ -26,7 +27,7 @@ def _try(ledger: Ledger, place: Path, calm: Tree, hostile: "inputs.Hostile", num
     shutil.copytree(calm.folder / "work", tree.folder / "work")
     for path in (place / "mine.png", place / "mine.jpg"):
         path.write_bytes((tree.root / "SegmentationClass/t0.png").read_bytes())
-    hostile.make(inputs.Place(tree, marker, ledger.rng(hostile.fault, number)))
+    hostile.make(Place(tree, marker, ledger.rng(hostile.fault, number)))
     before = outside(place)
     what, said = SAME, ""
     for command in hostile.commands(tree):
