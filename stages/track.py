@@ -29,6 +29,8 @@ from .tracking.tracker import DeliveryError
 
 _LOOPBACK = "127.0.0.1"
 _MOST_PAGES = 10
+_TRAINING = "workflowType=machine_learning"
+"""MLflow's menu for trainings, not that for language models."""
 
 
 def main(
@@ -91,7 +93,7 @@ def _open_ui(port: int) -> None:
         again = "cssegcore track --ui --port " if INSTALLED else "make ui PORT="
         raise InputError(f"port {port} is taken by another program: {again}{port + 1}")
     address = f"http://{_LOOPBACK}:{port}"
-    say(f"MLflow: {address}/#/experiments?workflowType=machine_learning")
+    say(f"MLflow: {address}/#/experiments?{_TRAINING}")
     _tell_pages(uri, address)
     os.environ["MLFLOW_BACKEND_STORE_URI"] = uri  # an argument can be read by all on the machine
     os.chdir(root())
@@ -117,7 +119,7 @@ def _tell_pages(uri: str, address: str) -> None:
         ours = f"tags.`{KEY_TAG}` LIKE '%'"
         newest = client.search_runs(list(experiments), ours, order_by=["start_time DESC"])
         for key in list(dict.fromkeys(run.info.experiment_id for run in newest))[:_MOST_PAGES]:
-            say(f"  {experiments[key]}: {address.rstrip('/')}/#/experiments/{key}/runs")
+            say(f"  {experiments[key]}: {address.rstrip('/')}/#/experiments/{key}/runs?{_TRAINING}")
 
 
 if __name__ == "__main__":

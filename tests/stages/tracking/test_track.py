@@ -98,9 +98,8 @@ class TestUi:
         whole_run(report)
         answer, _ = become("--port", str(free))
         (experiment,) = {run.info.experiment_id for run in store.all_runs()}
-        assert f"{INFO.experiment}: http://127.0.0.1:{free}/#/experiments/{experiment}/runs" in (
-            answer.output
-        )
+        page = f"http://127.0.0.1:{free}/#/experiments/{experiment}/runs?workflowType=machine"
+        assert f"{INFO.experiment}: {page}" in answer.output
 
     def test_a_server_has_its_own(self, become, monkeypatch):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE.replace("//", "//me:secret@"))
