@@ -74,9 +74,8 @@ def main(
 
 def _start_git_and_dvc() -> None:
     """Has git and DVC, in the folder or in one above it, and Hydra in DVC's settings."""
-    from .common.layout import HYDRA, IGNORED
+    from .common.layout import COMPILED, HYDRA, IGNORED
 
-    ignored = Path(".gitignore")
     if not _runs("git", "rev-parse", "--is-inside-work-tree"):
         _must("git", "init", "-q")
     if not Path(".dvc").is_dir():
@@ -86,11 +85,17 @@ def _start_git_and_dvc() -> None:
     text = config.read_text(encoding="utf-8") if config.exists() else ""
     if "[hydra]" not in text:
         config.write_text(text + HYDRA, encoding="utf-8")
-    before = ignored.read_text(encoding="utf-8") if ignored.exists() else ""
+    _add_lines(Path(".gitignore"), IGNORED)
+    _add_lines(Path(".dvcignore"), COMPILED)
+
+
+def _add_lines(path: Path, text: str) -> None:
+    """Adds the lines of a text that a file does not have."""
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
     known = before.splitlines()
-    lines = [line for line in IGNORED.splitlines() if line not in known]
+    lines = [line for line in text.splitlines() if line not in known]
     start = before if not before or before.endswith("\n") else before + "\n"
-    ignored.write_text(start + "".join(f"{line}\n" for line in lines), encoding="utf-8")
+    path.write_text(start + "".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def _write_scenario(name: str, base: int | None, increment: int | None, like: str) -> list[Path]:

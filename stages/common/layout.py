@@ -53,6 +53,8 @@ IGNORED = """\
 /pretrained/
 __pycache__/
 """
+COMPILED = "__pycache__\n*.pyc\n"
+"""What DVC leaves out of the folders that stages depend on."""
 HYDRA = """\
 [hydra]
     enabled = True

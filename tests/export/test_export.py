@@ -70,7 +70,9 @@ def expect(out, model):
         assert scores.shape == (len(batch), 4, *batch.shape[1:3])
         for at, wanted in enumerate(predict(door, batch)):
             differ = labels[at] != wanted.labels
-            assert differ.mean() < 1e-4  # ties
+            second, first = np.sort(scores[at], axis=0)[-2:]
+            assert (first - second)[differ].max(initial=0) < 1e-3, "they differ where classes tie"
+            assert differ.mean() < 1e-2
             assert np.abs(confidences[at] - wanted.confidences).max() < 1e-3
             classes |= set(np.unique(labels[at]).tolist())
     assert len(classes) > 1, "a network that gives one class shows nothing"

@@ -131,7 +131,7 @@ def test_init_lays_out_a_project_and_keeps_what_is_there(installed, photographs,
     pipeline = (farm / "dvc.yaml").read_text()
     assert "python -m" not in pipeline
     stages = yaml.safe_load(pipeline)["stages"]
-    assert stages["check"]["deps"] == ["work/library.json"]
+    assert stages["check"]["deps"] == ["work/library.json", "conf"]
     ours = yaml.safe_load((HOME / "dvc.yaml").read_text())["stages"]
     assert list(stages) == ["library", *ours]
     assert (farm / ".gitignore").read_text().startswith("secret\n/work\n")
