@@ -5,8 +5,9 @@ timm is optional: nothing else of this library imports it.
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, final
+from unittest import mock
 
 import torch
 from jaxtyping import Float
@@ -131,7 +132,21 @@ class _Timm(Backbone):
         self.names = dict(zip(theirs, self.state_dict(), strict=True))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
-        return tuple(self.network(images))
+        with _whole_padding() if torch.compiler.is_exporting() else contextlib.nullcontext():
+            return tuple(self.network(images))
+
+
+@contextlib.contextmanager
+def _whole_padding() -> Iterator[None]:
+    """Has timm count `same` padding in whole numbers: a program for every size has no `ceil`."""
+    from timm.layers import padding
+
+    def count(x: int, kernel_size: int, stride: int, dilation: int) -> int:
+        padded = (kernel_size - 1) * dilation - (x - 1) % stride
+        return padded if (kernel_size - 1) * dilation >= stride - 1 else torch.sym_max(padded, 0)
+
+    with mock.patch.object(padding, "get_same_padding", count):
+        yield
 
 
 def _separate_activations(network: nn.Module) -> None:
