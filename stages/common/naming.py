@@ -14,8 +14,8 @@ from pathlib import Path
 import yaml
 
 from ..tracking.run import scalars
+from .conf import CONF, conf_folders
 
-CONF = Path("conf")
 CHOICES = ("method/replay", "model", "model/backbone", "optimizer", "augmentation", "schedule")
 """Config groups that a run may choose from beside its method and scenario."""
 SWITCHES = ("published", "tuned", "paired")
@@ -144,7 +144,8 @@ def _candidates(
     if sum(key.startswith(prefix) for key in left) < 2:
         return []
     fits = {}
-    for path in sorted((conf / group).glob("*.yaml")):
+    folders = [conf, *conf_folders()[1:]]
+    for path in (path for folder in folders for path in sorted((folder / group).glob("*.yaml"))):
         with contextlib.suppress(OSError, ValueError, yaml.YAMLError, AttributeError):
             own = as_texts(yaml.safe_load(path.read_bytes()))
             own.pop("defaults", None)
