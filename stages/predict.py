@@ -61,7 +61,7 @@ def main(
     that cannot be read is left out and makes the exit status 2; the same command again labels what
     is missing. Nothing else is overwritten: give every model an --out of its own.
     """
-    paths = find_photographs(photographs)
+    paths = find_photographs(photographs, out=out)
     videos = [path for path in paths if is_one_of(path, VIDEOS)]
     stills = [path for path in paths if path not in videos]
     if shares:

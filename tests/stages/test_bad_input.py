@@ -1,6 +1,7 @@
 """What a person can get wrong: one line that says what, where, and the way out; no traceback."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -500,6 +501,7 @@ def test_no_photograph_or_result_is_overwritten(project, tmp_path):
     [
         (["nothing.jpg"], "there is no photograph or folder nothing.jpg: check the path."),
         (["empty"], "the folder empty holds no photograph (.jpg, "),
+        (["."], "the folder . holds no photograph (*). Name the folders below as well: a, b."),
         (["a/x.jpg", "b/x.jpg"], "two photographs are called 'x': label them into two folders."),
         (["a/x.jpg"], "the model model.safetensors does not exist: run `dvc repro` first."),
     ],
@@ -510,6 +512,19 @@ def test_predict_says_what_it_cannot_find(project, arguments, words):
     for folder in ("a", "b"):
         Image.new("RGB", (8, 8)).save(project.folder / folder / "x.jpg")
     assert_says(run_module("stages.predict", "model.safetensors", *arguments).refusal(), words)
+
+
+def test_predict_says_which_folders_it_leaves_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in (".", "june", "out", ".hidden", "notes"):
+        Path(folder).mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(Path(folder, "x.jpg"))
+    Path("notes/x.jpg").rename("notes/x.txt")
+    outcome = run_module("stages.predict", "none.safetensors", ".", "--out", "out")
+    warned, refused = outcome.err.splitlines()
+    left = "Name the folders below as well: june."
+    assert warned == f"warning: only photographs directly in . are read. {left}"
+    assert "the model none.safetensors does not exist" in refused
 
 
 def test_shapes_are_not_made_into_a_folder_in_use(tmp_path):
