@@ -14,8 +14,10 @@ from .common.home import PACKAGE, shipped, version
 
 _SETTINGS = (
     "Environment: CSSEGCORE_DEVICE (cpu, cuda, cuda:1) and CSSEGCORE_PROCESSES (a number, or auto:"
-    " one a GPU) say where work is done; CSSEGCORE_TRACKING (off, later) and MLFLOW_TRACKING_URI,"
-    " what is tracked where."
+    " one a GPU) say where work is done; CSSEGCORE_MEMORY (GiB), how many decoded images are kept;"
+    " CSSEGCORE_TRACKING (off, later), MLFLOW_TRACKING_URI and CSSEGCORE_MODELS (off,"
+    " register:NAME), what is tracked where; CSSEGCORE_MAX_PIXELS, the largest image;"
+    " CSSEGCORE_PATIENCE, the seconds that processes wait for each other."
 )
 
 

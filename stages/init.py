@@ -6,13 +6,16 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cssegcore.core.errors import InputError
 
 from .common.cli import run, say
+
+if TYPE_CHECKING:
+    from cssegcore.data.dataset import Dataset
 
 
 def main(
@@ -30,15 +33,17 @@ def main(
         int | None, typer.Option(help="Number of classes of every later step.")
     ] = None,
     like: Annotated[
-        str, typer.Option(help="Scenario to take model, schedule and crops from.")
-    ] = "shapes/4-2",
+        str,
+        typer.Option(
+            help="Scenario to take model, schedule and crops from; auto: what suits the photographs"
+        ),
+    ] = "auto",
 ) -> None:
     """Write dvc.yaml, params.yaml and conf/ of a new project, and start git and DVC there.
 
     What is there already stays as it is. Nothing is written into the dataset.
     """
     from cssegcore.core.files import write_text
-    from cssegcore.data.dataset import open_dataset
 
     from .common.layout import own_files, own_pipeline
 
@@ -47,7 +52,7 @@ def main(
     name = name or re.sub(r"[^\w-]+", "_", dataset.resolve().name)
     if not re.fullmatch(r"[\w-]+", name):
         raise InputError(f"--name {name!r}: use letters, digits, `_` and `-`.")
-    opened = open_dataset({"name": name, "root": str(dataset), "layout": {"part": "folder"}})
+    opened = _open(name, dataset, like)
     pipeline = folder / "dvc.yaml"
     if pipeline.exists() and pipeline.read_text(encoding="utf-8") != own_pipeline():
         raise InputError(f"{pipeline} is another pipeline's: name another folder, or remove it.")
@@ -70,6 +75,20 @@ def main(
         say(f"kept as it is: {path}")
     say(f"{folder}: {len(opened.classes) - 1} classes of {place}; conf/scenario/{scenario}.yaml")
     say(f"next: cd {folder}, then `cssegcore show`, `dvc repro`; later `cssegcore arrive`")
+
+
+def _open(name: str, root: Path, like: str) -> "Dataset":
+    """Opens the dataset, and refuses photographs that nothing suits before anything is written."""
+    from cssegcore.data.dataset import open_dataset
+
+    from .common.recommend import recommend
+    from .common.scenarios import AUTO
+
+    layout = {"part": "folder"}
+    opened = open_dataset({"name": name, "root": str(root), "layout": layout})
+    if like == AUTO:
+        recommend(name, str(root), layout, list(opened.classes))
+    return opened
 
 
 def _start_git_and_dvc() -> None:

@@ -102,6 +102,13 @@ def test_code_is_found_where_it_is_installed(installed, tmp_path):
     assert "cssegcore_stages.tracking" not in found
 
 
+NAME = """
+from cssegcore_stages.common.naming import name_run
+from cssegcore_stages.common.params import read_raw
+print(name_run(read_raw()).label)
+"""
+
+
 @pytest.fixture
 def photographs(tmp_path):
     """A folder of twelve photographs of two classes, one held out by its name."""
@@ -138,6 +145,11 @@ def test_init_lays_out_a_project_and_keeps_what_is_there(installed, photographs,
     assert (farm / "README.md").read_text() == "mine\n"
     assert "plugins_path = conf" in (farm / ".dvc/config").read_text()
 
+    assert params["model"]["part"] == "small", "what suits photographs of few pixels"
+    chosen = ("cssegcore", "compose", "params.yaml", "method/replay=deepinversion")
+    installed.run(*chosen, cwd=farm)
+    assert installed.run("python", "-c", NAME, cwd=farm) == "mib+deepinversion\n"
+
     # again: what a user changed since stays
     (farm / "conf/project.yaml").write_text("defaults: [config]\n")
     (farm / "params.yaml").write_text("seed: 5\n")
@@ -158,6 +170,25 @@ def test_init_asks_for_a_dataset_first(installed, photographs, tmp_path):
     refused = installed.run(*command, cwd=tmp_path, status=2)
     assert "classes.txt does not exist" in refused
     assert not (tmp_path / "farm").exists()
+
+
+def test_init_takes_what_suits_the_photographs(installed, photographs, tmp_path):
+    for path in photographs.rglob("*.png"):
+        Image.open(path).resize((240, 200), Image.Resampling.NEAREST).save(path)
+    command = ("cssegcore", "init", "farm", "--dataset", str(photographs))
+    installed.run(*command, cwd=tmp_path)
+    params = yaml.safe_load((tmp_path / "farm/params.yaml").read_text())
+    assert (
+        params["model"]["backbone"] | {"part": "mobilenet_v2", "weights": "imagenet"}
+        == (params["model"]["backbone"])
+    )
+    assert params["augmentation"]["size"] == 192
+    for path in photographs.glob("images/*.png"):
+        path.write_bytes(b"")
+    command = ("cssegcore", "init", "other", "--dataset", str(photographs))
+    refused = installed.run(*command, cwd=tmp_path, status=2)
+    assert "cannot be read" in refused
+    assert not (tmp_path / "other").exists()
 
 
 def test_the_digest_of_the_library_follows_its_files(installed, tmp_path):
