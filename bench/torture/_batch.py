@@ -15,7 +15,7 @@ from typing import Any
 from bench.torture._ledger import CRASHED, HANGS, OUTSIDE, REFUSED, SAME
 from bench.torture._trial import _allowed, _limit_memory
 from stages.common.cli import LONGEST, refusal
-from tests.data.watch import writes
+from tests.helpers.written_files import writes
 
 SECONDS = 20
 """Of the processor, after which a trial hangs."""

@@ -17,8 +17,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.data.watch import CHANGES, WRITES, writes
 from tests.helpers.tiny_dataset import run_module
+from tests.helpers.written_files import CHANGES, WRITES, writes
 
 LONGEST_LINE = 5000
 """Characters; a message that is longer says nothing."""

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.clusters.lab import Lab
 from tests.helpers.dvc_project import QUICK, REPOSITORY
+from tests.helpers.slurm_lab import Lab
 
 pytestmark = [pytest.mark.dvc, pytest.mark.long]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters.lab import Clone, Lab, objects
+from tests.helpers.slurm_lab import Clone, Lab, objects
 
 pytestmark = pytest.mark.dvc
 

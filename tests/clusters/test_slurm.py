@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.clusters.lab import Lab, Slurm
+from tests.helpers.slurm_lab import Lab, Slurm
 
 pytestmark = pytest.mark.dvc
 

@@ -13,7 +13,7 @@ from cssegcore.inversion.objective import ObjectiveValue, objective
 from cssegcore.inversion.priors import image_l2, total_variation_l1, total_variation_l2
 from cssegcore.inversion.settings import InversionWeights
 from tests.conformance.vectors import Arrays, Checked, cases, compare
-from tests.inversion.formulas import released_factors
+from tests.helpers.inversion_formulas import released_factors
 
 PRIORS = {"tv_l1": total_variation_l1, "tv_l2": total_variation_l2, "image_l2": image_l2}
 PUBLISHED = {

@@ -14,8 +14,8 @@ from cssegcore.data.dataset import open_dataset
 from cssegcore.data.image_list import ImageList
 from cssegcore.data.index import Entry, build_index, read_index, write_index
 from cssegcore.data.layouts._base import read_names
-from tests.data.watch import writes
 from tests.helpers import tiny_dataset as scenes
+from tests.helpers.written_files import writes
 
 BAD = {
     "/etc/x": "begins at the file system's root",

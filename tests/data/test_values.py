@@ -11,7 +11,7 @@ from cssegcore.core.errors import InputError
 from cssegcore.data import images
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.index import build_index
-from tests.data.pictures import png
+from tests.helpers.png_files import png
 
 RNG = np.random.default_rng(0)
 COLOURS = RNG.integers(0, 256, (7, 9, 3), np.uint8)

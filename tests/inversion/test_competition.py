@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cssegcore.inversion.competition import competition
-from tests.inversion.formulas import gradient, leaf, random
+from tests.helpers.inversion_formulas import gradient, leaf, random
 
 
 def softmax(scores, temperature):

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from cssegcore.inversion import contact_sheet
-from tests.inversion.samples import VOID, generated
+from tests.helpers.noise_images import VOID, generated
 
 
 def test_a_sheet_shows_each_class_with_its_name(tmp_path):

@@ -10,7 +10,7 @@ from cssegcore.inversion.feature_statistics import (
     record_feature_statistics,
     statistics_distance,
 )
-from tests.inversion.formulas import gradient, leaf, plain_length, random, released_factors
+from tests.helpers.inversion_formulas import gradient, leaf, plain_length, random, released_factors
 
 SHAPE = (2, 3, 5, 6)
 

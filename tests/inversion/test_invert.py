@@ -10,9 +10,9 @@ from cssegcore.data.crop_and_resize import normalise
 from cssegcore.inversion.invert import invert, layer_factors
 from cssegcore.inversion.label_maps import InversionTargets
 from cssegcore.inversion.settings import InversionSettings, InversionWeights
+from tests.helpers.known_networks import BLUE, GREY, RED, nearest, telling
+from tests.helpers.noise_images import VOID
 from tests.helpers.tiny_training import new_segmenter, state, whole
-from tests.inversion.networks import BLUE, GREY, RED, nearest, telling
-from tests.inversion.samples import VOID
 
 pytestmark = pytest.mark.slow
 

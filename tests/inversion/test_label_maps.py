@@ -14,7 +14,7 @@ from cssegcore.inversion.label_maps import (
 )
 from cssegcore.inversion.object_shapes import components, procedural, transplanted
 from tests.helpers import tiny_dataset as scenes
-from tests.inversion.samples import generator, outlines
+from tests.helpers.noise_images import generator, outlines
 
 KNOWN = [1, 2, 5, 9]
 

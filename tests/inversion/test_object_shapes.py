@@ -5,7 +5,7 @@ import pytest
 from matplotlib.path import Path
 
 from cssegcore.inversion.object_shapes import components, procedural, transplanted
-from tests.inversion.samples import generator, outlines
+from tests.helpers.noise_images import generator, outlines
 
 
 class Told(np.random.Generator):

@@ -6,7 +6,7 @@ import torch
 from cssegcore.inversion.objective import objective
 from cssegcore.inversion.priors import image_l2, total_variation_l1, total_variation_l2
 from cssegcore.inversion.settings import InversionWeights
-from tests.inversion.formulas import leaf, plain_prior, random
+from tests.helpers.inversion_formulas import leaf, plain_prior, random
 
 PRIORS = [total_variation_l1, total_variation_l2, image_l2]
 

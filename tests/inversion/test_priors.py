@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cssegcore.inversion.priors import image_l2, total_variation_l1, total_variation_l2
-from tests.inversion.formulas import gradient, leaf, plain_prior, random
+from tests.helpers.inversion_formulas import gradient, leaf, plain_prior, random
 
 PRIORS = [total_variation_l1, total_variation_l2, image_l2]
 

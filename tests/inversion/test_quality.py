@@ -7,9 +7,9 @@ import torch
 from cssegcore.core.normalization import IMAGENET
 from cssegcore.data.crop_and_resize import normalise
 from cssegcore.inversion import quality
+from tests.helpers.known_networks import BLUE, GREY, RED, nearest, telling, varied
+from tests.helpers.noise_images import VOID
 from tests.helpers.tiny_training import new_segmenter
-from tests.inversion.networks import BLUE, GREY, RED, nearest, telling, varied
-from tests.inversion.samples import VOID
 
 
 class TestQuality:

@@ -10,8 +10,8 @@ from cssegcore.core.normalization import IMAGENET
 from cssegcore.data.batches import evaluation_batches
 from cssegcore.data.image_store import ImageStore
 from cssegcore.inversion import store
+from tests.helpers.noise_images import generated
 from tests.helpers.tiny_training import CPU, Lists
-from tests.inversion.samples import generated
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ from cssegcore.data.image_list import ImageList
 from cssegcore.inversion import contact_sheet, object_shapes, quality, store, synthesis
 from cssegcore.method.replay import Replay
 from cssegcore.models import checkpoint
+from tests.helpers.known_networks import varied
+from tests.helpers.noise_images import VOID, picture
 from tests.helpers.tiny_training import CPU, QUICK, Lists, plan
-from tests.inversion.networks import varied
-from tests.inversion.samples import VOID, picture
 
 pytestmark = pytest.mark.slow
 

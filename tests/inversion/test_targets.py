@@ -12,7 +12,7 @@ from cssegcore.inversion.targets import (
     pooled,
     presence_objective,
 )
-from tests.inversion.formulas import gradient, leaf, random
+from tests.helpers.inversion_formulas import gradient, leaf, random
 
 
 def labels(*shape, seed=0, values=(0, 1, 2, 255)):

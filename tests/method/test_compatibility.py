@@ -10,9 +10,9 @@ from cssegcore.method.assembled import AssembledRecipe
 from cssegcore.method.compatibility import check_recipe
 from cssegcore.method.method import SLOTS, Method, Recipe
 from cssegcore.method.pseudo_labels import PseudoLabels
+from tests.helpers.background_refusals import BACKGROUND_REFUSED
+from tests.helpers.star_refusals import STAR_REFUSED, STAR_REFUSED_ELSEWHERE
 from tests.helpers.tiny_training import METHODS, method_section
-from tests.method.background.refusals import BACKGROUND_REFUSED
-from tests.method.star_refusals import STAR_REFUSED, STAR_REFUSED_ELSEWHERE
 
 BCE, CE = {"bce": {"part": "bce"}}, {"ce": {"part": "ce"}}
 FISHER = {"fisher": {"part": "fisher"}}

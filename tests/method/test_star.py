@@ -10,8 +10,8 @@ from cssegcore.data.batches import iterations
 from cssegcore.models import checkpoint
 from cssegcore.models.inference import infer
 from cssegcore.runtime.resume import ResumeFile
+from tests.helpers.reference_training import batches
 from tests.helpers.tiny_training import CPU, Follower, Lists, plan, run, state
-from tests.training.plain import batches
 
 pytestmark = pytest.mark.slow
 

@@ -1,7 +1,7 @@
 import pytest
 
 from cssegcore.report.write import write_report
-from tests.report.large_run import write_large_evaluation
+from tests.helpers.large_run import write_large_evaluation
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import pytest
 
 from cssegcore.report.theme import COLOURS, STRONGEST
 from cssegcore.report.write import write_report
-from tests.report.page_tree import parsed
+from tests.helpers.page_tree import parsed
 from tests.report.test_report import GUESSES, PROTOCOL, write_evaluation
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.large_run import EXAMPLES, STEPS
+from tests.helpers.large_run import EXAMPLES, STEPS
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)

@@ -12,8 +12,8 @@ from PIL import Image
 
 from cssegcore.core.palette import save_labels
 from cssegcore.report.data_urls import LONGEST_SHOWN, reduced_data_url
-from tests.report.large_run import CLASSES, EXAMPLES, LEARNED, STEPS
-from tests.report.page_tree import parsed
+from tests.helpers.large_run import CLASSES, EXAMPLES, LEARNED, STEPS
+from tests.helpers.page_tree import parsed
 
 pytestmark = pytest.mark.slow
 

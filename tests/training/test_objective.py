@@ -21,8 +21,8 @@ from cssegcore.models.heads.linear import Linear
 from cssegcore.models.segmenter import Segmenter
 from cssegcore.training.setup import StageInputs
 from tests.helpers.noise_synthesis import write_noise
+from tests.helpers.reference_training import PlainSgd, assert_same_weights, batches, poly
 from tests.helpers.tiny_training import BACKBONE, CPU, plan, run, state
-from tests.training.plain import PlainSgd, assert_same_weights, batches, poly
 
 
 class TestTerms:

@@ -9,8 +9,8 @@ from cssegcore.method.after.weight_fusion import WeightFusion
 from cssegcore.method.statistics import Accumulator, Statistic
 from cssegcore.models import checkpoint
 from cssegcore.runtime.resume import ResumeFile
+from tests.helpers.reference_training import batches
 from tests.helpers.tiny_training import CPU, Follower, plan, run, state
-from tests.training.plain import batches
 
 EPOCHS = 2
 

@@ -10,8 +10,8 @@ import torch
 from cssegcore.core.normalization import IMAGENET
 from cssegcore.data.batches import training_batches
 from cssegcore.runtime.resume import ResumeFile
+from tests.helpers.reference_training import PlainSgd, poly
 from tests.helpers.tiny_training import CPU, Follower, plan, run, state
-from tests.training.plain import PlainSgd, poly
 
 EPOCHS, LR = 2, 0.05
 

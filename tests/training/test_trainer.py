@@ -16,8 +16,8 @@ from cssegcore.method.losses import Loss
 from cssegcore.method.losses.ce import cross_entropy
 from cssegcore.models import checkpoint
 from cssegcore.runtime.resume import ResumeFile
+from tests.helpers.reference_training import PlainSgd, assert_same_weights, batches, poly
 from tests.helpers.tiny_training import CPU, OPTIMIZER, Follower, plan, run, state
-from tests.training.plain import PlainSgd, assert_same_weights, batches, poly
 
 
 class TestOptimization:

@@ -17,8 +17,8 @@ from cssegcore.method.compatibility import check_recipe, check_without_new_class
 from cssegcore.models import checkpoint
 from cssegcore.models.checkpoint import Model
 from cssegcore.models.segmenter import class_scores, classify
+from tests.helpers.background_refusals import DKD_LIKE, STAR_LIKE
 from tests.helpers.tiny_training import CPU, LINEAR, MODEL, plan, state
-from tests.method.background.refusals import DKD_LIKE, STAR_LIKE
 from tests.method.test_compatibility import assembled
 
 CLASSES = ClassTable.of([["background", "red", "green"], ["blue"]], [[0, 1, 2], [3]])

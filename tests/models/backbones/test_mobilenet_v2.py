@@ -7,8 +7,8 @@ from torch import nn
 from cssegcore.core.registry import build_part
 from cssegcore.models._base import Architecture
 from cssegcore.models.backbones import backbone_kind
+from tests.helpers import cat_photographs as cats
 from tests.helpers import shared_data as shared
-from tests.models.backbones import cats
 
 FILE = "weights/mobilenet_v2_imagenet_dequantised.pth"
 SCALED = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}

@@ -11,8 +11,8 @@ from cssegcore.core.normalization import Normalization
 from cssegcore.core.registry import build_part
 from cssegcore.models._base import Architecture
 from cssegcore.models.backbones import backbone_kind
+from tests.helpers import cat_photographs as cats
 from tests.helpers import shared_data as shared
-from tests.models.backbones import cats
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from cssegcore.core.errors import InputError
 from cssegcore.training.optimizer import build_optimizer
 from tests.helpers import tiny_dataset as scenes
 from tests.helpers.tiny_training import OPTIMIZER
-from tests.training.optimizer.weights import SLOW, WHOLE, give_gradients, groups, lr, weights
+from tests.helpers.two_groups import SLOW, WHOLE, give_gradients, groups, lr, weights
 
 NUMBERS = {
     "part": "adamw",

@@ -6,7 +6,7 @@ import torch
 from cssegcore.core.errors import InputError
 from cssegcore.training.optimizer import build_optimizer
 from tests.helpers.tiny_training import OPTIMIZER
-from tests.training.optimizer.weights import SLOW, WHOLE, give_gradients, groups, lr, weights
+from tests.helpers.two_groups import SLOW, WHOLE, give_gradients, groups, lr, weights
 
 
 def start(made, weight_decay=0.0):
