@@ -3,7 +3,11 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
+from cssegcore.models.heads.conv import Conv
+from cssegcore.models.segmenter import Segmenter
+from tests.helpers.networks import Photograph, images, sizes
 from tests.helpers.random_heads import head_kind, make_heads
 
 
@@ -47,3 +51,32 @@ class TestConvHead:
         assert (head.norm.weight == 1).all()
         assert (head.norm.bias == 0).all()
         assert 0 < head.classifier.bias.abs().max() <= 1 / math.sqrt(64)  # PyTorch's own
+
+
+class TestGroups:
+    def test_every_group_has_layers_of_its_own(self):
+        segmenter = Segmenter(Photograph(), Conv(), [3, 2], "sigmoid").eval()
+        assert sizes(segmenter) == [1, 1, 2, 2]
+        photographs = images(1, 16, 16)
+        before = segmenter(photographs).logits_lowres
+        with torch.no_grad():
+            for weight in segmenter.groups[2].parameters():
+                weight.normal_()
+        changed = (segmenter(photographs).logits_lowres != before).any((0, 2, 3))
+        assert changed.tolist() == [False, False, True, True, False, False]
+
+    def test_logits_are_those_of_the_formula(self):
+        head = Conv().build(3, 2).eval()
+        with torch.no_grad():
+            head.norm.running_mean.normal_()
+            head.norm.running_var.uniform_(0.5, 2)
+            head.norm.weight.normal_()
+            head.norm.bias.normal_()
+        features = images(2, 5, 6)
+        spread = F.conv2d(features, head.convolution.weight, padding=1)
+        shift, scale = head.norm.running_mean, (head.norm.running_var + head.norm.eps).rsqrt()
+        normed = (spread - shift[:, None, None]) * (scale * head.norm.weight)[:, None, None]
+        normed = normed + head.norm.bias[:, None, None]
+        layer = head.classifier
+        expected = torch.einsum("oc,bchw->bohw", layer.weight[:, :, 0, 0], normed.clamp(min=0))
+        assert torch.allclose(head(features), expected + layer.bias[:, None, None], atol=1e-5)
