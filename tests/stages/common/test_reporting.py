@@ -1,0 +1,52 @@
+import json
+
+import numpy as np
+
+from cssegcore.metrics.record import Evaluated
+from stages.common.reporting import log_run
+
+
+class Told:
+    """A run that selects_exemplars what it is told."""
+
+    def __init__(self):
+        self.points = {}
+        self.steps = {}
+
+    def metrics(self, values, *, step):
+        self.points |= {(name, step): value for name, value in values.items()}
+
+    def step(self, name):
+        return self.steps.setdefault(name, Told())
+
+    def artifacts(self, path, folder):
+        pass
+
+    def finish(self):
+        pass
+
+
+def test_a_finished_run_is_told_with_all_its_numbers(tmp_path):
+    for index in range(2):
+        step = tmp_path / f"step{index}"
+        step.mkdir()
+        matrix = np.arange(1, 3 * (index + 2) + 1).reshape(3, index + 2).tolist()
+        record = Evaluated(
+            step.name, index, ["background", "a", "b"], [0, 0, 1], index + 2, 9, matrix
+        )
+        (step / "confusion.json").write_text(json.dumps(vars(record)))
+        (step / "epochs.csv").write_text("epoch,loss\n1,0.5\n")
+    (step / "further.json").write_text('{"sharp": {"all": 12.5}, "alone": 3.25}')
+    (step / "costs.json").write_text('{"trainable_weights": 7, "kept_bytes": {"exemplars": 9}}')
+    told = Told()
+    log_run(told, tmp_path, tmp_path, "background", {"step1": 4.5})
+    assert told.points["sharp/all", 1] == 12.5
+    assert told.points["alone", 1] == 3.25
+    assert told.points["trainable_weights", 1] == 7
+    assert told.points["kept_bytes/exemplars", 1] == 9
+    assert told.steps["step1"].points["seconds", 0] == 4.5
+    assert told.steps["step0"].points["seconds", 0] is None
+    assert told.steps["step1"].points["kept_bytes/exemplars", 0] == 9
+    names = {name for name, step in told.points if step == 0}
+    assert names >= {"miou/all", "miou/new_nobg", "harmonic", "accuracy", "fw_iou"}
+    assert not any(name.startswith(("sharp", "alone")) for name in names)
