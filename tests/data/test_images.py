@@ -11,6 +11,7 @@ from cssegcore.core.errors import InputError
 from cssegcore.data import images
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.index import build_index
+from tests.helpers import tiny_dataset as scenes
 from tests.helpers.png_files import png
 
 RNG = np.random.default_rng(0)
@@ -250,7 +251,7 @@ class TestFiles:
 
 
 def test_a_training_refuses_a_photograph_that_is_another_than_the_index_read(project):
-    assert project.run("check", "index", "split", "saliency").status == 0
+    assert project.run(*scenes.BEFORE_TRAINING).status == 0
     path = project.root / "JPEGImages" / "t0.jpg"
     whole = path.read_bytes()
     path.write_bytes(whole[:-30] + bytes([whole[-30] ^ 1]) + whole[-29:])

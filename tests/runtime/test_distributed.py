@@ -315,9 +315,8 @@ class TestCommand:
         return calls
 
     def test_training_is_the_same_by_two(self, project, processes, tmp_path):
-        before = ("check", "index", "split", "saliency")
         project.set("optimizer.batch_size", 3)
-        assert project.run(*before, "train@step0").status == 0
+        assert project.run(*scenes.BEFORE_TRAINING, "train@step0").status == 0
         folder = project.folder / "work" / "step0"
         model, curve = folder / "model.safetensors", folder / "epochs.csv"
         wanted, rows = load_file(model), curve.read_text()
