@@ -1,4 +1,4 @@
-"""Runs to track, a tracker that selects_exemplars them, and a look into MLflow."""
+"""Runs to track, a tracker that keeps them, and a look into MLflow."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ INFO = tracking.RunInfo(
 
 
 class Memory:
-    """The simplest tracker: it selects_exemplars all that it was told, also what it was told
+    """The simplest tracker: it keeps all that it was told, also what it was told
     twice."""
 
     address = "memory"

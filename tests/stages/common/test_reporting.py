@@ -7,7 +7,7 @@ from stages.common.reporting import log_run
 
 
 class Told:
-    """A run that selects_exemplars what it is told."""
+    """A run that keeps what it is told."""
 
     def __init__(self):
         self.points = {}
