@@ -26,6 +26,10 @@ TREES = {path: ast.parse(text) for path, text in SOURCES.items()}
 OF_A_SLOT = {"RENAMED"}
 """Names that the registry reads from a slot's package: alike wherever they stand."""
 
+STORIES, FILES = {"clusters", "journeys", "pipeline"}, {"conf", "contributing", "docs"}
+OF_NO_PACKAGE = STORIES | FILES | {"conformance", "packaging"}
+"""Folders of tests of the whole, or of what is no module."""
+
 
 def code_lines(text, tree):
     """Returns the numbers of all lines but blank ones, comments and docstrings."""
@@ -121,6 +125,17 @@ def test_imports_point_down_at_most_eight_layers():
     assert 1 < len(own) <= 8
     named = {name.strip() for layer in own for name in layer.split("|")}
     assert named == {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+
+
+def test_tests_mirror_the_packages():
+    files = [path.relative_to(HOME / "tests") for path in (HOME / "tests").rglob("*.py")]
+    tests = {path for path in files if path.name.startswith("test_")}
+    roots = (PACKAGE, HOME)  # what tests stages and bench lies in folders of these names
+    mirrored = {p for p in tests if any((r / p.parent / "__init__.py").is_file() for r in roots)}
+    assert len(mirrored) > 100
+    assert {str(path) for path in tests - mirrored if path.parts[0] not in OF_NO_PACKAGE} == set()
+    others = {path for path in files if path.stem not in ("__init__", "conftest")} - tests
+    assert {path.parts[0] for path in others} == {"helpers", "conformance"}  # this is a program
 
 
 @pytest.mark.parametrize(
