@@ -23,7 +23,7 @@ def test_every_attribute_of_a_loss_is_explained():
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("__")
     }
     text = (HOME / "CONTRIBUTING.md").read_text()
-    section = text.split("**What a loss says of itself.**")[1].split("## ")[0]
+    section = text.split("## What a loss says of itself")[1].split("## ")[0]
     first, properties = section.split("Three properties")
     table = {row.split("|")[2] for row in first.splitlines() if row.startswith("| ") and "`" in row}
     named = {name for cell in table for name in re.findall(r"`(\w+)(?: = [^`]*)?`", cell)}
