@@ -38,16 +38,13 @@ OVERRIDES = (
     "+augmentation.transforms=[{part: grayscale}]",
     "+evaluation.metrics.median_iou.part=median_iou",
 )
-STEPS = ("train@step0", "evaluate@step0", "memory@step1", "synthesize@step1")
-STAGES = (*STEPS, "pseudo_label@step1", "train@step1", "evaluate@step1")
 RUN = """
 import sys
 from pathlib import Path
 from tests.helpers import tiny_dataset as scenes
 scenes.TINY = tuple(o for o in scenes.TINY if not o.startswith("model.backbone."))
-overrides, stages = sys.argv[2].split(";"), sys.argv[3].split(";")
-project = scenes.Project(Path.cwd(), Path(sys.argv[1]), *overrides)
-outcome = project.run(*scenes.BEFORE_TRAINING, *stages)
+project = scenes.Project(Path.cwd(), Path(sys.argv[1]), *sys.argv[2:])
+outcome = project.run(*scenes.EVERY_STAGE)
 assert outcome.status == 0, outcome
 """
 
@@ -138,13 +135,13 @@ def tree(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def work(tree, tmp_path_factory):
-    """The folder `work` after a pipeline of two steps that uses everything that was added."""
+    """The folder `work` after a whole pipeline that uses everything that was added."""
     root = arrange(
         make_scenes(tmp_path_factory.mktemp("scenes") / "voc"),
         tmp_path_factory.mktemp("data") / "side_by_side",
     )
     folder = tmp_path_factory.mktemp("project")
-    run(tree, folder, "-c", RUN, str(root), ";".join(OVERRIDES), ";".join(STAGES))
+    run(tree, folder, "-c", RUN, str(root), *OVERRIDES)
     return folder / "work"
 
 
@@ -194,6 +191,7 @@ def test_stage(work, tree):
 def test_metric(work):
     metrics = json.loads((work / "step1/metrics.json").read_text())
     assert 0 <= metrics["median_iou"]["all"] <= 100
+    assert "<h2>median_iou</h2>" in (work / "report/report.html").read_text()
 
 
 def test_augmentation(work):
