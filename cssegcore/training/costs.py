@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cssegcore.data.dataset import Dataset
-from cssegcore.inversion.request import GeneratedImages
+from cssegcore.method.replay import GeneratedImages
 from cssegcore.models.checkpoint import Statistics
 from cssegcore.training.trainer import Trainer
 
