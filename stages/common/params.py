@@ -173,8 +173,10 @@ class ScheduleParams:
 
 
 @dataclasses.dataclass(frozen=True)
-class PrevParams:
+class IncrementParams:
     """`increments.NAME`: the previous step."""
+
+    MOVED: ClassVar[Mapping[str, str]] = {"prev": "increments.STEP.previous"}
 
     previous: str
 
@@ -194,7 +196,7 @@ class Params:
     schedule: ScheduleParams
     scenario: ScenarioParams
     steps: dict[str, StepParams]
-    increments: dict[str, PrevParams]
+    increments: dict[str, IncrementParams]
     validation: ValidationParams = dataclasses.field(default_factory=ValidationParams)
 
     def __post_init__(self) -> None:
@@ -248,7 +250,7 @@ class Params:
             raise InputError(f"the first of `scenario.classes` must be {FIRST!r}, got {names[:1]}.")
         for name, before in zip(names, ["none", *names[:-1]], strict=True):
             self._check_link(name, before)
-        chain = {name: PrevParams(self.steps[name].previous) for name in names[1:]}
+        chain = {name: IncrementParams(self.steps[name].previous) for name in names[1:]}
         if self.increments != chain:
             raise InputError(
                 "`increments` must name every step but the first with its `previous`:"

@@ -149,6 +149,11 @@ def test_an_unknown_part_is_named_and_the_known_ones_listed(project, key, value,
             "step0",
             "`params.yaml.steps.step1.prev` is now `steps.STEP.previous`",
         ),
+        (
+            "increments.step1.prev",
+            "step0",
+            "`params.yaml.increments.step1.prev` is now `increments.STEP.previous`",
+        ),
         ("method.base.unknown", {"part": "none"}, "is now `method.base.unknown_class`: give it th"),
         ("method.losses.unbiased_kd.part", "maker_kd", "'maker_kd' is now 'teacher_kd': write th"),
         (
