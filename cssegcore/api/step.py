@@ -98,10 +98,10 @@ def train_step(
         seed=seed,
     )
     check_network(assembled, build_part(checkpoint.NETWORKS, Architecture, params.model, "model"))
-    before = Path(previous) if previous else None
+    previous_model = Path(previous) if previous else None
     with tempfile.TemporaryDirectory() as folder:
-        inputs = _stage_inputs(assembled, dataset, lists, before, Path(folder))
-        trainer = build_trainer(params, dataset, lists["train"], before, chosen, inputs)
+        inputs = _stage_inputs(assembled, dataset, lists, previous_model, Path(folder))
+        trainer = build_trainer(params, dataset, lists["train"], previous_model, chosen, inputs)
         trained = trainer.train(
             ResumeFile(Path(folder) / "resume.pt"), Hooks(tell or (lambda _: None), _silent)
         )

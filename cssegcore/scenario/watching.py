@@ -19,11 +19,11 @@ def write_watched(out: Path, lists: Mapping[str, Mapping[str, ImageList]]) -> No
         lists: Of each step, in order, by `train`, `seen`, `val` and `test`.
     """
     tested: set[str] = set()
-    before: dict[str, ImageList] = {}
+    previous: dict[str, ImageList] = {}
     for step, kinds in lists.items():
         tested |= {key for image in kinds["test"].images for key in image if key}
-        before[step] = kinds["val"]
-        for earlier, own in before.items():
+        previous[step] = kinds["val"]
+        for earlier, own in previous.items():
             images = [image for image in own.images if tested.isdisjoint(image)]
             path = out / step / "watched" / f"{earlier}.json"
             dataclasses.replace(own, images=images).write(path)

@@ -210,7 +210,7 @@ def start_statistics(
 
     Args:
         statistics: The parts by name.
-        scene: The training; its field `before` is filled in here.
+        scene: The training; its field `previous` is set here.
         saved: The statistics that the previous step saved, by name.
     """
     return {
@@ -233,8 +233,8 @@ def penalty_inputs(
         old: The previous step's model.
         saved: The statistics that the previous step saved, by name.
     """
-    before = dict(old.named_parameters()) if old else {}
+    old_weights = dict(old.named_parameters()) if old else {}
     return {
-        name: PenaltyInputs(weights, before, term.importance(saved.get(term.statistic, {})))
+        name: PenaltyInputs(weights, old_weights, term.importance(saved.get(term.statistic, {})))
         for name, term in penalties.items()
     }

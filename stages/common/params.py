@@ -248,8 +248,8 @@ class Params:
             )
         if not names or names[0] != FIRST:
             raise InputError(f"the first of `scenario.classes` must be {FIRST!r}, got {names[:1]}.")
-        for name, before in zip(names, ["none", *names[:-1]], strict=True):
-            self._check_link(name, before)
+        for name, previous in zip(names, ["none", *names[:-1]], strict=True):
+            self._check_link(name, previous)
         chain = {name: IncrementParams(self.steps[name].previous) for name in names[1:]}
         if self.increments != chain:
             raise InputError(
@@ -261,11 +261,11 @@ class Params:
                 f"`scenario.last` must be {names[-1]!r}, got {shown(self.scenario.last)}."
             )
 
-    def _check_link(self, name: str, before: str) -> None:
+    def _check_link(self, name: str, previous: str) -> None:
         step = self.steps[name]
-        if step.previous != before:
+        if step.previous != previous:
             raise InputError(
-                f"`steps.{name}.previous` must be {before!r}, got {shown(step.previous)}."
+                f"`steps.{name}.previous` must be {previous!r}, got {shown(step.previous)}."
             )
         if name == FIRST and (step.recipe != "method.base" or step.images != "train"):
             raise InputError(

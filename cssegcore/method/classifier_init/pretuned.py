@@ -204,9 +204,9 @@ class Mixture(Tuning):
         old rows; and the norm of the new biases, as one vector, that of all old biases (sic: the
         two vectors are of different length).
         """
-        (new, background), before = self.rows(), self.old_rows()[BACKGROUND].norm()
+        (new, background), old_norm = self.rows(), self.old_rows()[BACKGROUND].norm()
         first = self._heads[0].weight
-        first[BACKGROUND] = (background * _ratio(before, background.norm()))[:, None, None]
+        first[BACKGROUND] = (background * _ratio(old_norm, background.norm()))[:, None, None]
         old_biases = torch.cat([head.bias for head in self._heads[:-1]])
         gain = _ratio(self.old_rows().norm(dim=1).mean(), new.norm(dim=1).mean())
         self._new.weight.copy_((gain * new).view_as(self._new.weight))

@@ -63,8 +63,8 @@ class Reasoning(Loss):
     needs_linear_scores: ClassVar[bool] = True
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
-        old = slice(1, batch.num_old)
-        new, before = batch.new.features.decoder_out, batch.old_outputs.features.decoder_out
-        scores = reasoning_scores(new, batch.head_weights.weight[old], self.sign)
-        weight = batch.old_head_weights.weight[old]
-        return reasoning_distillation(scores, reasoning_scores(before, weight, self.sign))
+        classes = slice(1, batch.num_old)
+        new, old = batch.new.features.decoder_out, batch.old_outputs.features.decoder_out
+        scores = reasoning_scores(new, batch.head_weights.weight[classes], self.sign)
+        weight = batch.old_head_weights.weight[classes]
+        return reasoning_distillation(scores, reasoning_scores(old, weight, self.sign))
