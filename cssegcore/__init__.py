@@ -2,7 +2,7 @@
 
 The door for notebooks: `load` a model, `predict`, `train_step` from arrays, `compute_confusion`,
 `compute_metrics`, and `export_file`; see docs/library.md. Each is imported when it is first asked
-for, so that `import cssegcore` and the imports of its wings stay cheap.
+for, so that `import cssegcore` and the imports of its packages stay cheap.
 """
 
 import importlib

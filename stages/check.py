@@ -117,7 +117,7 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     layout = part_module(LAYOUTS, params.dataset["layout"], "dataset.layout")
     network = part_module(NETWORKS, params.model, "model")
     head = part_module(SLOTS["head"], recipe.base.head, "method.base.head")
-    guess = part_module(SLOTS["pseudo_labels"], recipe.pseudo_labels, where)
+    pseudo_labels = part_module(SLOTS["pseudo_labels"], recipe.pseudo_labels, where)
     replay = part_module(SLOTS["replay"], recipe.replay, "method.replay")
     unknown = part_module(
         SLOTS["unknown_class"], recipe.base.unknown_class, "method.base.unknown_class"
@@ -129,13 +129,13 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
         "index": [layout],
         "saliency": [layout, unknown],
         "evaluate": [*model, *_metrics(params)],
-        "pseudo_label": [guess, *model],
+        "pseudo_label": [pseudo_labels, *model],
         "memory": [replay, *model],
         "synthesize": [replay, *model],
         "split": [layout] if params.scenario.lists else [],
     }
     if not rule.scores:
-        extra["pseudo_label"] = [guess, layout]
+        extra["pseudo_label"] = [pseudo_labels, layout]
     if not assembled.increment.replay.selects_exemplars:
         extra["memory"] = [replay, layout]
     if not assembled.increment.replay.generates:
@@ -143,9 +143,9 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     else:
         extra["synthesize"] += views
     tables = {name: closure([f"{PACKAGE}.{name}", *extra.get(name, [])]) for name in STAGES}
-    making = assembled.increment.replay.stage_parameters(recipe.replay)
+    stage_parameters = assembled.increment.replay.stage_parameters(recipe.replay)
     for stage in ("memory", "synthesize"):  # what only a training reads does not run them again
-        tables[stage]["method.replay"] = json.dumps(making, sort_keys=True)
+        tables[stage]["method.replay"] = json.dumps(stage_parameters, sort_keys=True)
     tables["split"]["images"] = _smallest_batches(params, assembled, architecture, optimizer)
     updater = part_module(OPTIMIZERS, params.optimizer, "optimizer")
     training = [f"{PACKAGE}.train", *views, updater, *model]
@@ -208,15 +208,15 @@ def _smallest_batches(
     Raises:
         InputError: `optimizer.batch_size` is less.
     """
-    smallest_batch = architecture.fewest_images * optimizer.accumulate
-    if smallest_batch > optimizer.batch_size:
+    images_needed = architecture.smallest_batch * optimizer.accumulate
+    if images_needed > optimizer.batch_size:
         raise InputError(
-            f"`model.part` {params.model['part']!r} trains on {architecture.fewest_images} images"
-            f" at a time or more: set `optimizer.batch_size` to {smallest_batch} or more, not"
+            f"`model.part` {params.model['part']!r} trains on {architecture.smallest_batch} images"
+            f" at a time or more: set `optimizer.batch_size` to {images_needed} or more, not"
             f" {optimizer.batch_size}."
         )
     return json.dumps(
-        [smallest_batch, 1 if assembled.increment.freeze.holds_statistics else smallest_batch]
+        [images_needed, 1 if assembled.increment.freeze.keeps_statistics else images_needed]
     )
 
 

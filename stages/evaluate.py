@@ -39,7 +39,7 @@ def main(
     from cssegcore.data.image_store import ImageStore
     from cssegcore.evaluation import evaluate
     from cssegcore.evaluation import examples as examples
-    from cssegcore.evaluation.folder import panels_shown, seal_files, write_step
+    from cssegcore.evaluation.folder import examples_shown, seal_files, write_step
     from cssegcore.evaluation.meters import Meters, build_metrics
     from cssegcore.metrics.continual import step_metrics
     from cssegcore.models import checkpoint
@@ -53,7 +53,7 @@ def main(
     image_list, dataset, device = ImageList.read(images), _dataset(params), choose_device()
     segmenter = checkpoint.load_model(model, device).segmenter
     tests = ImageStore(dataset, image_list)
-    shown = panels_shown(previous) or examples.choose_examples(tests, how.examples)
+    shown = examples_shown(previous) or examples.choose_examples(tests, how.examples)
     rows = len(image_list.row_names)
     meters = Meters(parts, segmenter.classes, how.future, device)
     size, progress, keep = how.batch_size, bar("images", f"test {step}"), set(shown)
@@ -114,7 +114,7 @@ def _tell(
     from cssegcore.core.config import flatten
     from cssegcore.metrics.continual import dead_classes
 
-    from .common.reporting import open_run
+    from .common.reporting import open_tracked_run
 
     for name in dead_classes(record, params.evaluation.future):
         warn(
@@ -123,7 +123,7 @@ def _tell(
         )
     miou = {k: v for k, v in numbers["miou"].items() if v is not None}
     say(f"{record.step}: mIoU " + ", ".join(f"{k} {v:.1f}" for k, v in miou.items()))
-    with open_run(params, code.parent) as tracked:
+    with open_tracked_run(params, code.parent) as tracked:
         told = flatten({"miou": miou, **further}, "/")
         tracked.metrics(told, step=record.index)  # type: ignore[arg-type]
 

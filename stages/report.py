@@ -20,7 +20,7 @@ def main(
     from cssegcore.report.write import write_report
 
     from .common.provenance import read_provenance, read_seconds
-    from .common.reporting import log_run, open_run, read_name
+    from .common.reporting import log_run, open_tracked_run, read_name
 
     params = read_params()
     scenario, future = params.scenario, params.evaluation.future
@@ -50,7 +50,7 @@ def main(
         background=params.dataset.get("background", "annotated"),
         seconds=seconds,
     )
-    with open_run(params, code.parent) as tracked:
+    with open_tracked_run(params, code.parent) as tracked:
         log_run(tracked, evaluation, out, future, seconds, model)
     say(f"report: {out / 'report.html'}")
 

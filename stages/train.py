@@ -89,7 +89,7 @@ def _train(
 
     from .common.once import finished, keep
     from .common.progress import TrainingProgress
-    from .common.reporting import log_epoch, open_run
+    from .common.reporting import log_epoch, open_tracked_run
 
     numbers = params.step(step)
     image_list = dataclasses.replace(ImageList.read(images), void=params.labels.void)
@@ -103,7 +103,7 @@ def _train(
     taken = finished(state)
     if taken:
         say(f"{step}: trained before; the result is taken from {state}. Delete it to train anew.")
-    with process_group(device) as world, open_run(params, code.parent) as tracked:
+    with process_group(device) as world, open_tracked_run(params, code.parent) as tracked:
         nested = tracked.step(step)
 
         def follow(row: EpochRow) -> None:
@@ -115,8 +115,8 @@ def _train(
         if world.is_main:
             checkpoint.save(outs.model, trainer.segmenter, trainer.model, trained.statistics)
             kept = image_list.names if numbers.images == "seen" else _exemplars(inputs.memory)
-            made = inputs.synthesis and trainer.method.replay.read(inputs.synthesis)
-            spent = step_costs(trainer, trained.statistics, dataset, kept, made)
+            generated = inputs.synthesis and trainer.method.replay.read(inputs.synthesis)
+            spent = step_costs(trainer, trained.statistics, dataset, kept, generated)
             write_curve_and_costs(outs.epochs, trained.rows, outs.costs, dataclasses.asdict(spent))
             # of its own, as no result: an equal training takes other seconds
             machine = {

@@ -52,8 +52,8 @@ def compute_confusion(
         )
     for at, (true, predicted) in enumerate(zip(labels, predictions, strict=True)):
         _check(at, true, predicted, len(learned), seen)
-        truth, guess = (torch.from_numpy(np.asarray(a, np.int64)) for a in (true, predicted))
-        matrix += confusion_matrix(truth, guess, len(learned), seen).numpy()
+        truth, prediction = (torch.from_numpy(np.asarray(a, np.int64)) for a in (true, predicted))
+        matrix += confusion_matrix(truth, prediction, len(learned), seen).numpy()
     return matrix
 
 

@@ -1,4 +1,4 @@
-"""Errors and warnings about something that a user can mend, each said in one line."""
+"""Errors and warnings about something that a user can fix, each said in one line."""
 
 
 class InputError(ValueError):
@@ -10,7 +10,7 @@ class InputError(ValueError):
 
 
 class InputWarning(UserWarning):
-    """Something a user should mend, though work goes on without it.
+    """Something a user should fix, though work goes on without it.
 
     Commands print the message alone, without the line of code that warns.
     """

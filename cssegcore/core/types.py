@@ -1,4 +1,4 @@
-"""Constants and shape letters that every floor shares.
+"""Constants and shape letters that all packages share.
 
 Shape letters: `b` images, `c` network outputs (all classes seen, background first), `k` outputs of
 the old model, `h w` pixels, `d` channels.

@@ -1,12 +1,10 @@
 """The confusion matrix of a model on a list of images, and what it predicts."""
 
-from collections.abc import Callable, Iterable
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cssegcore.core.types import Progress
 from cssegcore.data.batches import evaluation_batches
 from cssegcore.data.image_store import ImageStore
 from cssegcore.evaluation.meters import Meters
@@ -22,7 +20,7 @@ def count_confusion(
     rows: int,
     batch_size: int,
     device: torch.device,
-    progress: Callable[[Iterable[Any], int], Iterable[Any]],
+    progress: Progress,
     keep: set[str],
     meters: Meters | None = None,
 ) -> tuple[NDArray[np.int64], dict[str, NDArray[np.uint8]]]:

@@ -11,7 +11,7 @@ from cssegcore.core.files import replacing
 from cssegcore.core.jpeg import save_jpeg
 from cssegcore.core.palette import save_labels
 from cssegcore.data.image_store import ImageStore
-from cssegcore.evaluation.folder import panel_files
+from cssegcore.evaluation.folder import example_files
 
 
 def choose_examples(images: ImageStore, count: int) -> list[str]:
@@ -45,7 +45,7 @@ def write_examples(
     for place, name in enumerate(images.names):
         if name not in image_list:
             continue
-        sample, files = images.sample(place), panel_files(out, name)
+        sample, files = images.sample(place), example_files(out, name)
         with replacing(files.photo, durable=False) as temporary:
             save_jpeg(temporary, Image.fromarray(sample.photograph), 90)
         pictures = ((files.truth, sample.maps[0]), (files.prediction, predicted[name]))

@@ -7,8 +7,8 @@
 - `epochs.csv`: the curve of its training,
 - `costs.json`: how many weights it trained, and the bytes kept beside the model (`StepCosts`),
 - `pseudo_labels.json`: what the previous model's pseudo-labels were; empty without any,
-- `synthesis.json`, `sheet.png`: what the images made for it are like; empty without any,
-- `examples/`: each photograph shown, its truth and what the model says (`panel_files`).
+- `synthesis.json`, `sheet.png`: what the images generated for it are like; empty without any,
+- `examples/`: each photograph shown, its truth and what the model says (`example_files`).
 """
 
 import csv
@@ -34,7 +34,7 @@ from cssegcore.metrics.record import Evaluated, evaluated
 
 
 @dataclass(frozen=True)
-class Panel:
+class Example:
     """One test photograph; `predictions` has one entry per step, None where it was not tested."""
 
     name: str
@@ -49,7 +49,7 @@ class PseudoLabelStats:
 
     Attributes:
         step: Name of the step.
-        background: Pixels annotated as background, which alone are guessed.
+        background: Pixels annotated as background, which alone get pseudo-labels.
         classes: One mapping per class that the model knew: `class`, `threshold` (or None), and the
             numbers of pixels `predicted` and `accepted`.
     """
@@ -61,7 +61,7 @@ class PseudoLabelStats:
 
 @dataclass(frozen=True)
 class SynthesisStats:
-    """What the images made before a step are like.
+    """What the images generated before a step are like.
 
     Attributes:
         step: Name of the step that trains on them.
@@ -83,22 +83,22 @@ class Evaluation:
         epochs: One mapping per epoch of all steps, of column name to the text in the file, led by
             `running_epoch` (from 1, over all steps) and `step` (its index).
         examples: The photographs of the last step.
-        guesses: The pseudo-labels of each step that had any.
-        made: The images made before each step that had any.
+        pseudo_labels: The pseudo-labels of each step that had any.
+        generated: The images generated before each step that had any.
         further: The numbers of `evaluation.metrics` of each step, by name.
         costs: The costs of each step; empty where none were written.
     """
 
     records: list[Evaluated]
     epochs: list[dict[str, str]]
-    examples: list[Panel]
-    guesses: list[PseudoLabelStats]
-    made: list[SynthesisStats]
+    examples: list[Example]
+    pseudo_labels: list[PseudoLabelStats]
+    generated: list[SynthesisStats]
     further: list[dict[str, Any]]
     costs: list[dict[str, Any]]
 
 
-class PanelFiles(NamedTuple):
+class ExampleFiles(NamedTuple):
     """Where a photograph that is shown lies."""
 
     photo: Path
@@ -106,11 +106,11 @@ class PanelFiles(NamedTuple):
     prediction: Path
 
 
-def panel_files(examples: Path, name: str) -> PanelFiles:
+def example_files(examples: Path, name: str) -> ExampleFiles:
     """Returns the files of the photograph `name` (any folder of which is made part of the name)."""
     stem = name.replace("/", "_")
     kinds = ("photo.jpg", "truth.png", "prediction.png")
-    return PanelFiles(*(examples / f"{stem}.{kind}" for kind in kinds))
+    return ExampleFiles(*(examples / f"{stem}.{kind}" for kind in kinds))
 
 
 def write_nothing(out: Path) -> None:
@@ -118,7 +118,7 @@ def write_nothing(out: Path) -> None:
     write_manifest(out, {"examples": []})
 
 
-def panels_shown(previous: Path) -> list[str]:
+def examples_shown(previous: Path) -> list[str]:
     """Returns the photographs that earlier steps show; none before the first step.
 
     Raises:
@@ -177,8 +177,9 @@ def write_step(
         previous: The evaluations up to the previous step, all of which are copied.
         epochs: The curve of the training, a CSV file.
         costs: The costs of the training, by their names.
-        pseudo_labels: Folder of the step's pseudo-labels, of which the statistics are kept.
-        synthesis: Folder of the images made for the step, of which statistics and sheet are kept.
+        pseudo_labels: Folder of the step's pseudo-labels; their statistics are kept.
+        synthesis: Folder of the images generated for the step; their statistics and contact sheet
+            are kept.
 
     Raises:
         InputError: A file cannot be written, or one of `previous` is damaged.
@@ -191,12 +192,12 @@ def write_step(
     write_json(step / "further.json", further)
     copy_content(epochs, step / "epochs.csv")
     write_json(step / "costs.json", costs)
-    guesses = read_manifest(pseudo_labels, "images")
-    write_json(step / "pseudo_labels.json", {k: guesses[k] for k in guesses if k != "images"})
-    made = read_manifest(synthesis).get("steps", [])
-    write_json(step / "synthesis.json", made[-1] if made else {})
-    if made:
-        copy_content(synthesis / "sheets" / f"{made[-1]['step']}.png", step / "sheet.png")
+    numbers = read_manifest(pseudo_labels, "images")
+    write_json(step / "pseudo_labels.json", {k: numbers[k] for k in numbers if k != "images"})
+    generated = read_manifest(synthesis).get("steps", [])
+    write_json(step / "synthesis.json", generated[-1] if generated else {})
+    if generated:
+        copy_content(synthesis / "sheets" / f"{generated[-1]['step']}.png", step / "sheet.png")
     return step / "examples"
 
 
@@ -225,9 +226,9 @@ def read_evaluation(folder: Path) -> Evaluation:
     return Evaluation(
         records,
         _read_epochs(records, folders),
-        _find_panels(folders),
-        _read_guesses(folders),
-        _read_made(folders),
+        _find_examples(folders),
+        _read_pseudo_labels(folders),
+        _read_generated(folders),
         [_optional(folder / "further.json") for folder in folders],
         [_optional(folder / "costs.json") for folder in folders],
     )
@@ -281,7 +282,7 @@ def _optional(path: Path) -> dict[str, Any]:
     return _read(path) if path.is_file() else {}
 
 
-def _read_guesses(folders: list[Path]) -> list[PseudoLabelStats]:
+def _read_pseudo_labels(folders: list[Path]) -> list[PseudoLabelStats]:
     found = []
     for folder in folders:
         content = _optional(folder / "pseudo_labels.json")
@@ -290,7 +291,7 @@ def _read_guesses(folders: list[Path]) -> list[PseudoLabelStats]:
     return found
 
 
-def _read_made(folders: list[Path]) -> list[SynthesisStats]:
+def _read_generated(folders: list[Path]) -> list[SynthesisStats]:
     found = []
     for folder in folders:
         content = _optional(folder / "synthesis.json")
@@ -299,12 +300,12 @@ def _read_made(folders: list[Path]) -> list[SynthesisStats]:
     return found
 
 
-def _find_panels(folders: list[Path]) -> list[Panel]:
+def _find_examples(folders: list[Path]) -> list[Example]:
     last = folders[-1] / "examples"
     examples = []
     for photo in sorted(last.glob("*.photo.jpg")):
         name = photo.name.removesuffix(".photo.jpg")
-        paths = [panel_files(folder / "examples", name).prediction for folder in folders]
+        paths = [example_files(folder / "examples", name).prediction for folder in folders]
         predictions = [path if path.is_file() else None for path in paths]
-        examples.append(Panel(name, photo, panel_files(last, name).truth, predictions))
+        examples.append(Example(name, photo, example_files(last, name).truth, predictions))
     return examples

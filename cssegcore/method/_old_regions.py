@@ -54,8 +54,8 @@ def reduced(region: Bool[Tensor, "*n h w"], size: Sequence[int]) -> Float[Tensor
     """Reduces a region to its share of each place of a feature map: bilinear, no antialiasing."""
     height, width = size
     maps = region.float().reshape(-1, 1, *region.shape[-2:])
-    small = F.interpolate(maps, (height, width), mode="bilinear", align_corners=False)
-    return small.reshape(*region.shape[:-2], height, width)
+    lowres = F.interpolate(maps, (height, width), mode="bilinear", align_corners=False)
+    return lowres.reshape(*region.shape[:-2], height, width)
 
 
 def unit(vectors: Float[Tensor, "*shape"], dim: int) -> Float[Tensor, "*shape"]:

@@ -205,7 +205,7 @@ def _fresh_weights_are_not_taken_for_old(assembled: AssembledRecipe) -> Iterator
     if not assembled.increment.from_scratch:
         return
     freeze = assembled.increment.freeze
-    if freeze.freezes_old or freeze.holds_statistics:
+    if freeze.freezes_old or freeze.keeps_statistics:
         yield (
             f"`method.freeze: {assembled.recipe.freeze['part']}` would hold fresh weights, which"
             " `method.start: scratch` gives: set `method.start: previous`."

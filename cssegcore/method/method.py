@@ -208,7 +208,7 @@ def _assembled(
 ) -> Method:
     replay = build_part(SLOTS["replay"], Replay, slots["replay"], f"{where}.replay")
     terms = _terms(losses, f"{where}.losses", (*_COLUMNS, *replay.terms))
-    gathered = {
+    collected = {
         name: build_part(SLOTS["statistics"], Statistic, recipe, f"{where}.statistics.{name}")
         for name, recipe in statistics.items()
     }
@@ -221,7 +221,7 @@ def _assembled(
     return Method(
         losses={n: t for n, t in terms.items() if isinstance(t, Loss)},
         penalties={n: t for n, t in terms.items() if isinstance(t, Penalty)},
-        statistics=gathered,
+        statistics=collected,
         head=build_part(SLOTS["head"], HeadKind, base.head, "method.base.head"),
         head_recipe=base.head,
         unknown=build_part(

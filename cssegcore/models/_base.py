@@ -52,10 +52,10 @@ class FeatureExtractor(nn.Module, abc.ABC):
         return features, apply_heads(heads, features.decoder_out, background)
 
     def enlarge(
-        self, small: Float[Tensor, "b c hs ws"], size: Sequence[int]
+        self, logits_lowres: Float[Tensor, "b c hs ws"], size: Sequence[int]
     ) -> Float[Tensor, "b c h w"]:
         """Brings logits to the photographs' size, bilinearly (corners not aligned)."""
-        return F.interpolate(small, tuple(size), mode="bilinear")
+        return F.interpolate(logits_lowres, tuple(size), mode="bilinear")
 
     @property
     def normalization(self) -> Normalization:
@@ -103,14 +103,14 @@ class Architecture(abc.ABC):
     """The numbers of a network and the way to build it; the dataclass of a part.
 
     Attributes:
-        fewest_images: Smallest number of images in a batch that its extractor can be trained on.
+        smallest_batch: Smallest number of images in a batch that its extractor can be trained on.
         fewest_outputs: Smallest number of outputs, background included, that it can tell apart.
         has_stages: Whether it gives `Features.stages`.
         has_class_tokens: Whether its heads are class tokens, all of which move the score of each.
         backbone: The section of its backbone: `part` and that part's numbers.
     """
 
-    fewest_images: ClassVar[int] = 1
+    smallest_batch: ClassVar[int] = 1
     fewest_outputs: ClassVar[int] = 1
     has_stages: ClassVar[bool] = True
     has_class_tokens: ClassVar[bool] = False

@@ -27,7 +27,7 @@ NETWORKS = "cssegcore.models.architectures"
 HEADS = "cssegcore.models.heads"
 KEY = "cssegcore"
 DIGEST = "digest"
-GATHERED = "statistics"
+STATISTICS = "statistics"
 
 Statistics = Mapping[str, Mapping[str, Tensor]]
 """What each statistic saved, by the part's name."""
@@ -79,8 +79,8 @@ class Loaded:
 def save(path: Path, segmenter: Segmenter, model: Model, statistics: Statistics) -> None:
     """Writes weights, statistics and description; the same values give the same bytes."""
     tensors = dict(segmenter.state_dict())
-    for name, gathered in statistics.items():
-        tensors |= {f"{GATHERED}|{name}|{key}": value for key, value in gathered.items()}
+    for name, collected in statistics.items():
+        tensors |= {f"{STATISTICS}|{name}|{key}": value for key, value in collected.items()}
     # clones: statistics may share memory with one another, which the format refuses
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     about = dataclasses.asdict(model) | model.classes.as_file()
@@ -120,7 +120,7 @@ def load_model(path: Path, device: torch.device) -> Loaded:
         raise InputError(f"{path} holds weights, but no model of cssegcore: choose another file.")
     about = _checked(text, tensors, path)
     statistics: dict[str, dict[str, Tensor]] = {}
-    for key in [k for k in tensors if k.startswith(f"{GATHERED}|")]:
+    for key in [k for k in tensors if k.startswith(f"{STATISTICS}|")]:
         _, name, rest = key.split("|", 2)
         statistics.setdefault(name, {})[rest] = tensors.pop(key).to(device)
     try:

@@ -53,7 +53,7 @@ class Segmenter(nn.Module):
         self.unknown: UnknownScores = unknown
         self.background: BackgroundOutput = background
         self._kind = kind = extractor.head_kind or kind
-        self._held: list[nn.Module] = []
+        self._kept_eval: list[nn.Module] = []
         self._still: list[
             FeatureExtractor
         ] = []  # in a list, so that its weights are not the network's
@@ -109,9 +109,9 @@ class Segmenter(nn.Module):
     def _running(self) -> FeatureExtractor:
         return self._still[0] if self._still else self.extractor
 
-    def hold(self, modules: Iterable[nn.Module]) -> None:
+    def keep_eval(self, modules: Iterable[nn.Module]) -> None:
         """Keeps modules in evaluation mode, also when `train()` is called later."""
-        self._held += modules
+        self._kept_eval += modules
         self.train(self.training)
 
     def fuse_batchnorm(self) -> None:
@@ -136,7 +136,7 @@ class Segmenter(nn.Module):
 
     def train(self, mode: bool = True) -> "Segmenter":
         super().train(mode)
-        for module in self._held:
+        for module in self._kept_eval:
             module.eval()
         return self
 
@@ -161,12 +161,14 @@ class Segmenter(nn.Module):
         with _constants() if self._constant else contextlib.nullcontext():
             features = self._running(images)
         size = images.shape[-2:]
-        features, small = self._running.score(features, self.groups, self.background)
+        features, logits_lowres = self._running.score(features, self.groups, self.background)
         auxiliary = [  # an extractor gives nothing to read in evaluation
             self.extractor.enlarge(apply_heads(list(more.children()), seen, self.background), size)
             for more, seen in zip(self.auxiliary, features.auxiliary, strict=False)
         ]
-        return Outputs(self.extractor.enlarge(small, size), small, features, tuple(auxiliary))
+        return Outputs(
+            self.extractor.enlarge(logits_lowres, size), logits_lowres, features, tuple(auxiliary)
+        )
 
     def classify(self, logits: Float[Tensor, "b c h w"]) -> Int[Tensor, "b h w"]:
         """Returns the class of each pixel: 0 background, 1.. in learning order."""

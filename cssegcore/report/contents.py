@@ -66,8 +66,8 @@ def page_contents(
         "further": _further(evaluation),
         "costs": _costs(evaluation, seconds),
         "examples": evaluation.examples,
-        "guesses": _guesses(evaluation),
-        "made": [_made(step) for step in evaluation.made],
+        "pseudo_labels": _pseudo_labels(evaluation),
+        "generated": [_generated(step) for step in evaluation.generated],
         "void": _colour(IGNORE),
     }
 
@@ -154,7 +154,7 @@ def _confused(
     ]
 
 
-def _guesses(evaluation: Evaluation) -> list[dict[str, Any]]:
+def _pseudo_labels(evaluation: Evaluation) -> list[dict[str, Any]]:
     """Returns one row per step and class that pseudo-labels could be of, shares in percent."""
     colours = {name: _colour(c) for c, name in enumerate(evaluation.records[-1].classes)}
     return [
@@ -166,7 +166,7 @@ def _guesses(evaluation: Evaluation) -> list[dict[str, Any]]:
             "predicted": 100 * row["predicted"] / max(1, step.background),
             "accepted": 100 * row["accepted"] / max(1, row["predicted"]),
         }
-        for step in evaluation.guesses
+        for step in evaluation.pseudo_labels
         for row in step.classes
     ]
 
@@ -198,7 +198,7 @@ def _costs(evaluation: Evaluation, seconds: Mapping[str, float]) -> list[dict[st
     ]
 
 
-def _made(step: SynthesisStats) -> dict[str, Any]:
+def _generated(step: SynthesisStats) -> dict[str, Any]:
     """Returns the step, the sheet, how many images were kept, and agreements in percent."""
     numbers = step.statistics
     return {

@@ -21,7 +21,7 @@ from cssegcore.report.theme import COLOURS, MOST_DRAWN, STRONGEST
 TEMPLATES = Path(__file__).parent / "templates"
 SECTIONS = (
     *("header", "headline", "curves", "heatmap", "weakest", "classes", "steps", "further"),
-    *("papers", "pseudo_labels", "costs", "made", "photographs", "confusion", "parameters"),
+    *("papers", "pseudo_labels", "costs", "generated", "photographs", "confusion", "parameters"),
 )
 """The page from top to bottom, by the names of the templates; one with nothing to show is empty."""
 

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -17,6 +17,7 @@ from PIL import Image
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import digest, replacing, write_manifest
+from cssegcore.core.types import Progress
 from cssegcore.data.dataset import Dataset
 from cssegcore.runtime.threads import decoding_threads
 from cssegcore.saliency import Origin
@@ -45,7 +46,7 @@ def write_maps(
     dataset: Dataset,
     names: Sequence[str],
     maps: Origin,
-    progress: Callable[[Iterable[Any], int], Iterable[Any]],
+    progress: Progress,
     processes: int = 1,
 ) -> dict[str, Any]:
     """Computes maps, or checks the published maps, which are not copied.

@@ -36,7 +36,7 @@ def step_costs(
     statistics: Statistics,
     dataset: Dataset,
     exemplars: Sequence[str],
-    made: GeneratedImages | None,
+    generated: GeneratedImages | None,
 ) -> StepCosts:
     """Counts the costs of a trained step.
 
@@ -46,13 +46,13 @@ def step_costs(
         dataset: The dataset of the exemplars.
         exemplars: Names of the images of earlier steps that had to be there. A method that trains
             on all images so far keeps them all.
-        made: The made images that it trained on.
+        generated: The generated images that it trained on.
     """
     weights = [weight for weight in trainer.segmenter.parameters() if weight.requires_grad]
-    tensors = [tensor for gathered in statistics.values() for tensor in gathered.values()]
-    files = _files(made.dataset, made.image_list.names) if made else []
-    if made and any(term.needs_teachers for term in trainer.method.replayed.values()):
-        files += made.teachers
+    tensors = [tensor for collected in statistics.values() for tensor in collected.values()]
+    files = _files(generated.dataset, generated.image_list.names) if generated else []
+    if generated and any(term.needs_teachers for term in trainer.method.replayed.values()):
+        files += generated.teachers
     return StepCosts(
         trainable_weights=sum(weight.numel() for weight in weights),
         kept_bytes={

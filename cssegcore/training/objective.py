@@ -170,27 +170,27 @@ class Objective:
         statistics = contextlib.nullcontext() if moves else frozen_running_stats(self.segmenter)
         with statistics, self.autocast(batch.images.device):
             new = self.segmenter(batch.images)
-        teacher_scores = self._teacher_scores(batch) if self.teachers else None
+        teacher_logits = self._teacher_logits(batch) if self.teachers else None
         seen = LossInputs(
-            new, None, batch.labels, batch.labels, self.num_old, teacher_scores=teacher_scores
+            new, None, batch.labels, batch.labels, self.num_old, teacher_logits=teacher_logits
         )
         losses = self.method.replayed.items()
         return {name: loss.weight * scales[name] * loss(seen) for name, loss in losses}
 
-    def _teacher_scores(self, replayed: Batch) -> Float[Tensor, "b k h w"]:
+    def _teacher_logits(self, replayed: Batch) -> Float[Tensor, "b k h w"]:
         """Scores each image by the model it was inverted from; classes unknown to it get -inf."""
         images, sources = replayed.images, replayed.sources
         known = max(teacher.outputs for teacher in self.teachers)
         size = (len(images), known, *images.shape[-2:])
-        teacher_scores = torch.full(size, -math.inf, device=images.device)
+        teacher_logits = torch.full(size, -math.inf, device=images.device)
         assert sources is not None
         for at, teacher in enumerate(self.teachers):
             mine = to_device(np.flatnonzero(sources == at), images.device)
             if len(mine):
                 with self.autocast(images.device):
                     scores = infer(teacher, images[mine]).logits
-                teacher_scores[mine, : scores.shape[1]] = scores
-        return teacher_scores
+                teacher_logits[mine, : scores.shape[1]] = scores
+        return teacher_logits
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """Returns the context that networks run in."""
@@ -204,17 +204,17 @@ def _backward(terms: Terms) -> Terms:
 
 
 def start_statistics(
-    statistics: Mapping[str, Statistic], scene: StatisticContext, saved: Statistics
+    statistics: Mapping[str, Statistic], context: StatisticContext, saved: Statistics
 ) -> dict[str, Accumulator]:
     """Starts to collect statistics.
 
     Args:
         statistics: The parts by name.
-        scene: The training; its field `previous` is set here.
+        context: The training; its field `previous` is set here.
         saved: The statistics that the previous step saved, by name.
     """
     return {
-        name: statistic.start(dataclasses.replace(scene, previous=saved.get(name)))
+        name: statistic.start(dataclasses.replace(context, previous=saved.get(name)))
         for name, statistic in statistics.items()
     }
 

@@ -102,9 +102,9 @@ def build_trainer(
     segmenter = networks.segmenter.to(device).to(memory_format=torch.channels_last)
     if method.freeze.freezes_extractor:
         segmenter.fuse_batchnorm()
-    made = _made(method, inputs)
+    generated = _generated(method, inputs)
     images = _images(dataset, image_list, method, inputs, "train")
-    replayed = _replayed(dataset, image_list, method, inputs, made)
+    replayed = _replayed(dataset, image_list, method, inputs, generated)
     keep_images(image_list.step, images, replayed, optimizer.batch_size)
     trainer = Trainer(
         segmenter=segmenter,
@@ -127,7 +127,7 @@ def build_trainer(
         optimizer=optimizer,
         augmentation=augmentation,
         device=device,
-        teachers=_teachers(method, made, device),
+        teachers=_teachers(method, generated, device),
     )
     if optimizer.compile:
         trainer.compile()
@@ -202,18 +202,18 @@ def _replayed(
     image_list: ImageList,
     method: Method,
     inputs: StageInputs,
-    made: GeneratedImages | None,
+    generated: GeneratedImages | None,
 ) -> Replayed | None:
     """Finds the images of earlier steps, if the recipe replays any and the step has some.
 
     Void pixels of synthesized images are always ignored: there the model's label was uncertain.
     """
-    if made:
+    if generated:
         return Replayed(
-            ImageStore(made.dataset, made.image_list),
+            ImageStore(generated.dataset, generated.image_list),
             method.replay.share,
             separate_batches=bool(method.replayed),
-            sources=made.sources,
+            sources=generated.sources,
         )
     if inputs.memory is None or not method.replay.selects_exemplars:
         return None
@@ -232,17 +232,17 @@ def _replayed(
     )
 
 
-def _made(method: Method, inputs: StageInputs) -> GeneratedImages | None:
+def _generated(method: Method, inputs: StageInputs) -> GeneratedImages | None:
     return method.replay.read(inputs.synthesis) if inputs.synthesis else None
 
 
 def _teachers(
-    method: Method, made: GeneratedImages | None, device: torch.device
+    method: Method, generated: GeneratedImages | None, device: torch.device
 ) -> list[Segmenter]:
     """Loads the models that images were inverted from, if a loss needs their logits."""
-    if not made or not any(term.needs_teachers for term in method.replayed.values()):
+    if not generated or not any(term.needs_teachers for term in method.replayed.values()):
         return []
     loaded = [
-        fuse_batchnorm(checkpoint.load_model(path, device).segmenter) for path in made.teachers
+        fuse_batchnorm(checkpoint.load_model(path, device).segmenter) for path in generated.teachers
     ]
     return [m.to(memory_format=torch.channels_last) for m in loaded]

@@ -228,14 +228,14 @@ class Trainer:
         """Returns the fresh state of optimizer and statistics, and the objective."""
         weights = {n: p for n, p in self.segmenter.named_parameters() if p.requires_grad}
         saved = self.previous_statistics
-        scene = _scene(self.segmenter, weights, self.data, self._iterations, self.device)
+        context = _context(self.segmenter, weights, self.data, self._iterations, self.device)
         objective = Objective(
             method=self.method,
             segmenter=self.segmenter,
             old=self.old,
             teachers=self.teachers,
             num_old=self.data.num_old,
-            accumulators=start_statistics(self.method.statistics, scene, saved),
+            accumulators=start_statistics(self.method.statistics, context, saved),
             penalized=penalty_inputs(self.method.penalties, weights, self.old, saved),
             seed=(self.data.seed, self.data.index),
             bfloat16=self.optimizer.amp and self.device.type == "cuda",
@@ -320,7 +320,7 @@ def _measured(
     return validation.measure(trainer.segmenter, trainer.device, progress)
 
 
-def _scene(
+def _context(
     segmenter: Segmenter,
     weights: Mapping[str, Parameter],
     data: StepData,

@@ -4,14 +4,14 @@ The names stand in lists/animals/; photographs come from the VOC that the user h
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from cssegcore.core.errors import InputError
+from cssegcore.core.types import Progress
 
 from .home import INSTALLED, invocation, shipped
 
@@ -28,9 +28,7 @@ LABELS: Final = "60d316ffd3181764c914e69baf5d613b79ceaa4b4ca4649811cf6e7c8a27296
 """SHA-256 of all label images' names, sizes and pixels, in the order of their names."""
 
 
-def make_animals(
-    voc: "Dataset", root: Path, progress: Callable[[Iterable[Any], int], Iterable[Any]]
-) -> None:
+def make_animals(voc: "Dataset", root: Path, progress: Progress) -> None:
     """Writes the dataset in VOC's layout; what lies there already stays.
 
     What is at most 320 pixels long is copied. Larger photographs are made as small by Lanczos'

@@ -10,12 +10,13 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn, TextIO, TypeVar
+from typing import NoReturn, TextIO, TypeVar
 
 import typer
 
 from cssegcore.core.errors import InputError, InputWarning
 from cssegcore.core.names import printable
+from cssegcore.core.types import Progress
 from cssegcore.runtime.threads import limit_spinning
 
 from .. import INTERRUPTED, leave
@@ -163,7 +164,7 @@ def interactive() -> bool:
     return is_main() and not quiet and sys.stderr.isatty()
 
 
-def bar(unit: str, title: str = "") -> Callable[[Iterable[Any], int], Iterable[Any]]:
+def bar(unit: str, title: str = "") -> Progress:
     """Returns a wrapper that shows progress over an iterable of a known length."""
 
     def wrap(items: Iterable[T], total: int) -> Iterable[T]:

@@ -20,7 +20,7 @@ RUN = "run.json"
 """What `check` notes of a run's name, beside the folder of the code tables."""
 
 
-def open_run(params: Params, code: Path) -> tracking.Run:
+def open_tracked_run(params: Params, code: Path) -> tracking.Run:
     """Opens the continual run that `params` describe.
 
     Args:

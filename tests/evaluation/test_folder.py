@@ -7,8 +7,8 @@ import pytest
 from cssegcore.core.errors import InputError
 from cssegcore.core.types import TO_COME
 from cssegcore.evaluation.folder import (
-    panel_files,
-    panels_shown,
+    example_files,
+    examples_shown,
     read_evaluation,
     write_nothing,
     write_step,
@@ -56,7 +56,7 @@ def inputs(tmp_path):
 def written(tmp_path, inputs):
     previous = tmp_path / "none"
     write_nothing(previous)
-    assert panels_shown(previous) == []
+    assert examples_shown(previous) == []
     for index, files in enumerate(inputs):
         out = tmp_path / f"evaluation{index}"
         examples = write_step(
@@ -64,7 +64,7 @@ def written(tmp_path, inputs):
         )
         examples.mkdir()
         for name in SHOWN[: index + 1]:
-            for file in panel_files(examples, name):
+            for file in example_files(examples, name):
                 file.write_bytes(b"an image")
         previous = out
     return previous
@@ -72,7 +72,7 @@ def written(tmp_path, inputs):
 
 def test_what_is_written_is_read_back(tmp_path, inputs):
     folder = written(tmp_path, inputs)
-    assert panels_shown(folder) == SHOWN
+    assert examples_shown(folder) == SHOWN
     got = read_evaluation(folder)
     assert got.records == [record(0), record(1)]
     assert got.further == [{"sharp": 0.0}, {"sharp": 0.5}]
@@ -81,9 +81,9 @@ def test_what_is_written_is_read_back(tmp_path, inputs):
         ("1", "0", "0.0"),
         ("2", "1", "0.1"),
     ]
-    (guesses,) = got.guesses
+    (guesses,) = got.pseudo_labels
     assert (guesses.step, guesses.background, guesses.classes) == ("step1", 9, GUESSES["classes"])
-    (made,) = got.made
+    (made,) = got.generated
     assert (made.step, made.statistics, made.sheet.read_bytes()) == ("step1", MADE, b"a sheet")
     one, two = got.examples
     assert (one.name, two.name) == ("town_one", "two")

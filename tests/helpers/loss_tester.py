@@ -85,7 +85,7 @@ class Case:
         self.leaves |= {"weight": layers.weight, "bias": layers.bias}
         self.batch = LossInputs(
             *(new, old, self.labels, annotated, OLD, gathered),
-            teacher_scores=teachers[self.images],
+            teacher_logits=teachers[self.images],
             classifiers=layers,
             old_classifiers=old_layers,
         )
@@ -257,12 +257,12 @@ def widened(batch: LossInputs) -> LossInputs:
     def layers(given: Classifiers) -> Classifiers:
         return Classifiers(wide(given.weight), wide(given.bias))
 
-    assert batch.teacher_scores is not None
+    assert batch.teacher_logits is not None
     return dataclasses.replace(
         batch,
         new=outputs(batch.new),
         old=outputs(batch.old_outputs),
-        teacher_scores=wide(batch.teacher_scores),
+        teacher_logits=wide(batch.teacher_logits),
         classifiers=layers(batch.head_weights),
         old_classifiers=layers(batch.old_head_weights),
     )

@@ -101,7 +101,7 @@ class TestHeld:
         segmenter = new_segmenter([2]).train()
         norms = [m for m in segmenter.modules() if isinstance(m, nn.BatchNorm2d)]
         held, free = norms[:2], norms[2:]
-        segmenter.hold(held)
+        segmenter.keep_eval(held)
         for _ in range(2):
             assert not any(norm.training for norm in held)
             assert all(norm.training for norm in free)
@@ -118,7 +118,7 @@ class TestHeld:
         segmenter = new_segmenter([2])
         first, second, *_ = (m for m in segmenter.modules() if isinstance(m, nn.BatchNorm2d))
         for norm in (first, second):
-            segmenter.hold([norm])
+            segmenter.keep_eval([norm])
         copied = copy.deepcopy(segmenter).train()
         norms = [m for m in copied.modules() if isinstance(m, nn.BatchNorm2d)]
         assert [norm.training for norm in norms[:3]] == [False, False, True]

@@ -192,7 +192,7 @@ class TestAccumulation:
         for pieces in (1, 2, 3):
             trainer = prepared(lists, folder, case, batch_size=4, accumulate=pieces)
             modules = trainer.segmenter.modules()
-            trainer.segmenter.hold(m for m in modules if isinstance(m, _BatchNorm))
+            trainer.segmenter.keep_eval(m for m in modules if isinstance(m, _BatchNorm))
             told.append(trained(trainer, tmp_path / str(pieces)))
         assert_alike(told[1], told[0])
         assert_alike(told[2], told[0])

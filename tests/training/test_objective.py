@@ -312,7 +312,7 @@ class TestReplayedBatches:
             needs_teachers = True
 
             def __call__(self, batch):
-                told.append(batch.teacher_scores)
+                told.append(batch.teacher_logits)
                 return batch.logits.mean()
 
         later = lists.prepare(plan("ft"), "step1", base)

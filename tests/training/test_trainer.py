@@ -70,7 +70,7 @@ class TestRates:
     def test_what_is_frozen_stands_still(self, lists, base, tmp_path):
         trainer = lists.prepare(plan("ft"), "step1", base)
         trainer.segmenter.extractor.requires_grad_(False)
-        trainer.segmenter.hold(trainer.segmenter.extractor.modules())
+        trainer.segmenter.keep_eval(trainer.segmenter.extractor.modules())
         before = state(trainer.segmenter)
         run(trainer, tmp_path / "r")
         after = state(trainer.segmenter)

@@ -78,7 +78,7 @@ class TestNothingDependsOnIt:
         segmenter = lists.prepare(plan("mib"), "step1", base).segmenter
         segmenter.train()
         norms = [m for m in segmenter.modules() if isinstance(m, nn.BatchNorm2d)]
-        segmenter.hold(norms[:1])
+        segmenter.keep_eval(norms[:1])
         segmenter.fuse_batchnorm()
         copies = list(segmenter._running.modules())
         before = [module.training for module in (*segmenter.modules(), *copies)]

@@ -54,12 +54,12 @@ def importance_sums(
         The sums, float64, and the number of pixels of each class.
     """
     size, num_old = (SIDE, SIDE), len(weight)
-    small = nearest_labels(labels, size)
+    labels_lowres = nearest_labels(labels, size)
     shares = F.interpolate(old_logits.float(), size, mode="bilinear").softmax(1).transpose(0, 1)
     seen = F.interpolate(features.float(), size, mode="bilinear").transpose(0, 1)
     sums, counts = [], []
     for output in range(num_old, num_old + num_new):
-        there = small == output
+        there = labels_lowres == output
         own, channels = shares[:, there], seen[:, there]
         raised = own @ (channels > 0).float().T
         lowered = own @ (channels < 0).float().T

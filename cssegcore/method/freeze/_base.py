@@ -15,18 +15,18 @@ class Freeze(abc.ABC):
         freezes_old: Whether it holds weights that the previous step trained.
         freezes_extractor: Whether the features stand still, so that terms on features change
             nothing.
-        holds_statistics: Whether normalisation keeps the running statistics of the previous step.
+        keeps_statistics: Whether normalisation keeps the running statistics of the previous step.
         needs_unknown: Whether it expects the head groups [unknown, background, classes...].
     """
 
     freezes_old: ClassVar[bool] = False
     freezes_extractor: ClassVar[bool] = False
-    holds_statistics: ClassVar[bool] = False
+    keeps_statistics: ClassVar[bool] = False
     needs_unknown: ClassVar[bool] = False
 
     @abc.abstractmethod
     def __call__(self, segmenter: Segmenter) -> Mapping[str, UpdateFactors]:
-        """Freezes weights (`requires_grad`) and normalisation (`Segmenter.hold`) in place.
+        """Freezes weights (`requires_grad`) and normalisation (`Segmenter.keep_eval`) in place.
 
         Returns:
             Factors of learning rate and weight decay by the weight's name; 1 for weights that are

@@ -32,7 +32,7 @@ class AllButNewest(Freeze):
 
     freezes_old: ClassVar[bool] = True
     freezes_extractor: ClassVar[bool] = True
-    holds_statistics: ClassVar[bool] = True
+    keeps_statistics: ClassVar[bool] = True
     needs_unknown: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -41,7 +41,7 @@ class AllButNewest(Freeze):
     def __call__(self, segmenter: Segmenter) -> Mapping[str, UpdateFactors]:
         unknown, background, *_, newest = segmenter.groups
         norms = [m for m in segmenter.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-        segmenter.hold(norms)
+        segmenter.keep_eval(norms)
         segmenter.requires_grad_(False)
         for head in (unknown, background, newest):
             head.requires_grad_(True)

@@ -30,7 +30,7 @@ class Norms(Freeze):
     decay: Literal["all", "newest"] = "all"
     newest_lr: float = 1.0
 
-    holds_statistics: ClassVar[bool] = True
+    keeps_statistics: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive(newest_lr=self.newest_lr)
@@ -39,7 +39,7 @@ class Norms(Freeze):
         modules = list(segmenter.modules())
         norms = [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         dropout = [m for m in modules if isinstance(m, nn.modules.dropout._DropoutNd)]
-        segmenter.hold([*norms, *dropout])
+        segmenter.keep_eval([*norms, *dropout])
         for norm in norms:
             norm.requires_grad_(False)
         auxiliary = [list(heads.children()) for heads in segmenter.auxiliary]

@@ -32,7 +32,7 @@ class OldHeads(Freeze):
         for heads in (list(segmenter.heads), *auxiliary):
             for head in heads[:-1]:
                 head.requires_grad_(False)
-                segmenter.hold(
+                segmenter.keep_eval(
                     m for m in head.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
                 )
         return {}

@@ -34,7 +34,7 @@ class LossInputs:
             turns every unbiased loss into its plain form.
         statistics: What the slot `statistics` has gathered so far, this batch included, by part;
             those that a loss reads.
-        teacher_scores: Of made images, what the model that made each says of it: full-size scores
+        teacher_logits: Of made images, what the model that made each says of it: full-size scores
             of the old outputs, -inf for those it does not know.
         classifiers: The weights of all outputs, with gradient, if a loss reads them.
         old_classifiers: Those of the old model, if there is one.
@@ -47,7 +47,7 @@ class LossInputs:
     annotated: Int[Tensor, "b h w"]
     num_old: int
     statistics: Mapping[str, Tensors] = dataclasses.field(default_factory=dict)
-    teacher_scores: Float[Tensor, "b k h w"] | None = None
+    teacher_logits: Float[Tensor, "b k h w"] | None = None
     classifiers: Classifiers | None = None
     old_classifiers: Classifiers | None = None
     draws: Draws = dataclasses.field(default_factory=lambda: Draws((0,)))
@@ -74,14 +74,6 @@ class LossInputs:
         """The old model's classifiers, for terms with `reads_classifiers` and `needs_old`."""
         assert self.old_classifiers is not None, "the objective gives them to terms that read them"
         return self.old_classifiers
-
-    @property
-    def teacher_logits(self) -> Float[Tensor, "b k h w"]:
-        """What teachers say, for terms with `needs_teachers`."""
-        assert self.teacher_scores is not None, (
-            "the objective runs the teachers for terms that need them"
-        )
-        return self.teacher_scores
 
 
 @dataclasses.dataclass(frozen=True)

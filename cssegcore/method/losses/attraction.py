@@ -81,7 +81,7 @@ class Attraction(Loss):
     acts_on_features: ClassVar[bool] = True
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
-        body = batch.new.features.last_stage
-        labels = nearest_labels(batch.annotated, (body.shape[2], body.shape[3]))
+        features = batch.new.features.last_stage
+        labels = nearest_labels(batch.annotated, (features.shape[2], features.shape[3]))
         prototypes = batch.statistics[self.statistic]["means"]
-        return attraction(body, labels, prototypes, self.average, self.gather)
+        return attraction(features, labels, prototypes, self.average, self.gather)

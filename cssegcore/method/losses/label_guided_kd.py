@@ -96,12 +96,12 @@ class LabelGuidedDistillation(Averaged):
         return self.size == "small"
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
-        small = self.size == "small"
+        lowres = self.reads_lowres
         new, old = (
-            seen.logits_lowres if small else seen.logits for seen in (batch.new, batch.old_outputs)
+            seen.logits_lowres if lowres else seen.logits for seen in (batch.new, batch.old_outputs)
         )
         height, width = new.shape[-2:]
-        annotated = nearest_labels(batch.annotated, (height, width)) if small else batch.annotated
+        annotated = nearest_labels(batch.annotated, (height, width)) if lowres else batch.annotated
         each = label_guided_distillation(new, old, annotated, self.old, self.new)
         if self.classes == "mean":
             each = each / new.shape[1]

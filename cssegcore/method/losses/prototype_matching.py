@@ -97,8 +97,8 @@ class PrototypeMatching(Loss):
     acts_on_features: ClassVar[bool] = True
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
-        body, old = batch.new.features.last_stage, batch.old_outputs.logits
-        size = body.shape[2], body.shape[3]
+        features, old = batch.new.features.last_stage, batch.old_outputs.logits
+        size = features.shape[2], features.shape[3]
         labels = old_classes(batch.annotated, old, size, self.setting == "sequential")
         prototypes = batch.statistics[self.statistic]["means"]
-        return prototype_matching(body, labels, prototypes, self.average, self.gather)
+        return prototype_matching(features, labels, prototypes, self.average, self.gather)

@@ -113,11 +113,11 @@ class ReplayedCrossEntropy(Loss):
         own = new_class_cross_entropy(
             batch.logits, batch.annotated, batch.num_old, self.positive
         ).mean()
-        small = batch.new.logits_lowres[:, batch.num_old :]
-        size = small.shape[2], small.shape[3]
+        logits_lowres = batch.new.logits_lowres[:, batch.num_old :]
+        size = logits_lowres.shape[2], logits_lowres.shape[3]
         old_logits = batch.old_outputs.logits
         empty = background_positions(batch.annotated, old_logits, size, self.raw_threshold)
-        no = torch.where(empty, summed_no(small.movedim(1, -1)), 0).sum()
+        no = torch.where(empty, summed_no(logits_lowres.movedim(1, -1)), 0).sum()
         replay, count = self._replay(batch)
         extra = batch.statistics[self.statistic]["extra_background"].to(own.dtype)
         places = empty.numel()

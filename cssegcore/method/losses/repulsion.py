@@ -71,6 +71,6 @@ class Repulsion(Loss):
     acts_on_features: ClassVar[bool] = True
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
-        body = batch.new.features.last_stage
-        labels = nearest_labels(batch.annotated, (body.shape[2], body.shape[3]))
-        return repulsion(body, labels, batch.logits.shape[1], self.gather)
+        features = batch.new.features.last_stage
+        labels = nearest_labels(batch.annotated, (features.shape[2], features.shape[3]))
+        return repulsion(features, labels, batch.logits.shape[1], self.gather)

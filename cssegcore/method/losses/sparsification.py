@@ -65,6 +65,6 @@ class Sparsification(Loss):
     acts_on_features: ClassVar[bool] = True
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
-        body = batch.new.features.last_stage
-        labels = nearest_labels(batch.annotated, (body.shape[2], body.shape[3]))
-        return sparsification(body, labels)
+        features = batch.new.features.last_stage
+        labels = nearest_labels(batch.annotated, (features.shape[2], features.shape[3]))
+        return sparsification(features, labels)

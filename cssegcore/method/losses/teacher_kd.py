@@ -14,7 +14,7 @@ from cssegcore.method.losses._base import Loss, LossInputs
 
 
 def teacher_distillation(
-    logits: Float[Tensor, "b c h w"], teacher_scores: Float[Tensor, "b k h w"]
+    logits: Float[Tensor, "b c h w"], teacher_logits: Float[Tensor, "b k h w"]
 ) -> Float[Tensor, ""]:
     """Computes MiB's unbiased distillation (`unbiased_kd`), with a teacher for each image.
 
@@ -24,10 +24,10 @@ def teacher_distillation(
 
     Args:
         logits: Scores of all c outputs.
-        teacher_scores: Scores of each image's teacher for the first k <= c outputs, -inf for those
+        teacher_logits: Scores of each image's teacher for the first k <= c outputs, -inf for those
             that it does not know, in every pixel; background is known.
     """
-    scores, target = at_least_float32(logits), at_least_float32(teacher_scores)
+    scores, target = at_least_float32(logits), at_least_float32(teacher_logits)
     known = F.pad(
         target[:, :, :1, :1].isfinite(), (0, 0, 0, 0, 0, scores.shape[1] - target.shape[1])
     )
@@ -49,4 +49,5 @@ class TeacherDistillation(Loss):
     expects_background_at_0: ClassVar[bool] = True
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
+        assert batch.teacher_logits is not None, "the objective runs the teachers"
         return teacher_distillation(batch.logits, batch.teacher_logits)

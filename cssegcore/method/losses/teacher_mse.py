@@ -12,7 +12,7 @@ from cssegcore.method.losses._base import Loss, LossInputs
 
 
 def teacher_distance(
-    logits: Float[Tensor, "b c h w"], teacher_scores: Float[Tensor, "b k h w"]
+    logits: Float[Tensor, "b c h w"], teacher_logits: Float[Tensor, "b k h w"]
 ) -> Float[Tensor, ""]:
     """Averages the squared distance of raw scores, background's too, over what teachers know.
 
@@ -21,13 +21,13 @@ def teacher_distance(
 
     Args:
         logits: Scores of all c outputs.
-        teacher_scores: Scores of each image's teacher for the first k <= c outputs, -inf for those
+        teacher_logits: Scores of each image's teacher for the first k <= c outputs, -inf for those
             that it does not know, in every pixel.
     """
-    target = at_least_float32(teacher_scores)
+    target = at_least_float32(teacher_logits)
     known = target.isfinite()
     apart = (
-        at_least_float32(logits[:, : teacher_scores.shape[1]]) - target.where(known, 0)
+        at_least_float32(logits[:, : teacher_logits.shape[1]]) - target.where(known, 0)
     ).square()
     return apart.where(known, 0).sum() / known.sum()
 
@@ -41,4 +41,5 @@ class TeacherMse(Loss):
     scores: ClassVar[Scores | None] = "softmax"
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
+        assert batch.teacher_logits is not None, "the objective runs the teachers"
         return teacher_distance(batch.logits, batch.teacher_logits)

@@ -1,12 +1,12 @@
 """Interface of a pseudo-labelling rule. No torch here: most methods have no pseudo-labels."""
 
 import abc
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from cssegcore.core.types import Scores
+from cssegcore.core.types import Progress, Scores
 from cssegcore.data.dataset import Dataset
 from cssegcore.data.image_list import ImageList
 
@@ -26,7 +26,7 @@ class LabelRequest:
     dataset: Dataset
     lists: Mapping[str, ImageList]
     model: Path
-    progress: Callable[[Iterable[Any], int], Iterable[Any]]
+    progress: Progress
 
 
 class PseudoLabels(abc.ABC):

@@ -96,11 +96,13 @@ class _Running(Accumulator):
 
     @torch.no_grad()
     def update_batch(self, outputs: Outputs, labels: Int[Tensor, "b h w"]) -> None:
-        body = outputs.features.last_stage
-        small = nearest_labels(labels, (body.shape[2], body.shape[3]))
-        small = without_background(small, self._part.setting, self._index, self._part.gather)
+        features = outputs.features.last_stage
+        labels_lowres = nearest_labels(labels, (features.shape[2], features.shape[3]))
+        labels_lowres = without_background(
+            labels_lowres, self._part.setting, self._index, self._part.gather
+        )
         self._means, self._counts = update_prototypes(
-            self._means, self._counts, body, small, self._part.gather
+            self._means, self._counts, features, labels_lowres, self._part.gather
         )
 
     @property

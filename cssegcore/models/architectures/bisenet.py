@@ -46,7 +46,7 @@ class BiSeNet(Architecture):
     backbone: object
     auxiliary: float = 1.0
 
-    fewest_images: ClassVar[int] = 2  # one has pooled features without variance
+    smallest_batch: ClassVar[int] = 2  # one has pooled features without variance
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -98,15 +98,15 @@ class _BiSeNetExtractor(FeatureExtractor):
                 " variance: set `optimizer.batch_size` to 2 or more and give the step two images."
             )
         spatial, stages = self.spatial(images), self.backbone(images)
-        body = self.backbone.activation(stages[-1])
+        last_stage = self.backbone.activation(stages[-1])
         context = (
             self.refine_middle(self.backbone.activation(stages[-2])),
-            self.refine_deep(body) * _pooled(body),
+            self.refine_deep(last_stage) * _pooled(last_stage),
         )
         middle, deep = (F.interpolate(c, spatial.shape[-2:], mode="bilinear") for c in context)
-        top = self.fusion(torch.cat([spatial, middle, deep], 1))
+        decoder_out = self.fusion(torch.cat([spatial, middle, deep], 1))
         extra = self.training and self.auxiliary_channels
-        return Features(stages, body, top, (middle, deep) if extra else ())
+        return Features(stages, last_stage, decoder_out, (middle, deep) if extra else ())
 
     def input_norms(self) -> list[nn.BatchNorm2d]:
         return [self._spatial_norms()[0], *super().input_norms()]

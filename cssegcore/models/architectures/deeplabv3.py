@@ -52,7 +52,7 @@ class DeepLabV3(Architecture):
     depth: int = 256
     decoder: Literal["summed", "concatenated"] = "summed"
 
-    fewest_images: ClassVar[int] = 2  # one has pooled features without variance
+    smallest_batch: ClassVar[int] = 2  # one has pooled features without variance
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,8 +85,8 @@ class _DeepLabExtractor(FeatureExtractor):
                 " variance: set `optimizer.batch_size` to 2 or more and give the step two images."
             )
         stages = self.backbone(images)
-        body = self.backbone.activation(stages[-1])
-        return Features(stages, body, self.decoder(body))
+        last_stage = self.backbone.activation(stages[-1])
+        return Features(stages, last_stage, self.decoder(last_stage))
 
 
 class _Decoder(nn.Module):
@@ -113,9 +113,9 @@ class _Decoder(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_normal_(module.weight, gain)
 
-    def forward(self, body: Float[Tensor, "b n hs ws"]) -> Float[Tensor, "b d hs ws"]:
-        spread = self.branches_norm(torch.cat([branch(body) for branch in self.branches], 1))
-        mean = body.mean((2, 3), keepdim=True) if self.training else _windowed(body)
+    def forward(self, features: Float[Tensor, "b n hs ws"]) -> Float[Tensor, "b d hs ws"]:
+        spread = self.branches_norm(torch.cat([branch(features) for branch in self.branches], 1))
+        mean = features.mean((2, 3), keepdim=True) if self.training else _windowed(features)
         pooled = self.pooled_project(self.pooled_norm(self.pooled(mean)))
         return self.norm(self.project(spread) + _widened(pooled, spread.shape[-2:]))
 
@@ -139,9 +139,9 @@ class _ConcatenatingDecoder(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
 
-    def forward(self, body: Float[Tensor, "b n hs ws"]) -> Float[Tensor, "b d hs ws"]:
-        pooled = self.pooled_norm(self.pooled(body.mean((2, 3), keepdim=True)))
-        spread = [branch(body) for branch in self.branches]
+    def forward(self, features: Float[Tensor, "b n hs ws"]) -> Float[Tensor, "b d hs ws"]:
+        pooled = self.pooled_norm(self.pooled(features.mean((2, 3), keepdim=True)))
+        spread = [branch(features) for branch in self.branches]
         joined = torch.cat([*spread, pooled.expand_as(spread[0])], 1)
         return self.last(self.dropout(self.project(joined)))
 
@@ -152,27 +152,27 @@ def _normed_branch(inputs: int, outputs: int, kernel: int, dilation: int = 1) ->
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
 
 
-def _windowed(body: Float[Tensor, "b n h w"]) -> Float[Tensor, "b n hp wp"]:
+def _windowed(features: Float[Tensor, "b n h w"]) -> Float[Tensor, "b n hp wp"]:
     """Returns the mean in every place of the window."""
     if torch.compiler.is_exporting():
-        return _window_means(_window_means(body, 2), 3)
-    h, w = (min(WINDOW, side) for side in body.shape[-2:])
+        return _window_means(_window_means(features, 2), 3)
+    h, w = (min(WINDOW, side) for side in features.shape[-2:])
     # along one axis, then the other: eight times quicker
-    return F.avg_pool2d(F.avg_pool2d(body, (h, 1), 1), (1, w), 1)
+    return F.avg_pool2d(F.avg_pool2d(features, (h, 1), 1), (1, w), 1)
 
 
-def _window_means(body: Float[Tensor, "b n h w"], axis: int) -> Float[Tensor, "b n h w"]:
+def _window_means(features: Float[Tensor, "b n h w"], axis: int) -> Float[Tensor, "b n h w"]:
     """Returns the means along one axis at their widened size, by sums that suit every size.
 
     An exported graph knows no size, and so neither the window's nor whether there are margins.
     """
-    places = torch.arange(body.shape[axis], device=body.device)
+    places = torch.arange(features.shape[axis], device=features.device)
     last = places[-1:]
     length = (last + 1).clamp(max=WINDOW)
     start = torch.minimum((places - (length - 1) // 2).clamp(min=0), last + 1 - length)
-    sums = body.cumsum(axis)
+    sums = features.cumsum(axis)
     until = sums.index_select(axis, start + length - 1)
-    before = (sums - body).index_select(axis, start)
+    before = (sums - features).index_select(axis, start)
     return (until - before) / length
 
 

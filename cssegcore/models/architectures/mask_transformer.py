@@ -147,17 +147,17 @@ class _MaskExtractor(FeatureExtractor):
         scale = torch.cat([head.scale for head in groups])
         shift = torch.cat([head.shift for head in groups])
         masks = normalize_masks(cosine_masks(patches, classes), scale, shift)
-        top = patches.mT.unflatten(-1, size)
-        decoded = dataclasses.replace(features, decoder_out=top, classes=classes)
+        decoder_out = patches.mT.unflatten(-1, size)
+        decoded = dataclasses.replace(features, decoder_out=decoder_out, classes=classes)
         return decoded, masks.mT.unflatten(-1, size).contiguous()
 
     def enlarge(
-        self, small: Float[Tensor, "b c hs ws"], size: Sequence[int]
+        self, logits_lowres: Float[Tensor, "b c hs ws"], size: Sequence[int]
     ) -> Float[Tensor, "b c h w"]:
         """Enlarges to whole patches and cuts off what pads the photographs."""
-        whole = [side * self.backbone.strides[-1] for side in small.shape[-2:]]
+        whole = [side * self.backbone.strides[-1] for side in logits_lowres.shape[-2:]]
         h, w = size
-        return super().enlarge(small, whole)[..., :h, :w]
+        return super().enlarge(logits_lowres, whole)[..., :h, :w]
 
 
 class _Decoder(nn.Module):

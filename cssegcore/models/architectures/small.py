@@ -57,6 +57,6 @@ class _SmallExtractor(FeatureExtractor):
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Features:
         stages = self.backbone(images)
-        body = self.backbone.activation(stages[-1])
-        context = self.context(body.mean((2, 3), keepdim=True))
-        return Features(stages, body, F.relu(self.norm(self.local(body) + context)))
+        last_stage = self.backbone.activation(stages[-1])
+        context = self.context(last_stage.mean((2, 3), keepdim=True))
+        return Features(stages, last_stage, F.relu(self.norm(self.local(last_stage) + context)))

@@ -318,7 +318,7 @@ class TestRefusals:
         assert segmenter.eval()(images(1, 64, 64)).logits.shape == (1, 2, 64, 64)
         with pytest.raises(InputError, match=r"bisenet .* `optimizer\.batch_size` to 2 or more"):
             segmenter.train()(images(1, 64, 64))
-        segmenter.hold(norms(segmenter))
+        segmenter.keep_eval(norms(segmenter))
         assert len(segmenter.train()(images(1, 64, 64)).auxiliary) == 2
 
     @pytest.mark.parametrize(
