@@ -11,7 +11,7 @@ TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def unprintable(text: str) -> bool:
-    """Returns whether a text holds what a terminal, a table or a page takes for more than text."""
+    """Whether a text holds control or direction characters."""
     return printable(text) != text
 
 

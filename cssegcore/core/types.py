@@ -17,13 +17,14 @@ TO_COME: Final = "(classes to come)"
 """Name of all classes to come where a test cannot tell them apart."""
 
 Background = Literal["annotated", "void", "none"]
-"""What a dataset's label 0 is: background that somebody drew, what nobody drew, or a class."""
+"""Meaning of a dataset's label 0: annotated background, unlabelled pixels, or no background (0 is a
+class)."""
 
 ClassSetting = Literal["overlapped", "disjoint", "sequential", "partitioned", "listed"]
 """How the images of steps that add classes overlap, and what their labels show."""
 
 Scores = Literal["softmax", "sigmoid"]
-"""How logits become scores: shares of one whole, or one yes-or-no for each output."""
+"""How logits become scores: softmax over all outputs, or one sigmoid for each output."""
 
 
 BackgroundOutput = Literal["argmax", "rejected", "auxiliary"]
@@ -36,7 +37,7 @@ auxiliary: a score of its own, from features that it does not move; decisions se
 
 
 VAL = "val_"
-"""What the columns of a training's curve begin with that were measured on validation images."""
+"""Prefix of curve columns that are measured on validation images."""
 
 
 class UpdateFactors(NamedTuple):

@@ -69,7 +69,7 @@ class ImageList:
 
     @property
     def row_names(self) -> list[str]:
-        """Names of what labels tell apart: the outputs, then the classes to come, if shown."""
+        """Names of the label values: the outputs, then the classes to come, if shown."""
         return [*self.classes.names, *[TO_COME] * bool(self.later)]
 
     @property

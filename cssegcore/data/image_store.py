@@ -27,11 +27,10 @@ PIXEL_BYTES = 5
 
 
 class ImageStore:
-    """The images of a list, whose files are read and decoded whenever one is asked for.
+    """The images of a list.
 
-    It holds none, unless it shall `keep` them; the system keeps files in memory as long as it has
-    some to spare, once for all processes. Readers ask for a size or a sample by its place in the
-    list, and see no difference.
+    Images are decoded on each request, unless `keep` was called. The operating system's file cache
+    is shared by all processes. Readers ask for a size or a sample by its place in the list.
 
     Attributes:
         names: Name of each image, in the order of the list.

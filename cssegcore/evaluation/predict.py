@@ -43,7 +43,7 @@ class Labelling:
     model: str = ""
 
     def mark(self, content: bytes) -> str:
-        """Returns what tells the labels of a file from those of others, and from other labels."""
+        """Returns a digest that identifies photograph, model and settings of a label file."""
         seen = [] if self.view == WHOLE else [str(dataclasses.astuple(self.view)).encode()]
         return digest(content, self.model.encode(), str(self.opacity).encode(), *seen)
 

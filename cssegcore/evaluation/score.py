@@ -166,7 +166,7 @@ def intervals(length: int, tile: int, overlap: int) -> list[Interval]:
 def enlarged_rows(
     logits: Float[Tensor, "b c hs ws"], size: tuple[int, int], rows: slice
 ) -> Float[Tensor, "b c _ w"]:
-    """Returns some rows of what bilinear interpolation to `size` gives (corners not aligned)."""
+    """Returns rows `rows` of the logits resized bilinearly to `size` (corners not aligned)."""
     side = logits.shape[-2]
     places = torch.arange(rows.start, rows.stop, device=logits.device, dtype=torch.float32)
     places = ((places + 0.5) * (side / size[0]) - 0.5).clamp(0, side - 1)

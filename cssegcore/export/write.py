@@ -1,4 +1,8 @@
-"""A model to a file, which takes its place when it has said of photographs what the model says."""
+"""Exports a model.
+
+The target file is replaced only after the exported file's outputs on photographs equal the model's
+(up to `TOLERANCE`).
+"""
 
 import dataclasses
 from collections.abc import Callable, Sequence

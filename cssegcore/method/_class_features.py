@@ -1,4 +1,4 @@
-"""What a batch's features are class by class: sums, means and distances at the features' size.
+"""Sums, means and distances of a batch's features, by class.
 
 SDR's statistic and losses share these. Class ids are network outputs; any label that is not among
 the classes asked for, such as 255, takes no part. No loop over classes, no wait for the device.

@@ -48,11 +48,11 @@ def complete_labels(
     background: int,
     scores: Scores,
 ) -> Int[Tensor, "b h w"]:
-    """Does the same with labels that know no unknown class: 0 background, 1.. classes, 255 void.
+    """Applies `confident_labels` to labels without an unknown class.
 
     Args:
         old_logits: Logits of the old model.
-        labels: Classes.
+        labels: 0 background, 1.. classes, 255 void.
         threshold: Least score that is believed.
         background: The model's output of the background: 1 after an unknown class, else 0.
         scores: How logits become scores.

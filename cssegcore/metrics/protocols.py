@@ -37,11 +37,11 @@ TableRow = dict[str, Points | list[Points]]
 
 @dataclass(frozen=True)
 class Protocol:
-    """What counts.
+    """Rules by which one paper's program counts metrics.
 
     Attributes:
-        paper: What it is called after.
-        future: What a pixel of a class to come counts as.
+        paper: Name of the paper.
+        future: Class that a pixel of a class to come counts as.
         background_pixels: Whether pixels annotated as background (or void) count.
         background_class: Whether the background is a class in means: one of the first step.
         absent_is_zero: Whether a class without truth counts as 0 in means; else it is left out.

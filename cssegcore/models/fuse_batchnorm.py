@@ -1,4 +1,4 @@
-"""Normalisations that stand still, folded into the convolutions before them.
+"""Fuses batch norm (evaluation mode) into the preceding convolution.
 
 In evaluation mode a normalisation is a factor and an offset for each channel, and so part of the
 convolution that it follows. The result is the same up to rounding, and the features are read and
@@ -18,11 +18,11 @@ _SIDE = 64
 
 
 def fuse_batchnorm(network: Network) -> Network:
-    """Returns a copy for evaluation, whose weights are its own and no longer the network's.
+    """Returns a copy for evaluation that shares no weights with the network.
 
     Args:
-        network: A normalisation that sees a convolution's output is taken to be all that sees it;
-            one that sees something else stays as it is.
+        network: A convolution's output is assumed to be read by its batch norm only. Batch norms
+            that read anything else stay as they are.
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
     for norm, convolution in _pairs(network).items():

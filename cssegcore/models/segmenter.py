@@ -115,9 +115,10 @@ class Segmenter(nn.Module):
         self.train(self.training)
 
     def fuse_batchnorm(self) -> None:
-        """Runs a quicker copy of the extractor, which must not change from now on, nor move.
+        """Uses a copy of the extractor with batch norm fused.
 
-        Its normalisations are in evaluation mode; all else stays as it is in training.
+        The extractor's weights and device must not change afterwards. Normalisations of the copy
+        are in evaluation mode, its other modules in training mode.
         """
         still = fuse_batchnorm(self.extractor)
         for module in still.modules():
@@ -125,11 +126,11 @@ class Segmenter(nn.Module):
         self._still = [still]
 
     def compile_extractor(self, *, constant: bool = False) -> None:
-        """Has the extractor compiled when it first runs; a folded one if there is one.
+        """Compiles the extractor at its first run; the fused copy, if there is one.
 
         Args:
-            constant: Its weights become part of what is compiled, must not change any more, and
-                nothing learns through it.
+            constant: Whether its weights become constants of the compiled code. They must not
+                change any more, and no gradient passes through it.
         """
         self._running.compile()
         self._constant, self._is_compiled = constant, True
@@ -196,10 +197,10 @@ def _as_written() -> contextlib.AbstractContextManager[object]:
 
 @contextlib.contextmanager
 def _constants() -> Iterator[None]:
-    """What is compiled herein takes weights for constants.
+    """Inside this context torch.compile treats weights as constants.
 
-    PyTorch does so without gradients only. Every call has to be in here, not `compile` to be told:
-    only so does it look whether a network that comes later has the weights it knows.
+    This works without gradients only. Every call must run inside it: the compiler then checks
+    whether a later network has the same weights.
     """
     import torch._inductor.config as compiler
 

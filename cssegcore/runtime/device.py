@@ -38,7 +38,7 @@ def choose_device() -> torch.device:
 
 
 def to_device(array: NDArray[Any], device: torch.device) -> Shaped[Tensor, "*shape"]:
-    """Copies an array to the device; nobody waits until it is there.
+    """Copies an array to the device without waiting for the copy to finish.
 
     A GPU takes it from page-locked memory, behind what it has to do already. On a CPU the tensor
     shares the array's memory.

@@ -31,7 +31,7 @@ PATIENCE = "CSSEGCORE_PATIENCE"
 """Environment variable: seconds that a process waits for the others before it gives up."""
 
 PATIENT = 600
-"""What it is if nobody says: NCCL's own."""
+"""Default in seconds, the same as NCCL's."""
 
 BUCKET = 2**23
 """Numbers that are sent at once: 32 MiB of gradients."""
@@ -46,7 +46,7 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes what is to be written."""
+        """Whether this process (rank 0) writes the files."""
         return self.rank == 0
 
     def shard(self, count: int) -> slice:
@@ -63,7 +63,7 @@ ALONE = World()
 
 
 def world() -> World:
-    """Returns this process's place among those that `process_group`."""
+    """Returns the rank of this process and the size of its `process_group`."""
     if not (dist.is_available() and dist.is_initialized()):
         return ALONE
     return World(dist.get_rank(), dist.get_world_size())
@@ -84,8 +84,8 @@ def node() -> World:
 def process_group(device: torch.device) -> Iterator[World]:
     """Joins the processes that torchrun started, by NCCL on CUDA and by gloo elsewhere.
 
-    A block that fails does not leave in good order: the others may be waiting for this process, and
-    torchrun ends them when it is gone.
+    If the block raises, the process group is not destroyed: other processes may still wait, and
+    torchrun ends them.
 
     Raises:
         InputError: Another process is gone, or stands still.

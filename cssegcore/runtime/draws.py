@@ -30,7 +30,7 @@ class Draws:
         """Draws a standard normal matrix, and returns this micro-batch's share of its rows.
 
         Another call returns the same numbers again; another kind of device gives others. They are
-        drawn there, and nobody waits for it.
+        drawn on that device, without synchronization.
         """
         state = np.random.SeedSequence(self.seed).generate_state(1, np.uint64)
         generator = torch.Generator(device).manual_seed(int(state[0]))

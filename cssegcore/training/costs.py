@@ -1,7 +1,6 @@
-"""What a step costs beside what it learns: weights that it trains, and bytes that a method keeps.
+"""Costs of a step: trained weights and bytes that the method keeps.
 
-How long it takes is told apart (`Trained.seconds`): that differs between equal trainings, and these
-numbers must not.
+Time is recorded separately (`Trained.seconds`) because it differs between equal trainings.
 """
 
 import dataclasses
@@ -19,12 +18,11 @@ class StepCosts:
     """The costs of one step.
 
     Attributes:
-        trainable_weights: How many numbers of the network learn; normalisations' running statistics
-            are none.
-        kept_bytes: What is kept beside the model, in bytes: photographs of earlier steps with their
-            label images (`exemplars`), images that a model made with theirs, and the models that
-            still speak of them (`made_images`), tensors that the step hands on (`statistics`).
-            Files count as they lie on the disk.
+        trainable_weights: Number of weights that are trained; running statistics do not count.
+        kept_bytes: Bytes kept beside the model: photographs of earlier steps with their label
+            images (`exemplars`), generated images with their label images and the models that they
+            refer to (`made_images`), tensors that the step hands on (`statistics`). Files count by
+            their size on the disk.
     """
 
     trainable_weights: int
@@ -41,8 +39,8 @@ def step_costs(
     """Counts the costs of a trained step.
 
     Args:
-        trainer: Of the step.
-        statistics: What the step gathered.
+        trainer: The trainer of the step.
+        statistics: The statistics that the step collected, by part.
         dataset: The dataset of the exemplars.
         exemplars: Names of the images of earlier steps that had to be there. A method that trains
             on all images so far keeps them all.

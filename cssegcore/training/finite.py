@@ -1,4 +1,4 @@
-"""The end of a training whose numbers are none any more."""
+"""Stops a training whose loss or weights are not finite."""
 
 import math
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ def check_finite(
         remedy: The key of the learning rate; the step's if it is empty.
 
     Raises:
-        FloatingPointError: A number is infinite or none.
+        FloatingPointError: A number is infinite or NaN.
     """
     weights = torch.stack([w.isfinite().all() for w in tensors.values()])
     if not (all(map(math.isfinite, means.values())) and weights.all()):

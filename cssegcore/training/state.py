@@ -28,7 +28,10 @@ class Stopwatch:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingState:
-    """The optimizer's state, the objective, which holds that of the statistics, and the time."""
+    """Everything that changes during training besides the network.
+
+    Optimizer state, statistics (inside the objective) and elapsed time.
+    """
 
     updater: Updater
     objective: Objective

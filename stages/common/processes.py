@@ -69,7 +69,7 @@ def _launch(count: int) -> None:
     """Runs this command `count` times by torchrun and waits for the end of all.
 
     Raises:
-        InputError: What one of them refused.
+        InputError: One of the processes raised it.
     """
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

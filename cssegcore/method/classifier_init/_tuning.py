@@ -1,4 +1,4 @@
-"""A start of a new head that is trained: what a `ClassifierInit` with `epochs` makes."""
+"""Tuning of a new head before its step; a `ClassifierInit` with `epochs` makes one."""
 
 import abc
 from collections.abc import Mapping
@@ -20,11 +20,12 @@ class Tuning(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def look(self, outputs: Outputs, labels: Int[Tensor, "b h w"]) -> None:
-        """Gathers what the start values follow from.
+        """Collects statistics of a batch for the start values.
 
         Args:
-            outputs: Of the network as it starts, in evaluation mode; the new outputs mean nothing.
-            labels: As annotated in this step: network outputs, 255 void.
+            outputs: Outputs of the untrained network in evaluation mode; those of new classes mean
+                nothing.
+            labels: Labels as annotated in this step: network outputs, 255 void.
         """
 
     @abc.abstractmethod

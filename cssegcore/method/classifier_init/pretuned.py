@@ -35,7 +35,7 @@ def importance_sums(
     weight: Float[Tensor, "n d"],
     num_new: int,
 ) -> tuple[Float[Tensor, "k n d"], Int[Tensor, " k"]]:
-    """Sums how much channel d of old output c speaks for it on the pixels of each new class.
+    """Sums the importance of channel d for old output c over the pixels of each new class.
 
     A pixel counts q_c · [f_d w_cd > 0]: the old model's probability of c, where the channel raises
     its score. Labels are sampled, features and logits resized bilinearly, to `SIDE`².
@@ -215,5 +215,5 @@ class Mixture(Tuning):
 
 
 def _ratio(wanted: Float[Tensor, ""], had: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    """Returns what brings a norm to another; 1 for that of zeros, which nothing does."""
+    """Returns the factor that scales norm `had` to `wanted`; 1 if `had` is 0."""
     return torch.where(had > 0, wanted / had, 1.0)

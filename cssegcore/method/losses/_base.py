@@ -34,8 +34,8 @@ class LossInputs:
             turns every unbiased loss into its plain form.
         statistics: What the slot `statistics` has gathered so far, this batch included, by part;
             those that a loss reads.
-        teacher_logits: Of made images, what the model that made each says of it: full-size scores
-            of the old outputs, -inf for those it does not know.
+        teacher_logits: Logits of each generated image by its teacher, for the old outputs, at full
+            size; -inf for outputs that the teacher does not know.
         classifiers: The weights of all outputs, with gradient, if a loss reads them.
         old_classifiers: Those of the old model, if there is one.
         draws: Random numbers of this iteration.
@@ -160,10 +160,10 @@ class Loss(Term, abc.ABC):
         return False
 
     def normalizer(self, labels: Int[Tensor, "b h w"]) -> Float[Tensor, ""]:
-        """Returns what the term's mean divides by, which a batch in pieces is put together by.
+        """Returns the divisor of the term's mean. Micro-batches are weighted by it.
 
-        By default all pixels, which is as good as any count of images. The mean over pieces only
-        stands for a term over the batch as a whole, such as a distance of class means.
+        By default the number of pixels, which weights micro-batches by their images. For a term
+        over the batch as a whole, such as a distance of class means, their mean is a substitute.
 
         Args:
             labels: The labels that the term reads (`reads_annotated`), at the size of its logits

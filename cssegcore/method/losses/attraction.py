@@ -25,7 +25,7 @@ ClassWeighting = Literal["mean", "nested"]
 def present_class_weights(
     present: Bool[Tensor, " c"], average: ClassWeighting, dtype: torch.dtype
 ) -> Float[Tensor, " c"]:
-    """Returns what each of the K classes present weighs.
+    """Returns the weight of each of the K classes in the batch.
 
     1/K each; or, `nested`, as the released code has it, which divides inside its loop over the
     classes: K^-(K-i+1) for the i-th of them, so that the last weighs 1/K and background next to
@@ -55,7 +55,7 @@ def attraction(
         features: Features of the network in training.
         labels: Annotated labels at the size of the features; pixels of 255 are left out.
         prototypes: Prototypes of all c classes, this batch included; no gradient reaches them.
-        average: See `present_class_weights`.
+        average: `mean` or `nested`, see `present_class_weights`.
         gather: See `released_gather`; this loss's is `n p`.
     """
     if gather == "released":
@@ -71,7 +71,7 @@ class Attraction(Loss):
 
     Attributes:
         gather: See `released_gather`.
-        average: See `present_class_weights`.
+        average: `mean` or `nested`, see `present_class_weights`.
     """
 
     gather: Gather = "intended"

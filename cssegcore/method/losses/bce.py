@@ -1,4 +1,4 @@
-"""Sigmoid cross-entropy: each output says yes or no for itself.
+"""Binary cross-entropy: one sigmoid for each output.
 
 Rebuffi et al., iCaRL, CVPR 2017, https://arxiv.org/abs/1611.07725 (its loss without its exemplars
 is LwF-MC); Cha et al., SSUL, NeurIPS 2021, https://arxiv.org/abs/2106.11562.
@@ -19,22 +19,22 @@ from cssegcore.method.losses._base import Average, Averaged, LossInputs
 def yes_or_no(
     logits: Float[Tensor, "b c h w"], answer: Int[Tensor, "b h w"], given: Bool[Tensor, "b h w"]
 ) -> Float[Tensor, "b h w"]:
-    """Sums over the outputs the cross-entropy of each one's yes or no.
+    """Sums the binary cross-entropy over the outputs; at most one output per pixel is positive.
 
-    That of a no is softplus(z), of a yes softplus(-z) = softplus(z) - z. So all are a no, and one
-    score a pixel is taken off: no one-hot map is built. Where the network is sure and right, the
-    difference is right to the last digit of z, and its gradient to that of 1.
+    A negative costs softplus(z), a positive softplus(z) - z. So all outputs are summed as negatives
+    and one logit a pixel is subtracted: no one-hot map is built. Where the network is sure and
+    right, the difference is right to the last digit of z, and its gradient to that of 1.
 
     Args:
         logits: Scores of c outputs.
-        answer: The output whose answer is yes, in [0, c).
-        given: Where there is one; elsewhere all outputs' answer is no.
+        answer: The positive output of each pixel, in [0, c).
+        given: Pixels that have a positive output; elsewhere all are negative.
     """
     return _YesOrNo.apply(at_least_float32(logits), answer, given)  # type: ignore[return-value]
 
 
 class _YesOrNo(torch.autograd.Function):
-    """Few passes over the scores: PyTorch's own would fill and add a map for the yes alone."""
+    """Few passes over the scores: PyTorch's own loss would build a one-hot map of the targets."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, answer: Tensor, given: Tensor) -> Tensor:  # noqa: ANN401

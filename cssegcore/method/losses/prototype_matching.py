@@ -61,7 +61,7 @@ def prototype_matching(
         features: Features of the network in training.
         labels: Old classes at the size of the features; background and 255 take no part.
         prototypes: Prototypes of all c classes; no gradient reaches them.
-        average: As said.
+        average: `classes` or `pixels`, see above.
         gather: See `released_gather`; this loss's is `p n`.
     """
     labels, prototypes = torch.where(labels == BACKGROUND, IGNORE, labels), prototypes.detach()

@@ -1,4 +1,6 @@
-"""DKD's decomposed distillation: what speaks for an old class, and what against it, is kept apart.
+"""DKD's decomposed distillation.
+
+It distils positive and negative reasoning scores of old classes separately.
 
 Baek et al., Decomposed Knowledge Distillation for Class-Incremental Semantic Segmentation (DKD),
 NeurIPS 2022, https://arxiv.org/abs/2210.05941; cvlab-yonsei/DKD, models/model.py and loss.py.

@@ -51,7 +51,7 @@ def repulsion(
 
 
 def _noise(means: Float[Tensor, "c n"]) -> Float[Tensor, "c c"]:
-    """Returns below which distance two means cannot be told apart; never 0."""
+    """Returns the distance below which two means are equal up to rounding; never 0."""
     epsilon = torch.finfo(means.dtype).eps
     lengths = means.detach().norm(dim=1).clamp(min=epsilon)
     return RESOLUTION * epsilon * torch.maximum(lengths, lengths[:, None])

@@ -1,4 +1,4 @@
-"""Squared distance of scores from those of the models that made the images."""
+"""Mean squared difference between logits of the network and of the images' teachers."""
 
 import dataclasses
 from typing import ClassVar, final
@@ -14,10 +14,10 @@ from cssegcore.method.losses._base import Loss, LossInputs
 def teacher_distance(
     logits: Float[Tensor, "b c h w"], teacher_logits: Float[Tensor, "b k h w"]
 ) -> Float[Tensor, ""]:
-    """Averages the squared distance of raw scores, background's too, over what teachers know.
+    """Computes the mean squared difference of logits over the outputs that each teacher knows.
 
-    Outputs that an image's teacher does not know take part in nothing. As published for images made
-    by one model (see docs/methods.md): the mean over all pixels and its outputs. It has no bound.
+    The background is included. With one teacher, as published (see docs/methods.md), it is the mean
+    over all pixels and the teacher's outputs. It has no bound.
 
     Args:
         logits: Scores of all c outputs.

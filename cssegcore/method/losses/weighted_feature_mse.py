@@ -20,10 +20,10 @@ from cssegcore.method.losses._base import Loss, LossInputs
 def old_class_weights(
     labels: Int[Tensor, "b h w"], old_logits: Float[Tensor, "b k h w"]
 ) -> Float[Tensor, "b h w"]:
-    """Weighs places by how far they belong to what the old model knows.
+    """Returns a weight for each position.
 
-    Old classes count 1, new ones and void 0, and the background what the old model's softmax gives
-    to the background.
+    1 for old classes, 0 for new ones and void, the old model's background probability for
+    background.
     """
     background = at_least_float32(old_logits).softmax(1)[:, BACKGROUND]
     is_old = (labels > BACKGROUND) & (labels < old_logits.shape[1])

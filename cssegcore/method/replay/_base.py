@@ -57,8 +57,8 @@ class Replay:
             photographs meet in the test.
         uses_unknown_class: Whether replayed labels go through the rule for the unknown class like
             all others.
-        training_only: Numbers that a training reads and neither `select_exemplars` nor
-            `synthesize`.
+        training_only: Fields that only the training stage uses; changing them does not rerun the
+            replay stages.
         terms: Recipes of losses over batches of replayed samples, by name.
     """
 
@@ -100,7 +100,7 @@ class Replay:
         return None
 
     def stage_parameters(self, recipe: Mapping[str, object]) -> dict[str, object]:
-        """Returns what of the part's recipe determines what its stages leave.
+        """Returns the recipe's fields that change the output of the replay stages.
 
         Raises:
             InputError: It names a file that cannot be read.

@@ -20,7 +20,7 @@ LabelledOutputs = tuple[Outputs, Int[Tensor, "b h w"]]
 
 @dataclasses.dataclass(frozen=True)
 class StatisticContext:
-    """The training that a accumulator is for.
+    """The training that an accumulator belongs to.
 
     Attributes:
         index: Place of the step, 0 the base.

@@ -49,14 +49,15 @@ class Measured(NamedTuple):
 
 
 class ReplaySchedule(NamedTuple):
-    """How much an iteration replays, and what the next step is told.
+    """Number of vectors that an iteration replays, and the pixel counts for the next step.
 
     Attributes:
-        per_iteration: Vectors of each old class.
-        extra_background: Factor of the share of the batch's pixels that show nothing, which gives
-            the weight of the loss over them.
-        background: Pixels of the background before, without what is new in this step.
-        counts: Pixels of the background and of old classes that the next step is told.
+        per_iteration: Number of vectors replayed for each old class.
+        extra_background: Factor e in the weight e Q / S of the loss over the Q of a batch's S
+            positions that show no class.
+        background: Pixels of the earlier steps' background, without those of classes new in this
+            step.
+        counts: Pixels of the background and of each old class, handed on to the next step.
     """
 
     per_iteration: Int[Tensor, " n"]
@@ -68,7 +69,7 @@ class ReplaySchedule(NamedTuple):
 def measure(
     sums: Float[Tensor, "n m"], counts: Int[Tensor, " n"], old: Float[Tensor, "_ d"], spread: Spread
 ) -> Measured:
-    """Computes what is saved of each new class.
+    """Computes the saved features of each new class.
 
     Args:
         sums: Over the class's pixels, in float64: of the d channels of unit vectors, of the squares

@@ -21,9 +21,13 @@ _EPS = 1e-20
 def path_importance(
     lowered: Float[Tensor, "*shape"], moved: Float[Tensor, "*shape"]
 ) -> Float[Tensor, "*shape"]:
-    """Computes what a weight lowered the loss by, over its squared distance from the start.
+    """Computes each weight's loss decrease over its squared distance from the start.
 
-    What raised the loss counts nothing.
+    Negative values become 0.
+
+    Args:
+        lowered: Loss decrease due to each weight.
+        moved: Distance of each weight from its start.
     """
     return (lowered / (moved.square() + _EPS)).clamp_(min=0)
 

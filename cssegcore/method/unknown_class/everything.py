@@ -17,7 +17,7 @@ from cssegcore.method.unknown_class._base import Unknown
 @final
 @dataclasses.dataclass(frozen=True)
 class Everything(Unknown):
-    """All background is unknown; no pixel is ever labelled background, whose output only falls."""
+    """All background is labelled unknown, so the background output gets no positive pixel."""
 
     present: ClassVar[bool] = True
 

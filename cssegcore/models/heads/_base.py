@@ -1,4 +1,4 @@
-"""A head: what tells the classes of one group apart."""
+"""A head: the classifier of one group of classes."""
 
 import abc
 from typing import ClassVar
@@ -16,12 +16,12 @@ class Head(nn.Module, abc.ABC):
     @property
     @abc.abstractmethod
     def weight(self) -> Tensor:
-        """What stands for each output: (outputs, d) or (outputs, d, 1, 1)."""
+        """Weight vectors, one for each output: (outputs, d) or (outputs, d, 1, 1)."""
 
     @property
     @abc.abstractmethod
     def bias(self) -> Tensor:
-        """What is added to the scores of each output: (outputs,)."""
+        """Biases, one for each output: (outputs,)."""
 
     @property
     def outputs(self) -> int:
