@@ -1,4 +1,4 @@
-"""Recipes whose parts do not go together with what output 0 is."""
+"""Recipes whose parts do not go together with the meaning of output 0."""
 
 from collections.abc import Iterator
 
@@ -48,14 +48,14 @@ def a_background_without_output_is_not_read(assembled: AssembledRecipe) -> Itera
 
 
 def _instead(term: Loss) -> str:
-    """Names what does the same without a background."""
+    """Returns a loss that does the same without a background."""
     if term.is_supervised:
         return "take `mbce`"
     return "take `bce_kd` with `background: false`"
 
 
 def auxiliary_output_is_used(assembled: AssembledRecipe) -> Iterator[str]:
-    """Yields what lacks an auxiliary output, and what leaves one untrained or unread."""
+    """Yields parts that lack an auxiliary output, or that leave one untrained or unread."""
     recipe, present = assembled.recipe, assembled.increment.background.output == "auxiliary"
     reads = assembled.increment.classifier_init.needs_auxiliary
     for where, method in assembled.phases():

@@ -18,7 +18,7 @@ from cssegcore.core.precision import at_least_float32
 from cssegcore.runtime.distributed import all_reduce_sum
 
 Gather = Literal["intended", "released"]
-"""Which numbers count as a pixel's feature vector: its channels, or what `released_gather` says."""
+"""Feature vector of a pixel: its channels (`intended`), or the values of `released_gather`."""
 
 
 def nearest_labels(

@@ -1,4 +1,4 @@
-"""SSUL's confident predictions: what the previous model is sure of completes an annotation.
+"""SSUL's confident predictions of the previous model, which complete an annotation.
 
 Cha et al., SSUL: Semantic Segmentation with Unknown Label for Exemplar-based Class-Incremental
 Learning, NeurIPS 2021, https://arxiv.org/abs/2106.11562.
@@ -32,7 +32,7 @@ def confident_labels(
         labels: Network outputs, 255 where there is no label.
         threshold: Least score that is believed.
         first_class: Output of the first class: 2 with an unknown class, 1 without.
-        scores: How logits become scores.
+        scores: Function from logits to scores.
     """
     exact = at_least_float32(old_logits)
     largest, predicted = exact.max(1)
@@ -55,7 +55,7 @@ def complete_labels(
         labels: 0 background, 1.. classes, 255 void.
         threshold: Least score that is believed.
         background: The model's output of the background: 1 after an unknown class, else 0.
-        scores: How logits become scores.
+        scores: Function from logits to scores.
     """
     outputs = labels + background  # void moves along, and back
     sure = confident_labels(old_logits, outputs, threshold, background + 1, scores)

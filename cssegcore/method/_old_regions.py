@@ -1,4 +1,4 @@
-"""Where a step's images show old classes, and where nothing, as the old model says.
+"""Regions of a step's images that show old classes, and that show none, by the old model.
 
 STAR's statistic and losses share it. Output 0, the background's place, is never looked at.
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from cssegcore.core.types import BACKGROUND
 
 RAW_THRESHOLD = 0.5
-"""What a logit, not its sigmoid, must exceed for the old model to see a class, as released."""
+"""Logit (not sigmoid) above which the old model sees a class, as released."""
 
 _EPS = 1e-12
 
@@ -24,7 +24,7 @@ _EPS = 1e-12
 def centre_pixels(
     maps: Shaped[Tensor, "*n h w"], size: Sequence[int]
 ) -> Shaped[Tensor, "*n hs ws"]:
-    """Takes the pixel in the middle of what each place of a feature map stands for.
+    """Returns the middle pixel of the area that each position of a feature map covers.
 
     At stride 16 these are 8 + 16 i, as published.
     """
@@ -46,7 +46,7 @@ def predicted_classes(
 def old_classes_are_seen(
     old_logits: Float[Tensor, "b k h w"], threshold: float = RAW_THRESHOLD
 ) -> Bool[Tensor, "b h w"]:
-    """Tells where `predicted_classes` are not 0."""
+    """Returns the mask of pixels whose `predicted_classes` are not 0."""
     return old_logits[:, BACKGROUND + 1 :].amax(1) > threshold
 
 
@@ -59,5 +59,5 @@ def reduced(region: Bool[Tensor, "*n h w"], size: Sequence[int]) -> Float[Tensor
 
 
 def unit(vectors: Float[Tensor, "*shape"], dim: int) -> Float[Tensor, "*shape"]:
-    """Divides vectors by their lengths; those shorter than 1e-12 by that."""
+    """Divides vectors by their lengths, but by 1e-12 at least."""
     return F.normalize(vectors, dim=dim, eps=_EPS)

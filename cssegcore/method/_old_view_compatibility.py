@@ -1,4 +1,4 @@
-"""Recipes that do not go together with what the old model sees in a step's own labels."""
+"""Recipes that do not go together with the old classes hidden in a step's own labels."""
 
 from collections.abc import Iterator
 

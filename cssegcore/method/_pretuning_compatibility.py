@@ -6,7 +6,7 @@ from cssegcore.method.assembled import AssembledRecipe
 
 
 def a_head_can_be_trained_beforehand(assembled: AssembledRecipe) -> Iterator[str]:
-    """Yields why the other parts of a recipe leave no sense to its `classifier_init`."""
+    """Yields conflicts between a recipe's `classifier_init` and its other parts."""
     method, recipe = assembled.increment, assembled.recipe
     init, part = method.classifier_init, recipe.classifier_init["part"]
     if init.needs_linear_heads and not method.head.is_linear:

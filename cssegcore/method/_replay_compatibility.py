@@ -6,7 +6,7 @@ from cssegcore.method.assembled import AssembledRecipe
 
 
 def replay_brings_something(assembled: AssembledRecipe) -> Iterator[str]:
-    """Yields why a replay adds nothing to a recipe, or cannot be made in it."""
+    """Yields reasons that a recipe's replay adds nothing or cannot be made."""
     replay = assembled.increment.replay
     if not (replay.selects_exemplars or replay.generates):
         return

@@ -1,4 +1,4 @@
-"""A recipe with its parts: what is asked whether they go together."""
+"""A recipe with its parts, as the compatibility rules read it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -23,7 +23,7 @@ def check_recipe(assembled: AssembledRecipe) -> None:
     """Refuses a recipe that makes no sense.
 
     Raises:
-        InputError: What does not go together, why, and the nearest sensible choice.
+        InputError: Two parts do not go together; the message names the nearest sensible choice.
     """
     for rule in RULES:
         for refusal in rule(assembled):
@@ -31,10 +31,10 @@ def check_recipe(assembled: AssembledRecipe) -> None:
 
 
 def check_without_new_classes(assembled: AssembledRecipe) -> None:
-    """Refuses what makes no sense in steps that bring domains and no class.
+    """Refuses parts that make no sense in steps that bring domains and no class.
 
     Raises:
-        InputError: Which part needs new classes, or a background, and what to take instead.
+        InputError: A part needs new classes, or a background; the message names a substitute.
     """
     recipe = assembled.recipe
     parts = {
@@ -287,4 +287,4 @@ RULES: tuple[_Rule, ...] = (
     replay_brings_something,
     teachers_are_there,
 )
-"""Each yields what it refuses, one line each."""
+"""Each rule yields one line for each conflict that it finds."""

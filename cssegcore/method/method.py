@@ -35,28 +35,28 @@ SLOTS = {
 PartRecipe = dict[str, object]
 NOTHING: PartRecipe = {"part": "none"}
 LEARNED: PartRecipe = {"part": "argmax"}
-"""The background of recipes that say nothing of it."""
+"""The background of recipes that do not name one."""
 
 LATER = ("classifier_init", "freeze", "after", "replay")
-"""Slots that act on what the previous step left; the base step has none."""
+"""Slots that act on results of the previous step; the base step has none."""
 
 AUXILIARY = "auxiliary"
 """Column of a curve for the losses of the auxiliary classifiers."""
 
 _COLUMNS = ("epoch", "lr", "loss", AUXILIARY)
-"""What the curve of a training says beside its terms."""
+"""Columns of a training's curve beside its terms."""
 
 
 @dataclasses.dataclass(frozen=True)
 class BaseRecipe:
-    """`method.base`: which slots act in the base step, and what the network is for all steps.
+    """`method.base`: the slots of the base step, and the parts of the network for all steps.
 
     Attributes:
         losses: Terms of the objective by name.
-        statistics: What is gathered for the first increment, by the part's name.
-        head: What stands between features and logits, in every step.
+        statistics: Statistics that are collected for the first increment, by the part's name.
+        head: Kind of the heads, in every step.
         unknown_class: Whether a class "unknown" is split off the background, in every step.
-        background: What output 0 is, in every step.
+        background: Meaning of output 0, in every step.
     """
 
     MOVED: ClassVar[Mapping[str, str]] = {"unknown": "method.base.unknown_class"}
@@ -70,21 +70,21 @@ class BaseRecipe:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """`method`: the slots of the incremental steps, and what the base step does.
+    """`method`: the slots of the incremental steps and of the base step.
 
     Attributes:
-        name: What reports call the method; nothing else reads it.
+        name: Name of the method in reports; nothing else reads it.
         images: The list that a step trains on: its own (`train`), or all so far with all their
             classes annotated (`seen`).
         start: Whether a step starts from the `previous` model or from `scratch`.
         base: The base step.
         losses: Terms of the objective by name.
-        statistics: What is gathered for the step after; by default what the base step gathers.
-        classifier_init: How a new head starts.
+        statistics: Statistics that are collected for the next step; by default the base step's.
+        classifier_init: Rule that sets the first weights of a new head.
         freeze: Rule that chooses the weights held fixed.
-        after: What becomes of the trained weights before they are saved and tested.
-        pseudo_labels: What the previous model adds to the labels.
-        replay: What is seen of earlier steps.
+        after: Rule that changes the trained weights before they are saved and tested.
+        pseudo_labels: Rule that adds labels of the previous model.
+        replay: Source of samples of earlier steps.
     """
 
     name: str
@@ -125,16 +125,17 @@ class Method:
     Attributes:
         losses: Terms over batches.
         penalties: Terms over weights.
-        statistics: What is gathered.
-        head: Builds heads, and `head_recipe` says how to build the same again.
+        statistics: Statistics that are collected.
+        head: Kind of the heads.
+        head_recipe: Recipe of `head`, saved with the model.
         unknown: The rule for the unknown class.
-        background: What output 0 is.
-        classifier_init: How the new head starts.
+        background: Meaning of output 0.
+        classifier_init: Rule that sets the first weights of the new head.
         freeze: Rule that chooses the weights held fixed.
-        after: What becomes of the trained weights.
-        replay: How earlier steps are seen again.
+        after: Rule that changes the trained weights.
+        replay: Source of samples of earlier steps.
         replayed: Terms over batches of replayed samples, if those are batches of their own.
-        from_scratch: Whether the step leaves the previous model aside.
+        from_scratch: Whether the step ignores the previous model.
     """
 
     losses: Mapping[str, Loss]
@@ -188,12 +189,12 @@ class Method:
 
     @property
     def scores(self) -> Scores | None:
-        """How the losses read logits; None if none of them does."""
+        """Function from logits to scores that the losses use; None if none reads logits."""
         return next((t.scores for t in self.losses.values() if t.scores), None)
 
     @property
     def unknown_scores(self) -> Scores | None:
-        """How the unknown class's score is read, None if there is no such class."""
+        """Function to the unknown class's score; None if there is no such class."""
         return (self.scores or "softmax") if self.unknown.present else None
 
 

@@ -11,7 +11,7 @@ def check_network(assembled: AssembledRecipe, architecture: Architecture) -> Non
     """Refuses a recipe that makes no sense on a network.
 
     Raises:
-        InputError: What does not go together, why, and the nearest sensible choice.
+        InputError: A part does not fit the network; the message names the nearest sensible choice.
     """
     for rule in (_terms_find_what_they_read, _terms_suit_class_tokens, _parts_suit_class_tokens):
         for refusal in rule(assembled, architecture):

@@ -1,3 +1,3 @@
-"""What becomes of the weights once a step has been trained: one module a rule, found by name."""
+"""Rules that change the weights after a step's training: one module a rule, found by name."""
 
 from cssegcore.method.after._base import After as After

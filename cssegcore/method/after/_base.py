@@ -1,4 +1,4 @@
-"""What a rule for trained weights does."""
+"""Interface of a rule for trained weights."""
 
 import abc
 from typing import ClassVar

@@ -52,11 +52,11 @@ def fuse_weights(
     released, and nothing is estimated anew.
 
     Args:
-        old: Before the step.
-        new: After the step.
+        old: Tensors before the step.
+        new: Tensors after the step.
         share: m, in [0, 1].
-        fraction: If above 0, only values that changed at least as much as `change_threshold` says
-            are fused; the others stay `new`. In the released program, not in the paper.
+        fraction: Fraction of the values, those that changed most (`change_threshold`), that are
+            fused; the others stay `new`. 0 fuses all. In the released program, not in the paper.
     """
     shared = {name: tensor for name, tensor in old.items() if tensor.is_floating_point()}
     fused = {name: (1 - share) * tensor + share * new[name] for name, tensor in shared.items()}
@@ -74,7 +74,7 @@ class WeightFusion(After):
     """`fuse_weights`, with the share of the new weights from the numbers of classes.
 
     Attributes:
-        share: How the share follows from the proportion of new classes; see `share_of_new`.
+        share: Rule for the share by the proportion of new classes; see `share_of_new`.
         statistics: Whether running statistics of normalisations are `fused` too, as released, or
             stay `new`.
         threshold: Fraction of the values that are fused, those that changed most; 0 fuses all.

@@ -1,4 +1,4 @@
-"""What a rule for output 0 says. No torch here: stages ask before they import it."""
+"""Interface of a rule for output 0. No torch here: stages ask before they import it."""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ from cssegcore.core.types import BackgroundOutput
 
 
 class BackgroundRule:
-    """Says what scores the background; the network and its file know the rest by `output`.
+    """Rule for the score of the background; the network and its file read `output` alone.
 
     Attributes:
         output: See `BackgroundOutput`.

@@ -10,6 +10,6 @@ from cssegcore.method.background._base import BackgroundRule
 @final
 @dataclasses.dataclass(frozen=True)
 class ArgMax(BackgroundRule):
-    """Output 0 is learned as those of the classes are."""
+    """Output 0 is learned in the same way as the outputs of the classes."""
 
     output: ClassVar[BackgroundOutput] = "argmax"

@@ -1,4 +1,4 @@
-"""No output for the background: it is where every class says no.
+"""No output for the background: it is predicted where every class is rejected.
 
 Chen et al., Saving 100x Storage: Prototype Replay for Reconstructing Training Sample Distribution
 in Class-Incremental Semantic Segmentation (STAR), NeurIPS 2023.

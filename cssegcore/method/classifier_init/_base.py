@@ -1,4 +1,4 @@
-"""What an initialisation may touch."""
+"""Interface of an initialisation of a new head."""
 
 import abc
 from collections.abc import Sequence
@@ -17,8 +17,7 @@ class ClassifierInit(abc.ABC):
         needs_linear_heads: Whether every head must be its 1x1 classifier and nothing else.
         expects_background_at_0: Whether it takes the first output of the first head for the
             background.
-        epochs: How many epochs the new head is trained alone before the step's own training; 0: not
-            at all.
+        epochs: Number of epochs that train the new head alone before the step's own training.
         lr: Learning rate at the first iteration of those epochs.
     """
 
@@ -31,12 +30,12 @@ class ClassifierInit(abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, heads: Sequence[Head]) -> None:
-        """Changes `heads`, those of `Segmenter.groups`, in place; the last is new."""
+        """Changes `heads`, which are `Segmenter.groups`, in place; the last is new."""
 
     def tuning(self, heads: Sequence[Head]) -> Tuning:
-        """Returns what is trained in those epochs; only asked of a part that has some.
+        """Returns the tuning of these epochs; only called if there are any.
 
         Args:
-            heads: As in `__call__`; `Tuning.install` changes them in place.
+            heads: The argument of `__call__`; `Tuning.install` changes them in place.
         """
         raise NotImplementedError(f"{type(self).__name__} has no epochs")

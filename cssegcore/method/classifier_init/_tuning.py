@@ -30,7 +30,7 @@ class Tuning(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def start(self) -> None:
-        """Sets the start values, alike in every process, from what all processes have seen."""
+        """Sets the start values from the statistics of all processes, alike in every process."""
 
     @abc.abstractmethod
     def replaced(self) -> Mapping[Parameter, Tensor]:

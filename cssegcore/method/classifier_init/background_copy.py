@@ -1,4 +1,4 @@
-"""MBS's initialisation: what stands for a new class starts as what stands for the background.
+"""MBS's initialisation: the weights of a new class start as the background's.
 
 Park et al., Mitigating Background Shift in Class-Incremental Semantic Segmentation, ECCV 2024;
 RoadoneP/ECCV2024_MBS, main.py.

@@ -44,7 +44,7 @@ def importance_sums(
     of matrices, where the released code holds pixels · n · d numbers at once.
 
     Args:
-        features: What the classifiers read.
+        features: Features that the classifiers read.
         old_logits: Scores of the n old outputs, background included.
         labels: Network outputs; new classes from n on.
         weight: Rows of the old classifiers.
@@ -200,7 +200,7 @@ class Mixture(Tuning):
     def install(self) -> None:
         """Writes the rows, brought to the norms of the old ones.
 
-        The background's row gets its norm of before; the new rows' mean norm becomes that of all
+        The background's row gets its old norm; the new rows' mean norm becomes that of all
         old rows; and the norm of the new biases, as one vector, that of all old biases (sic: the
         two vectors are of different length).
         """

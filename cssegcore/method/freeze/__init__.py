@@ -1,3 +1,3 @@
-"""Which weights of a step stand still: one module a rule, found by name."""
+"""Rules that choose the frozen weights of a step: one module a rule, found by name."""
 
 from cssegcore.method.freeze._base import Freeze as Freeze

@@ -1,4 +1,4 @@
-"""What a freezing rule does."""
+"""Interface of a freezing rule."""
 
 import abc
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ class Freeze(abc.ABC):
     """Acts once before training, on a network that has its new head.
 
     Attributes:
-        freezes_old: Whether it holds weights that the previous step trained.
-        freezes_extractor: Whether the features stand still, so that terms on features change
+        freezes_old: Whether it freezes weights that the previous step trained.
+        freezes_extractor: Whether it freezes the extractor, so that terms on features change
             nothing.
         keeps_statistics: Whether normalisation keeps the running statistics of the previous step.
         needs_unknown: Whether it expects the head groups [unknown, background, classes...].

@@ -25,7 +25,7 @@ class AllButNewest(Freeze):
     in the released code. Dropout stays active.
 
     Attributes:
-        background_lr: What the background head's learning rate is multiplied by.
+        background_lr: Factor of the background head's learning rate.
     """
 
     background_lr: float = 1e-4

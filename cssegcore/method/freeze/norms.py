@@ -22,8 +22,7 @@ class Norms(Freeze):
     """Holds all batch normalisation, its weights too, and all dropout in evaluation mode.
 
     Attributes:
-        decay: Which of the weights in training decay: `all` (STAR), or those of the `newest` head
-            alone (DKD).
+        decay: Trained weights with weight decay: `all` (STAR), or the `newest` head's alone (DKD).
         newest_lr: Factor of the newest head's learning rate beside the decoder's (STAR: 10).
     """
 

@@ -1,4 +1,4 @@
-"""What a loss term sees, and what it gives."""
+"""Interface of a loss term, and its inputs."""
 
 import abc
 import dataclasses
@@ -16,8 +16,8 @@ from cssegcore.models.outputs import Classifiers, Outputs
 from cssegcore.runtime.draws import Draws
 
 Average = Literal["all", "labelled"]
-"""What a sum over pixels is divided by: all pixels, as the released code of the field does, or
-only those that carry a label, as the papers write it."""
+"""Divisor of a sum over pixels: the number of all pixels, as in the field's released code, or of
+labelled pixels only, as in the papers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,15 +29,14 @@ class LossInputs:
         old: Outputs of the old model; absent in a step that starts afresh and where no term
             asks for it.
         labels: Network outputs to train on, pseudo-labels included, 255 where there is no label.
-        annotated: The same as annotated for this step, before pseudo-labels.
+        annotated: Network outputs as annotated for this step, without pseudo-labels.
         num_old: Outputs k of the old model, background included; 1 where there is none, which
             turns every unbiased loss into its plain form.
-        statistics: What the slot `statistics` has gathered so far, this batch included, by part;
-            those that a loss reads.
+        statistics: State of the accumulators that a loss reads, by part, this batch included.
         teacher_logits: Logits of each generated image by its teacher, for the old outputs, at full
             size; -inf for outputs that the teacher does not know.
         classifiers: The weights of all outputs, with gradient, if a loss reads them.
-        old_classifiers: Those of the old model, if there is one.
+        old_classifiers: The old model's weights of its outputs, if there is an old model.
         draws: Random numbers of this iteration.
     """
 
@@ -59,7 +58,7 @@ class LossInputs:
 
     @property
     def old_outputs(self) -> Outputs:
-        """What the old model says, for terms with `needs_old`."""
+        """Outputs of the old model, for terms with `needs_old`."""
         assert self.old is not None, "the objective runs the old model for terms that need it"
         return self.old
 
@@ -78,12 +77,12 @@ class LossInputs:
 
 @dataclasses.dataclass(frozen=True)
 class PenaltyInputs:
-    """What a penalty on weights sees.
+    """Inputs of a penalty on weights.
 
     Attributes:
         now: The weights in training, by name.
         old: Weights of the old model; weights that are new in this step are not in it.
-        importance: What the penalty itself made of its statistic (`Penalty.importance`).
+        importance: Importance of each weight by the penalty's statistic (`Penalty.importance`).
     """
 
     now: Tensors
@@ -100,7 +99,7 @@ class Term:
     needs_old: the old model's forward pass (of a penalty: its weights).
     needs_class_tokens: what class tokens became (`Features.classes`), which few networks have.
     needs_stages: the backbone's maps stage by stage, which transformers have not.
-    needs_teachers: what the models that made the images say of them.
+    needs_teachers: the logits of each generated image by its teacher.
     statistic: the part of the slot `statistics` that it reads, "" for none.
     scores: how it reads logits; None if it does not.
     is_supervised: whether it teaches the classes that are annotated.
@@ -174,7 +173,7 @@ class Loss(Term, abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class Averaged(Loss):
-    """A mean over pixels that may leave out those without a label."""
+    """A mean over pixels that may leave out unlabelled ones."""
 
     average: Average = "all"
 
@@ -193,7 +192,7 @@ class Penalty(Term, abc.ABC):
         """Computes `PenaltyInputs.importance` once per training; by default it is `saved`.
 
         Args:
-            saved: What `statistic` had gathered when the previous step ended; empty without one.
+            saved: Result of `statistic` at the end of the previous step; empty without one.
         """
         return saved
 

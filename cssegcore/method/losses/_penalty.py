@@ -1,4 +1,4 @@
-"""What the penalties on weights share: importance on one scale, and the pull back."""
+"""Shared by the penalties on weights: importance on one scale, and the pull to old weights."""
 
 import dataclasses
 

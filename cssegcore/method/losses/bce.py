@@ -57,7 +57,7 @@ def binary_cross_entropy(
     labels: Int[Tensor, "b h w"],
     average: Average = "labelled",
 ) -> Float[Tensor, ""]:
-    """Computes the mean of `yes_or_no` over pixels; those labelled 255 add nothing.
+    """Computes the mean of `yes_or_no` over pixels; pixels labelled 255 add nothing.
 
     Deviation: the published code of SSUL gives NaN where no pixel is labelled; this gives 0.
 

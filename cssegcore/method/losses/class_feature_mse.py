@@ -1,4 +1,4 @@
-"""MBS's distillation of class features: what tokens of old classes become stays as it was.
+"""MBS's distillation of class features: the decoder's tokens of old classes stay the same.
 
 Park et al., Mitigating Background Shift in Class-Incremental Semantic Segmentation, ECCV 2024;
 RoadoneP/ECCV2024_MBS, main.py.

@@ -1,4 +1,4 @@
-"""Plain distillation: the new model says of the old outputs what the old model said.
+"""Plain distillation: the new model keeps the old model's scores of the old outputs.
 
 Li & Hoiem, Learning without Forgetting, ECCV 2016, https://arxiv.org/abs/1606.09282; for
 segmentation as in Michieli & Zanuttigh, https://arxiv.org/abs/1907.13372, and in MiB's baselines.
@@ -30,7 +30,7 @@ def distillation(
     Args:
         logits: Scores of all c outputs.
         old_logits: Scores of the old model's k <= c outputs.
-        alpha: Multiplies the old scores before their softmax.
+        alpha: Factor of the old scores before their softmax.
     """
     old = (alpha * at_least_float32(old_logits)).softmax(1)
     new = at_least_float32(logits[:, : old_logits.shape[1]])

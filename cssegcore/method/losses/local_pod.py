@@ -21,7 +21,7 @@ from cssegcore.core.types import BACKGROUND
 from cssegcore.method.losses._base import Loss, LossInputs
 
 Merge = Literal["sum", "trim"]
-"""What becomes of new classes' scores: added to the background's, or left out."""
+"""Treatment of new classes' scores: added to the background's, or left out."""
 
 
 def strip_means(
@@ -84,13 +84,13 @@ def local_pod(
     merge: Merge = "sum",
     scales: Sequence[int] = (1, 2, 4),
 ) -> Float[Tensor, " maps"]:
-    """Computes what each map adds to the loss, which is their sum.
+    """Computes the contribution of each map to the loss, which is their sum.
 
     Args:
         old_maps: Maps of the old model, shallow to deep; the last are its scores, not enlarged.
         new_maps: Maps of the network in training; the last may hold more outputs than the old ones.
         factors: Factor of each map; the released code's are divided by the number of maps, as here.
-        merge: How the last pair is brought to the same outputs.
+        merge: Treatment of new classes' scores in the last pair.
         scales: Windows along an axis.
 
     Raises:
@@ -143,7 +143,7 @@ class LocalPod(Loss):
     Attributes:
         factor: Factor of the features; published 0.01 on VOC, 0.001 on ADE20K.
         last_factor: Factor of the scores; published 0.0005 on VOC, 0.00001 on ADE20K.
-        merge: What becomes of the new classes' scores.
+        merge: Treatment of the new classes' scores.
         schedule: Whether the term grows by sqrt(all classes / new classes).
         scales: Windows along an axis.
     """

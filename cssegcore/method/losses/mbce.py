@@ -27,14 +27,14 @@ def new_class_cross_entropy(
 ) -> Float[Tensor, "b h w"]:
     """Sums the sigmoid cross-entropy over the new classes, pixel by pixel.
 
-    Whatever a pixel is labelled with that is no new class, void too, is a no to each of them. A yes
-    counts `positive_weight` times.
+    Pixels without a new class, void ones too, are negative for each of them. A positive counts
+    `positive_weight` times.
 
     Args:
         logits: Scores of all c outputs; the first `num_old` are left alone.
         labels: Network outputs, 255 void.
         num_old: Outputs of the old model, the background's place counted; 1 in the base step.
-        positive_weight: p.
+        positive_weight: Weight of a positive output.
     """
     new = at_least_float32(logits[:, num_old:])
     given = (labels >= num_old) & (labels < logits.shape[1])
@@ -52,8 +52,8 @@ class NewClassCrossEntropy(Loss):
     """The mean of `new_class_cross_entropy` over all pixels, by the annotated labels, as a term.
 
     Attributes:
-        positive: What a yes counts. Published: DKD 2 in the base step and 1 later on VOC, 35 on
-            ADE20K; STAR 4 and 30.
+        positive: Weight of a positive output. Published: DKD 2 in the base step and 1 later on VOC,
+            35 on ADE20K; STAR 4 and 30.
     """
 
     positive: float = 1.0

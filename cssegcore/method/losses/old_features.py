@@ -45,7 +45,7 @@ class OldFeatures(Loss):
     The published weight is 5.
 
     Attributes:
-        raw_threshold: What a logit of the old model, not its sigmoid, must exceed.
+        raw_threshold: Logit (not sigmoid) above which the old model sees a class.
     """
 
     raw_threshold: float = RAW_THRESHOLD

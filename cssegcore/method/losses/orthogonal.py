@@ -1,4 +1,4 @@
-"""MBS's orthogonal term: what stands for a new class is at right angles to all other classes'.
+"""MBS's orthogonal term: weight vectors of new classes are orthogonal to all others.
 
 Park et al., Mitigating Background Shift in Class-Incremental Semantic Segmentation, ECCV 2024;
 RoadoneP/ECCV2024_MBS, utils/loss.py and main.py.
@@ -24,7 +24,7 @@ def orthogonality(weights: Float[Tensor, "c d"], num_old: int) -> Float[Tensor, 
     classes.
 
     Args:
-        weights: What stands for each output, the background included; the new ones come last.
+        weights: Weight vectors of all outputs, the background included; the new ones come last.
         num_old: Outputs of the old model.
     """
     directions = F.normalize(at_least_float32(weights), dim=1)

@@ -30,10 +30,10 @@ def old_classes(
     size: tuple[int, int],
     sequential: bool = False,
 ) -> Int[Tensor, "b hb wb"]:
-    """Says of each pixel of a feature map which old class it shows, 0 for none.
+    """Returns the old class of each pixel of a feature map, 0 for none.
 
-    Where the annotation says background it is the old model's best, without any threshold.
-    Sequential labels say it themselves.
+    Where background is annotated it is the old model's best class, without any threshold.
+    Sequential labels have old classes annotated.
     """
     labels, k = nearest_labels(annotated, size), old_logits.shape[1]
     if sequential:
@@ -48,7 +48,7 @@ def prototype_matching(
     average: AveragedOver = "classes",
     gather: Gather = "intended",
 ) -> Float[Tensor, ""]:
-    """Computes how far the old classes' features are from their prototypes.
+    """Computes the squared distance of old classes' features from their prototypes.
 
     With `classes`, the squared distance of a class's mean in this batch from its prototype, over
     channels and the classes present; with `pixels`, the mean squared distance of its pixels, summed
@@ -83,7 +83,7 @@ class PrototypeMatching(Loss):
     Attributes:
         gather: See `released_gather`.
         average: See `prototype_matching`.
-        setting: Of the scenario; decides who says where old classes are (`old_classes`).
+        setting: Setting of the scenario; decides how old classes are found (`old_classes`).
     """
 
     gather: Gather = "intended"

@@ -18,7 +18,7 @@ from cssegcore.core.precision import at_least_float32
 from cssegcore.method.losses._base import Loss, LossInputs
 
 Sign = Literal["positive", "negative"]
-"""Of the weights that a reasoning score is summed over."""
+"""Sign of the weights that a reasoning score is summed over."""
 
 
 def reasoning_scores(

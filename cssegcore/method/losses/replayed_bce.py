@@ -57,13 +57,16 @@ def background_positions(
     size: tuple[int, int],
     threshold: float = RAW_THRESHOLD,
 ) -> Bool[Tensor, "b hs ws"]:
-    """Tells where neither labels nor old model show a class, at `centre_pixels` of `size`."""
+    """Returns the mask of positions without a class, by labels and by the old model.
+
+    Both are read at `centre_pixels` of `size`.
+    """
     seen = old_classes_are_seen(centre_pixels(old_logits, size), threshold)
     return (centre_pixels(annotated, size) == BACKGROUND) & ~seen
 
 
 def summed_no(logits: Float[Tensor, "*n c"]) -> Float[Tensor, "*n"]:
-    """Sums over the outputs the cross-entropy of a no: softplus(z)."""
+    """Sums the cross-entropy of negatives, softplus(z), over the outputs."""
     return F.softplus(at_least_float32(logits)).sum(-1)
 
 
@@ -72,18 +75,18 @@ def summed_no(logits: Float[Tensor, "*n c"]) -> Float[Tensor, "*n"]:
 class ReplayedCrossEntropy(Loss):
     """(own + r · replay + q · background) / (1 + r + q), of new outputs alone.
 
-    own: `new_class_cross_entropy` of the step's pixels. replay: the mean no to R vectors of old
-    classes. background: the mean no at the Q places of the features where nothing is seen.
+    own: `new_class_cross_entropy` of the step's pixels. replay: the mean `summed_no` of R vectors
+    of old classes. background: the mean `summed_no` at the Q positions that show no class.
     r = R / S and q = e Q / S, for S places of the batch and the statistic's `extra_background` e.
     Without replay and background their terms are 0, where the released code divides by 0.
 
     A batch in pieces shares the vectors; each piece divides by its own Q.
 
     Attributes:
-        positive: What a yes of the step's pixels counts (VOC 4, ADE20K 30).
+        positive: Weight of a positive output of the step's pixels (VOC 4, ADE20K 30).
         length: Whether each replayed vector has one length (`intended`), or, as `released`, each
             channel has its own, so that lengths average out.
-        raw_threshold: As of `class_features`.
+        raw_threshold: See `class_features`.
     """
 
     positive: float = 4.0

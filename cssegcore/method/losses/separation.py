@@ -34,11 +34,11 @@ def separation(
     that were never seen have no prototype and are near to nothing.
 
     Args:
-        features: Of the network in training.
-        labels: As annotated, 255 void.
-        prototypes: Of length 1, or 0; no gradient reaches them.
+        features: Features of the network in training.
+        labels: Labels as annotated, 255 void.
+        prototypes: Vectors of length 1, or 0; no gradient reaches them.
         num_old: Output of the first new class.
-        num_new: New classes.
+        num_new: Number of new classes.
     """
     wide = at_least_float32(features)
     size, known = features.shape[-2:], prototypes.detach().to(wide.dtype)
@@ -67,5 +67,5 @@ class Separation(Loss):
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         prototypes = batch.statistics[self.statistic]["prototypes"]
         added = batch.logits.shape[1] - batch.num_old
-        top = batch.new.features.decoder_out
-        return separation(top, batch.annotated, prototypes, batch.num_old, added)
+        features = batch.new.features.decoder_out
+        return separation(features, batch.annotated, prototypes, batch.num_old, added)

@@ -17,7 +17,7 @@ from cssegcore.method._class_features import nearest_labels
 from cssegcore.method.losses._base import Loss, LossInputs
 
 _EPSILON = 1e-15
-"""What the released code adds to its denominators."""
+"""Term that the released code adds to its denominators."""
 
 DEAD = 1e-6
 """Normalised features that sum to less are none."""

@@ -24,7 +24,7 @@ def teacher_distillation(
 
     Args:
         logits: Scores of all c outputs.
-        teacher_logits: Scores of each image's teacher for the first k <= c outputs, -inf for those
+        teacher_logits: Logits of each image's teacher for the first k <= c outputs, -inf for those
             that it does not know, in every pixel; background is known.
     """
     scores, target = at_least_float32(logits), at_least_float32(teacher_logits)

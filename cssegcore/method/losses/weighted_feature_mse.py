@@ -47,10 +47,10 @@ def weighted_feature_mse(
 @final
 @dataclasses.dataclass(frozen=True)
 class WeightedFeatureMSE(Loss):
-    """`weighted_feature_mse` of what the classifiers read, by `old_class_weights`.
+    """`weighted_feature_mse` of the classifiers' input, by `old_class_weights`.
 
-    Labels are those with pseudo-labels, and the old model's scores those before enlargement; labels
-    are taken nearest, from the upper left pixel of each block, as released. Published weight: 1.
+    It reads labels with pseudo-labels and the old model's low-resolution logits. Labels are sampled
+    from the upper left pixel of each block, as released. Published weight: 1.
     """
 
     needs_old: ClassVar[bool] = True

@@ -33,8 +33,7 @@ class PseudoLabels(abc.ABC):
     """Labels a step's photographs with the previous model.
 
     Attributes:
-        scores: How the rule turns the previous model's logits into scores; None if it needs no
-            logits.
+        scores: Function from the previous model's logits to scores; None if it needs no logits.
         expects_background_at_0: Whether the rule expects the background, not the unknown class, as
             output 0.
     """

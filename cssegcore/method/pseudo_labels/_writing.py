@@ -128,7 +128,7 @@ class Writer:
         write_manifest(self._out, manifest)
 
     def _count(self, ruling: Ruling, background: Bool[Tensor, "b h w"]) -> Int[Tensor, "2 k"]:
-        """Counts background pixels predicted to be of each class, and those accepted."""
+        """Counts background pixels predicted to be of each class, and accepted ones."""
         size = len(self.known)
         counted = background & (ruling.predicted >= 0) & (ruling.predicted < size)
         each = [ruling.predicted[where] for where in (counted, counted & ruling.accepted)]

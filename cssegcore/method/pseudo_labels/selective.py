@@ -23,15 +23,15 @@ from cssegcore.method.pseudo_labels._writing import Ruling, Writer
 def select_labels(
     old_logits: Float[Tensor, "b k h w"], labels: Int[Tensor, "b h w"], threshold: float
 ) -> Int[Tensor, "b h w"]:
-    """Completes an annotation's background, and voids what is left in doubt.
+    """Completes an annotation's background, and voids doubtful pixels.
 
     Background becomes the old model's class where that has the largest softmax, of `threshold` or
     more; and void where the old model's background is less probable than its classes together.
 
     Args:
-        old_logits: Of the previous model, background first.
+        old_logits: Logits of the previous model, background first.
         labels: 0 background, 1.. the classes seen, 255 void.
-        threshold: Least probability that is believed.
+        threshold: Least probability that is accepted.
     """
     sure = complete_labels(old_logits, labels, threshold, BACKGROUND, "softmax")
     scores = at_least_float32(old_logits).softmax(1)
@@ -48,7 +48,7 @@ class Selective(PseudoLabels):
     views, in every iteration.
 
     Attributes:
-        threshold: Least probability that is believed; 0.7 is published.
+        threshold: Least probability that is accepted; 0.7 is published.
         batch_size: Photographs at a time.
     """
 

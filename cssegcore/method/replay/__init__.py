@@ -1,4 +1,4 @@
-"""What a step sees of earlier ones: one module a way, found by name."""
+"""Sources of samples of earlier steps: one module a source, found by name."""
 
 from cssegcore.method.replay._base import ExemplarRequest as ExemplarRequest
 from cssegcore.method.replay._base import GeneratedImages as GeneratedImages

@@ -1,4 +1,4 @@
-"""What a way of replaying earlier steps does. No torch here: most methods replay nothing."""
+"""Interface of the replay of earlier steps. No torch here: most methods replay nothing."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class ExemplarRequest:
     """The moment before a step, when exemplars are chosen.
 
     Attributes:
-        dataset: Where photographs and annotations lie.
+        dataset: Dataset of the photographs and annotations.
         current: Training list of the step to come.
         previous_images: Training list of the previous step, its classes annotated.
         previous_memory: The exemplars of the previous step; None if it has none.
@@ -39,15 +39,15 @@ class ExemplarRequest:
 
 
 class Replay:
-    """Brings samples of earlier steps into a step: kept photographs, made ones, or none.
+    """Brings samples of earlier steps into a step: kept photographs, generated images, or none.
 
     Samples take places in the step's own batches; or, if a part names `terms`, they form batches
     of their own, and those terms are all that is asked of them.
 
     Attributes:
         selects_exemplars: Whether it keeps photographs of the dataset.
-        generates: Whether it makes images.
-        scores: How it reads the previous model's logits; None if it reads none.
+        generates: Whether it generates images.
+        scores: Function from the previous model's logits to scores; None if it reads none.
         share: Share of the images of an iteration that are replayed.
         concatenated: Whether they join the step's images in one list instead; `share` is 0 then.
         labelled_as_own: Whether kept photographs are labelled as the step's own are, and not with

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @final
 @dataclasses.dataclass(frozen=True)
 class DeepInversion(Replay):
-    """Makes images before a step of the classes that the previous step learned, and keeps them.
+    """Generates images of the previous step's classes before a step, and keeps them.
 
     A class is drawn out of the model that learned it: the running statistics of later models
     describe later photographs. The finished images are labelled by that model, and rehearsed in
@@ -34,9 +34,9 @@ class DeepInversion(Replay):
     Attributes:
         per_class: Images kept of each class.
         share: Share of generated images in an iteration; the step's batches stay whole.
-        labels: What is asked of a made image: what the model that made it says of it (`soft`:
-            unbiased distillation), the raw scores that model gives it (`logits`, published), or its
-            stored labels (`hard`). Later models have forgotten some of it.
+        labels: Target of a generated image: its teacher's probabilities (`soft`: unbiased
+            distillation), its teacher's logits (`logits`, published), or its stored labels
+            (`hard`). Later models than the teacher have forgotten some of it.
         weight: Weight of that term; 1 is published for `logits`, 10 for distillation.
         moves_statistics: Whether made images move the running statistics. They are not photographs:
             what they move is taken from the test, unless nothing else holds on to old classes.
@@ -48,7 +48,7 @@ class DeepInversion(Replay):
         student: Model file of a network of the same classes, for the term `competition`.
         verifier: Model file of a network of the same classes that was never inverted, to tell
             whether it sees what the inverted one does. Written down, not acted upon.
-        inversion: How images are drawn.
+        inversion: Settings of the inversion.
     """
 
     per_class: int = 16

@@ -22,7 +22,7 @@ from cssegcore.runtime.threads import decoding_threads
 
 
 def contains(labels: UInt8[np.ndarray, "h w"], known: int) -> Bool[np.ndarray, " c"]:
-    """Tells which of `known` classes (0 is the background, which counts as none) are in labels."""
+    """Returns a mask of the `known` classes that labels show; background (0) counts as none."""
     found = np.bincount(labels.ravel(), minlength=known)[:known] > 0
     found[BACKGROUND] = False
     return found
@@ -52,8 +52,8 @@ def choose(
     Args:
         shown: Whether a candidate shows a class.
         size: Number of candidates wanted.
-        shuffled: In which order candidates are looked at.
-        class_order: In which order classes take their turn.
+        shuffled: Order in which candidates are tried.
+        class_order: Order of the classes in a round.
 
     Returns:
         The candidates taken for each class, in the order of being taken; none twice.
@@ -76,8 +76,8 @@ def choose(
 class Exemplars(Replay):
     """A memory of fixed size, chosen anew before each step, from itself and the last list.
 
-    What a candidate shows is read off its annotation, of all classes seen then if it was kept
-    before; of the step's own classes, completed by what the previous model is sure of, if not.
+    The classes of a candidate come from its annotation: of all classes seen then, if it was kept
+    before; else of the step's own classes, completed by confident labels of the previous model.
 
     Deviations: whole photographs are read, where the release looks at a crop of the centre; a
     photograph that is kept and stands in the previous step's list too is one candidate, not two;

@@ -1,4 +1,4 @@
-"""What a training gathers and hands to the next step: one module a statistic, found by name."""
+"""Statistics that a training hands to the next step: one module a statistic, found by name."""
 
 from cssegcore.method.statistics._base import Accumulator as Accumulator
 from cssegcore.method.statistics._base import LabelledOutputs as LabelledOutputs

@@ -1,4 +1,4 @@
-"""A statistic (the part) and its accumulator (what runs during one training)."""
+"""Interfaces of a statistic (the part) and of its accumulator (its state in one training)."""
 
 import abc
 import dataclasses
@@ -28,11 +28,11 @@ class StatisticContext:
         outputs: Outputs c of the network.
         num_old: Outputs k of the old model; 1 without one.
         depth: Channels n of `Features.last_stage`.
-        previous: What the previous step saved (`Accumulator.result`), on the training's device;
-            None in a step that starts afresh.
+        previous: Result of the previous step (`Accumulator.result`), on the training's device; None
+            in a step that starts afresh.
         channels: Channels d of `Features.decoder_out`.
         iterations: Batches of an epoch.
-        device: Where the network runs, None for the CPU.
+        device: Device of the network, None for the CPU.
     """
 
     index: int
@@ -48,11 +48,11 @@ class StatisticContext:
     def rows_of_old_classes(
         self, part: str, shapes: Mapping[str, tuple[int, ...]]
     ) -> dict[str, Tensor]:
-        """Returns what the previous step saved under the names of `shapes`.
+        """Returns the previous step's tensors with the names of `shapes`.
 
         Args:
             part: Name of the statistic, for messages.
-            shapes: What the old classes need.
+            shapes: Shapes that the tensors must have.
 
         Raises:
             InputError: A tensor is missing or has another shape.
@@ -77,7 +77,7 @@ class Accumulator(abc.ABC):
     """Sees every iteration of one training. Its tensors carry no gradient.
 
     Attributes:
-        previous: What the previous step saved; empty if there was none.
+        previous: Result of the previous step; empty if there was none.
     """
 
     previous: Tensors
@@ -119,14 +119,14 @@ class Accumulator(abc.ABC):
         """Called once before `result`, for `needs_final_pass`.
 
         Args:
-            batches: As of `prepare`, of the network that will be saved, in evaluation mode: after
-                training and after the rule `after`.
+            batches: One pass of the network that will be saved, in evaluation mode, after training
+                and after the rule `after`; else the same as in `prepare`.
         """
         return
 
     @abc.abstractmethod
     def result(self) -> dict[str, Tensor]:
-        """Returns what the next step needs, once training is over."""
+        """Returns the tensors that the next step needs, once training is over."""
 
 
 class Statistic(abc.ABC):
@@ -143,7 +143,7 @@ class Statistic(abc.ABC):
 
     @abc.abstractmethod
     def start(self, context: StatisticContext) -> Accumulator:
-        """Starts to gather.
+        """Starts an accumulator.
 
         Raises:
             InputError: `context.previous` does not fit the network.

@@ -1,4 +1,4 @@
-"""What the statistics of weights share."""
+"""Shared by the statistics of weights."""
 
 from collections.abc import Mapping
 
@@ -23,10 +23,10 @@ def copies(weights: Mapping[str, Parameter]) -> dict[str, Tensor]:
 def carried(
     weights: Mapping[str, Parameter], previous: Tensors, fresh: float, prefix: str = ""
 ) -> dict[str, Tensor]:
-    """Returns copies of what the previous step saved of each weight; new weights get `fresh`.
+    """Returns copies of the previous step's value of each weight; new weights get `fresh`.
 
     Raises:
-        InputError: What was saved of a weight is of another shape.
+        InputError: The saved value of a weight has another shape.
     """
     values = {}
     for name, weight in weights.items():

@@ -28,8 +28,8 @@ from cssegcore.method.statistics._base import (
 from cssegcore.runtime.distributed import all_reduce_sum
 
 Spread = Literal["intended", "released"]
-"""The prototype that a new class's spread is measured from: its own, or what the released code
-takes, in an increment that of an old class."""
+"""The prototype that a new class's spread is measured from: its own (`intended`), or an old class's
+in increments (`released`)."""
 
 
 class Measured(NamedTuple):
@@ -94,7 +94,7 @@ def measure(
 @final
 @dataclasses.dataclass(frozen=True)
 class ClassFeatures(Statistic):
-    """What STAR replays of a class: 2 d + 3 numbers, its `counts` in them.
+    """The 2 d + 3 numbers from which STAR replays a class, its `counts` included.
 
     After training, one pass over the step's images, augmented as in training, measures
     `Features.decoder_out` at the middle pixels of its places (`centre_pixels`). It saves
@@ -109,13 +109,14 @@ class ClassFeatures(Statistic):
 
     Attributes:
         spread: See `Spread`.
-        setting: Of the scenario; it decides which formulas count. Partitioned images count as
-            overlapped ones.
-        raw_threshold: What a logit, not its sigmoid, must exceed for the old model to see a class.
-            The losses must have the same.
+        setting: Setting of the scenario; it decides which formulas count. Partitioned images count
+            as overlapped ones.
+        raw_threshold: Logit (not sigmoid) above which the old model sees a class. The losses must
+            have the same.
         future_share: Share of an old step's background that each new class was; assumed by the
             authors, not measured.
-        shared_background: How far old and new background overlap; assumed likewise.
+        shared_background: Share of the new background that is background of earlier steps too;
+            assumed likewise.
     """
 
     spread: Spread = "intended"

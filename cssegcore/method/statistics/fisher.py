@@ -18,7 +18,7 @@ from cssegcore.method.statistics._base import Accumulator, Statistic, StatisticC
 from cssegcore.method.statistics._weights import carried, gradients, restore
 
 FRESH = 1.0
-"""What a weight starts with before its first gradient."""
+"""Value of a weight before its first gradient."""
 
 
 @torch.no_grad()

@@ -43,13 +43,13 @@ def update_prototypes(
     labels: Int[Tensor, "b h w"],
     gather: Gather = "intended",
 ) -> tuple[Float[Tensor, "c n"], Int[Tensor, " c"]]:
-    """Takes a batch into the mean over all pixels so far, all epochs alike.
+    """Adds a batch to the mean over all pixels so far, all epochs alike.
 
     Args:
         means: Mean feature of each class over its `counts` pixels so far.
         counts: Number of those pixels of each class.
         features: Features of the batch.
-        labels: At the size of the features; 255 takes no part.
+        labels: Labels at the size of the features; 255 takes no part.
         gather: See `released_gather`; a mean's is `n p`.
     """
     if gather == "released":

@@ -1,4 +1,4 @@
-"""Riemannian walk: Fisher information, and what each weight's way gained for what it changed.
+"""Riemannian walk: Fisher information, and loss decrease per change of outputs by weight.
 
 Chaudhry et al., Riemannian Walk for Incremental Learning: Understanding Forgetting and
 Intransigence, ECCV 2018, https://arxiv.org/abs/1801.10112.

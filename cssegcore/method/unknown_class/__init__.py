@@ -1,3 +1,3 @@
-"""Whether a class "unknown" is split off the background: one module a rule, found by name."""
+"""Rules that split a class "unknown" off the background: one module a rule, found by name."""
 
 from cssegcore.method.unknown_class._base import Unknown as Unknown

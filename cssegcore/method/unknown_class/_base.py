@@ -1,4 +1,4 @@
-"""What a rule for the unknown class says.
+"""Interface of a rule for the unknown class.
 
 With an unknown class the network's outputs are [unknown, background, classes...], without one
 [background, classes...]. No torch here: stages ask before they import it.
@@ -18,8 +18,8 @@ class Unknown(abc.ABC):
 
     Attributes:
         present: Whether the network has an output for the unknown class.
-        by_saliency: Whether `relabel` looks at saliency.
-        maps: Where the saliency maps come from, if it does.
+        by_saliency: Whether `relabel` reads saliency.
+        maps: Source of the saliency maps, if it reads them.
     """
 
     present: ClassVar[bool]

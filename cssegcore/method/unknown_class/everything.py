@@ -1,4 +1,4 @@
-"""SSUL's unknown class on ADE20K, where whatever is no class is taken for one still to come.
+"""SSUL's unknown class on ADE20K: all background, which may be a class still to come.
 
 Cha et al., SSUL: Semantic Segmentation with Unknown Label for Exemplar-based Class-Incremental
 Learning, NeurIPS 2021, https://arxiv.org/abs/2106.11562.

@@ -1,4 +1,4 @@
-"""No unknown class: what is no class is background."""
+"""No unknown class: all pixels without a class are background."""
 
 import dataclasses
 from typing import ClassVar, final

@@ -1,4 +1,4 @@
-"""SSUL's unknown class: what stands out in the background may be a class still to come.
+"""SSUL's unknown class: salient background, which may be a class still to come.
 
 Cha et al., SSUL: Semantic Segmentation with Unknown Label for Exemplar-based Class-Incremental
 Learning, NeurIPS 2021, https://arxiv.org/abs/2106.11562.
@@ -21,7 +21,7 @@ class Salient(Unknown):
     """Salient background is unknown, the rest stays background.
 
     Attributes:
-        maps: Where saliency maps come from; see `Origin`.
+        maps: Source of the saliency maps; see `Origin`.
     """
 
     maps: Origin = "auto"
