@@ -21,8 +21,8 @@ class Hooks:
     Attributes:
         epoch: Called with every finished epoch's row, also with rows from before a resume.
         progress: Wraps the iterable of batches of an epoch (second argument: their number).
-        pass_progress: The same of a pass before or after training: one that a statistic asks for,
-            or that trains the new head alone.
+        pass_progress: Wraps the batches of a pass before or after training: a pass for a statistic,
+            or one that trains the new head alone.
     """
 
     epoch: Callable[[EpochRow], None]

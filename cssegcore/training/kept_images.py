@@ -1,4 +1,4 @@
-"""Which images of a training stay decoded, within the memory that they may take."""
+"""Keeps decoded images of a training in memory, within a budget."""
 
 import math
 
@@ -16,7 +16,7 @@ def keep_images(step: str, images: ImageStore, replayed: Replayed | None, batch_
 
     Args:
         step: Name of the step, for messages.
-        images: Its images.
+        images: Images of the step.
         replayed: Images of earlier steps.
         batch_size: Images of a batch, over all processes.
 

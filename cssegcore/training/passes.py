@@ -18,11 +18,11 @@ class StatisticPasses:
 
     Attributes:
         objective: The networks, the statistics and their accumulators.
-        batches: Yields the batches of a pass, those of this process; its argument tells passes
-            apart, so that each has views of its own.
-        count: Batches of a pass.
-        pieces: Micro-batches of a batch.
-        progress: Shows progress.
+        batches: Function that yields this process's batches of a pass. Its argument is a key of the
+            pass, so that each pass has views of its own.
+        count: Number of batches of a pass.
+        pieces: Number of micro-batches of a batch.
+        progress: Wraps the iterable of batches.
     """
 
     objective: Objective

@@ -1,4 +1,4 @@
-"""The state of a training beside the network: what a killed training needs to go on."""
+"""State of a training besides the network, with which a killed training resumes."""
 
 import dataclasses
 import time
@@ -11,18 +11,18 @@ from cssegcore.training.optimizer import Updater
 
 
 class Stopwatch:
-    """Seconds of a training by the clock; those up to the state that it goes on from count too."""
+    """Elapsed seconds of a training, those before a resume included."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
 
     @property
     def seconds(self) -> float:
-        """Seconds since it was made, to the millisecond, and those that were added."""
+        """Seconds since the start, to the millisecond, and all added seconds."""
         return round(time.monotonic() - self._start, 3)
 
     def add(self, seconds: float) -> None:
-        """Adds what was measured before."""
+        """Adds seconds that were measured before a resume."""
         self._start -= seconds
 
 
@@ -38,10 +38,10 @@ class TrainingState:
     stopwatch: Stopwatch = dataclasses.field(default_factory=Stopwatch)
 
     def statistics(self, *, final: bool) -> Statistics:
-        """Returns what the next step needs, once training is over.
+        """Returns the statistics for the next step, once training is over.
 
         Args:
-            final: Whether of the statistics with a final pass, or of those without.
+            final: Whether to return the statistics with a final pass, or the others.
         """
         parts = self.objective.method.statistics
         accumulators = self.objective.accumulators.items()
@@ -55,7 +55,7 @@ class TrainingState:
         return {"optimizer": self.updater.state, "statistics": statistics, "seconds": seconds}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Loads what `state` returned."""
+        """Loads a value of `state`."""
         self.updater.state = state["optimizer"]
         self.stopwatch.add(state["seconds"])
         for name, accumulator in self.objective.accumulators.items():

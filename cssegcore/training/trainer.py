@@ -82,7 +82,7 @@ class StepData:
         device: torch.device,
         normalization: Normalization,
     ) -> Generator[Batch]:
-        """Yields the batches of an epoch, those of this process; see `training_batches`."""
+        """Yields this process's batches of an epoch; see `training_batches`."""
         batches = training_batches(
             self.images,
             augmentation,
@@ -101,11 +101,11 @@ class Trained:
     """The results of a training beside the network.
 
     Attributes:
-        rows: One for each epoch.
+        rows: Row of each epoch.
         statistics: The collected statistics, by name.
         peak_memory: See `device.peak_memory`; the largest of all processes.
-        seconds: How long it took, by the clock of this process; of epochs that a killed training
-            lost, only what they took when they were done again.
+        seconds: Duration by the clock of this process. Epochs that a killed training lost count
+            once, when they are repeated.
     """
 
     rows: list[EpochRow]
@@ -173,7 +173,7 @@ class Trainer:
             resume: File for the state after each epoch, written by the first process; the caller
                 removes it once the result is safe.
             hooks: Callbacks, called in every process.
-            validation: Which epochs are watched; none without.
+            validation: Rule for the measured epochs; none are measured without one.
 
         Raises:
             FloatingPointError: The loss or a weight is not finite; nothing of that epoch is kept.
@@ -314,7 +314,7 @@ def _state(trainer: Trainer, running: TrainingState) -> dict[str, Any]:
 def _measured(
     trainer: Trainer, validation: Validation | None, epoch: int, progress: Progress
 ) -> EpochRow:
-    """Returns what is measured after an epoch, counted from 0; nothing where it is not due."""
+    """Returns the measurements after an epoch, counted from 0; none if it is not due."""
     if validation is None or not validation.is_due(epoch + 1, trainer.data.epochs):
         return {}
     return validation.measure(trainer.segmenter, trainer.device, progress)

@@ -1,4 +1,4 @@
-"""The mIoU on validation images while a step trains: to be watched, or to choose an epoch by.
+"""The mIoU on validation images while a step trains, for curves or the choice of an epoch.
 
 Nothing of a training depends on it: networks decide in evaluation mode, without gradients, and
 nothing is drawn. Photographs are decoded anew each time, a few at a time, so none are held.
@@ -33,7 +33,7 @@ _BATCHES_AT_ONCE = 4
 
 @dataclasses.dataclass(frozen=True)
 class Validation:
-    """Which epochs of a training are watched, and on what.
+    """Measurements of a training's epochs on validation images.
 
     Each class is measured on the lists that annotate it, which are those of the step that learns
     it: elsewhere its pixels read as background. So every step's photographs may be watched with
@@ -42,7 +42,7 @@ class Validation:
     Attributes:
         dataset: The dataset of the images.
         lists: The validation lists of the steps so far; may be empty.
-        times: How many epochs of a training are measured, evenly spread, the last one included.
+        times: Number of measured epochs of a training, evenly spread, the last one included.
         keeps_best: Whether the weights of the best measured epoch are the result.
         batch_size: Photographs at a time.
     """
@@ -110,7 +110,7 @@ def best_epoch(rows: Sequence[EpochRow]) -> int | None:
     """Returns the number (from 1) of the best measured epoch, the earlier of equals; None of none.
 
     Args:
-        rows: Of all epochs so far.
+        rows: Rows of all epochs so far.
     """
     measured = [(row[CHOICE], -at) for at, row in enumerate(rows, 1) if CHOICE in row]
     return -max(measured)[1] if measured else None
@@ -122,7 +122,7 @@ class BestEpoch:
 
     Attributes:
         file: The file.
-        validation: Says whether the best epoch is the result; if not, nothing is kept.
+        validation: Measurements; if the best epoch is not the result, nothing is kept.
     """
 
     file: ResumeFile

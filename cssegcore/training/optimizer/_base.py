@@ -45,12 +45,12 @@ class Optimizer(abc.ABC):
 
     Attributes:
         batch_size: Images an iteration, over all processes.
-        weight_decay: On every weight, norms and biases too, as the field does.
+        weight_decay: Decay of every weight, norms and biases too, as the field does.
         power: lr at iteration i of n is `lr * (1 - i/n) ** power`.
         clip: Largest gradient norm; 0 clips nothing.
         amp: Whether CUDA runs convolutions in bfloat16; losses stay in float32.
         warmup: Share of the iterations over which the lr rises to that from a thousandth of it.
-        floor: No lr falls below it (SSUL on VOC: 1e-6).
+        floor: Least learning rate (SSUL on VOC: 1e-6).
         backbone_lr: Factor of the backbone's lr (SSUL's base step: 0.1).
         accumulate: Micro-batches that a process cuts its share of a batch into, to run one after
             the other in less memory; batch norm sees one at a time.
