@@ -74,7 +74,7 @@ class ArrayDataset(Dataset):
 
 
 def check_rgb_array(image: NDArray[Any], what: str) -> None:
-    """Makes sure that an array is a photograph; `what` names it in errors.
+    """Makes sure that an array is a photograph; errors name it by `what`.
 
     Raises:
         InputError: It is not uint8 or not (h, w, 3).

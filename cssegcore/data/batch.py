@@ -31,7 +31,7 @@ class Sample:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it takes."""
+        """Size in bytes."""
         return self.photograph.nbytes + sum(labels.nbytes for labels in self.maps)
 
 
@@ -42,7 +42,7 @@ class Batch:
     Attributes:
         images: Normalised photographs.
         labels: The label of each pixel to train on: a network output, 255 void.
-        annotated: The same without pseudo-labels: only what the dataset annotates.
+        annotated: Labels as the dataset annotates them, without pseudo-labels.
         replayed: A batch of images of earlier steps, if these form batches of their own.
         sources: Index of the model that generated each image; see `Replayed.sources`.
     """

@@ -1,4 +1,4 @@
-"""The batches of an epoch, and those of a test."""
+"""The batches of an epoch, and the batches of a test."""
 
 import contextlib
 import itertools
@@ -74,7 +74,7 @@ def training_batches(
         augmentation: Crops and changes each image at random.
         batch_size: Images of a batch, over all processes.
         rng: Draws all random numbers of the epoch; alike in every process.
-        device: Where batches are computed.
+        device: Device on which batches are computed.
         normalization: Normalization of the network that reads the batches.
         replayed: Images of earlier steps.
         world: Place of this process among those that share each batch.
@@ -118,7 +118,7 @@ def evaluation_batches(
     normalization: Normalization,
     world: World = ALONE,
 ) -> Iterator[tuple[list[str], Batch]]:
-    """Yields names and batches of unaltered images, in order; those of one batch have one size.
+    """Yields names and batches of unaltered images, in order; images of a batch have one size.
 
     Process `rank` of `size` (`world`) yields batches rank, rank + size, and so on, so that a batch
     holds the same images whatever the number of processes.
@@ -137,7 +137,7 @@ def evaluation_batches(
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a batch will be: its views, and those of the replayed batch beside it."""
+    """Plan of a batch: its views, and the views of the replayed batch beside it."""
 
     own: PlannedViews
     replayed: PlannedViews | None = None

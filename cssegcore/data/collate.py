@@ -39,7 +39,7 @@ class PlannedViews:
 def plan_views(
     places: Sequence[Place], augmentation: Augmentation, rng: np.random.Generator, world: World
 ) -> PlannedViews:
-    """Draws a random view of each image, and returns those of this process's share."""
+    """Draws a random view of each image, and returns this process's share of them."""
     mine = world.shard(len(places))
     sizes = np.array([store.size(at) for store, at in places], np.int64)
     return PlannedViews(places[mine], sizes[mine], augmentation.draw(sizes, rng).of(mine))

@@ -66,6 +66,6 @@ def crop_and_resize(
 def _centres(
     start: Float[Tensor, " b"], length: Float[Tensor, " b"], size: int
 ) -> Float[Tensor, "b s"]:
-    """Returns where the centres of s target pixels lie, in source pixel indices."""
+    """Returns the centres of s target pixels, in source pixel indices."""
     steps = torch.arange(size, device=start.device) + 0.5
     return start[:, None] + steps * (length[:, None] / size) - 0.5

@@ -25,9 +25,9 @@ class Dataset:
     """A dataset in place, wherever it lies; nothing is ever written into it.
 
     Attributes:
-        name: What reports call it.
-        root: Its folder.
-        layout: Where files lie below the root.
+        name: Name in reports.
+        root: Folder of the dataset.
+        layout: Layout of the files below the root.
         classes: Names of the raw labels 0..n, background first.
     """
 
@@ -40,8 +40,8 @@ class Dataset:
         """Lists the images of a part ("train", "val", "test").
 
         Raises:
-            InputError: As the layout's `names`; or a name cannot be that of a file below a folder,
-                so that a stage that makes files of names would write elsewhere.
+            InputError: The layout's `names` raises it; or a name is no path below a folder, so that
+                a stage that writes a file of that name would write elsewhere.
         """
         names = self.layout.names(self.root, split)
         for name in names:
@@ -54,15 +54,15 @@ class Dataset:
         return names
 
     def photograph_path(self, name: str) -> Path:
-        """Returns where a photograph lies."""
+        """Returns the path of a photograph."""
         return self.layout.photograph(self.root, name)
 
     def label_path(self, name: str) -> Path:
-        """Returns where a label image lies."""
+        """Returns the path of a label image."""
         return self.layout.label(self.root, name)
 
     def domain(self, name: str) -> str:
-        """Returns where an image was taken, "" where the dataset does not tell."""
+        """Returns the domain of an image, such as its city; "" if the dataset has none."""
         return self.layout.domain(name)
 
     def photograph(self, name: str) -> UInt8[np.ndarray, "h w 3"]:
@@ -87,14 +87,14 @@ class Dataset:
         """Reads a photograph through and returns the file's content and its shape (h, w).
 
         Raises:
-            InputError: As for `photograph`.
+            InputError: `photograph` would raise it.
         """
         path = self.photograph_path(name)
         content = images.read(path, "photograph")
         return content, images.check_photograph(content, path)
 
     def check_content(self, name: str, digest_before: str) -> None:
-        """Makes sure that photograph and label image are those that the index digested.
+        """Makes sure that photograph and label image are the same as in the index.
 
         A JPEG has no checksum: with a bit of it flipped it is another photograph. So this is asked
         before an image is decoded, and costs a fiftieth of that.
@@ -135,7 +135,7 @@ class Dataset:
         """Returns a label image's content, shape (h, w), and its pixels of each raw label.
 
         Raises:
-            InputError: As for `label`.
+            InputError: `label` would raise it.
         """
         path = self.label_path(name)
         content = images.read(path, "label image")
@@ -153,7 +153,7 @@ class Dataset:
         return counts
 
     def _unknown_value(self, path: Path, value: int) -> InputError:
-        """Says which values a label image may hold, as they are stored in this layout."""
+        """Returns the error that names the values that a label image may hold in this layout."""
         raw = self.layout.raw(np.arange(256, dtype=np.uint8))
         known = np.flatnonzero(raw < len(self.classes))
         void = ", ".join(map(str, np.flatnonzero(raw == IGNORE)))

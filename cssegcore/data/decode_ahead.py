@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 
 @runtime_checkable
 class Decoder(Protocol):
-    """What decodes images: an `ImageStore`."""
+    """Interface of a decoder of images, such as `ImageStore`."""
 
     def soon(self, place: int, threads: ThreadPoolExecutor) -> Callable[[], Sample]:
         """Returns a function that gives the image at `place`, which a thread decodes meanwhile."""

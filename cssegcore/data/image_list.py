@@ -95,7 +95,7 @@ class ImageList:
 
     @classmethod
     def read(cls, path: Path) -> "ImageList":
-        """Reads what `write` wrote.
+        """Reads a file of `write`.
 
         Raises:
             InputError: The file is missing or not such a list.
@@ -113,7 +113,7 @@ class ImageList:
         return image_list
 
     def _check(self, path: Path) -> None:
-        """Refuses a file that `write` did not write: its names become those of files."""
+        """Refuses a file that `write` did not write: its names become names of files."""
         raw = set(self.classes.raw)
         fits = raw <= {*range(IGNORE)} and raw.issuperset(self.visible)
         fits = fits and raw.isdisjoint(self.later) and {*range(IGNORE)}.issuperset(self.later)

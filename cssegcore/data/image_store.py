@@ -23,7 +23,7 @@ LabelRule = Callable[[str, Labels], tuple[Labels, Labels]]
 on and the annotation in the same numbering, both (h, w)."""
 
 PIXEL_BYTES = 5
-"""Of a decoded image at most: three colours, the labels and the annotation."""
+"""Most bytes of a decoded pixel: three colours, the labels and the annotation."""
 
 
 class ImageStore:

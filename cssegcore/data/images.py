@@ -1,4 +1,4 @@
-"""Image files read: only what can be read rightly, and in one way, becomes pixels.
+"""Reads image files, and refuses files that can be read in more than one way.
 
 A photograph is 8-bit RGB, a label image one 8-bit number a pixel. Decoders guess where a file holds
 something else: they stretch samples of fewer bits, cut off those of more, and leave it to others to
@@ -27,7 +27,7 @@ PHOTOGRAPH_FORMATS: Final = ("JPEG", "PNG")
 """Formats of a dataset's photographs. All others stay closed: Pillow starts programs for some."""
 
 MORE_FORMATS: Final = (*PHOTOGRAPH_FORMATS, "BMP", "WEBP", "TIFF")
-"""Those of photographs that are labelled, or made part of a dataset."""
+"""Formats of photographs that are labelled, or made part of a dataset."""
 
 LABELS: Final = ("PNG",)
 """The format of whatever holds a number for each pixel."""
@@ -36,7 +36,7 @@ _COLOUR_MODES: Final = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK"
 """Pillow's modes of 8 bits a sample, or fewer, of which it knows the colours."""
 
 ORIENTATION: Final = 0x0112
-"""EXIF's tag: how a viewer turns what is stored, 1 if it does not."""
+"""EXIF's tag of the turn that viewers apply; its value is 1 for none."""
 
 EXIF_IN_PNG: Final = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 """Marks of the chunks in which a PNG may hold it."""
@@ -46,7 +46,7 @@ LIMIT: Final = "CSSEGCORE_MAX_PIXELS"
 
 
 def read(path: Path, what: str) -> bytes:
-    """Reads a file; `what` names it in errors.
+    """Reads a file; errors name it by `what`.
 
     Raises:
         InputError: There is no such file, or it is none (a pipe would never end), or not readable.
@@ -66,8 +66,8 @@ def photograph(
     """Decodes a photograph to RGB.
 
     Args:
-        content: The file's.
-        path: Named in errors.
+        content: Content of the file.
+        path: Path of the file, named in errors.
         formats: Formats that may be opened.
         turn: Turns it as viewers do, by its EXIF orientation. Beside a label image that cannot be
             done: some tools draw labels over what is stored, others over what viewers show.
@@ -96,7 +96,7 @@ def check_photograph(
     a JPEG's stream read to its end at an eighth of the size.
 
     Raises:
-        InputError: As for `photograph`, whose arguments it takes.
+        InputError: `photograph` would raise it with the same arguments.
     """
     with opened(content, path, "photograph", formats) as image:
         shape = (image.height, image.width)
@@ -119,10 +119,10 @@ def labels(
     """Decodes the numbers that a PNG of one channel, grey or palette, of 1 to 8 bits stores.
 
     Args:
-        content: The file's.
-        path: Where it is from; named in errors.
-        what: What it is called in errors.
-        way_out: What to do if it has several channels or more bits.
+        content: Content of the file.
+        path: Path of the file, named in errors.
+        what: Name of the kind of file in errors.
+        way_out: Advice in the error about several channels or more bits.
 
     Raises:
         InputError: It is damaged, no PNG, several pictures, of several channels or more bits, or to
@@ -167,7 +167,7 @@ def size(path: Path, what: str) -> tuple[int, int]:
 def opened(
     content: bytes, path: Path, what: str, formats: tuple[str, ...]
 ) -> Iterator[Image.Image]:
-    """Gives an image that is not decoded yet, and says in one line what goes wrong inside.
+    """Opens an image without decoding it; errors inside the context become one line.
 
     The checksums in a PNG are held against its content; no other format has any.
 
@@ -232,7 +232,7 @@ def check_colours(image: Image.Image, content: bytes, path: Path) -> None:
 
 
 def orientation(image: Image.Image, content: bytes) -> int:
-    """Returns how a viewer turns an image, 1 if it does not: EXIF's orientation."""
+    """Returns EXIF's orientation, the turn that viewers apply; 1 for none."""
     if image.format == "PNG" and not any(place in content for place in EXIF_IN_PNG):
         return 1  # and Pillow need not decode it to find out
     try:
@@ -267,7 +267,7 @@ def depth(image: Image.Image, content: bytes) -> int:
 
 
 def unreadable(path: Path, what: str, reason: object) -> InputError:
-    """Says that a file cannot be read and why."""
+    """Returns the error about a file that cannot be read, with the reason."""
     return InputError(f"{what} {path} cannot be read ({reason}): replace the file.")
 
 
@@ -282,7 +282,7 @@ def _missing(path: Path, what: str) -> InputError:
 
 @functools.lru_cache(maxsize=4)
 def _names(folder: Path) -> dict[str, str]:
-    """Returns the names in a folder by what is left of them without what is hard to see."""
+    """Returns the names in a folder by their `_plain` form."""
     try:
         return {_plain(each.name): each.name for each in folder.iterdir()}
     except OSError:
@@ -290,7 +290,7 @@ def _names(folder: Path) -> dict[str, str]:
 
 
 def _plain(name: str) -> str:
-    """Leaves out what tells names apart that look alike: case, forms of accents, no width."""
+    """Returns a name without differences that are hard to see: case, accents, zero width."""
     seen = (c for c in unicodedata.normalize("NFKD", name) if unicodedata.category(c) != "Cf")
     return "".join(seen).casefold()
 

@@ -1,4 +1,4 @@
-"""The index: every image opened once, checked, and what it holds written down."""
+"""The index: every image is opened and checked once, and its content counted."""
 
 import csv
 import os
@@ -21,7 +21,7 @@ _HEAD = ("name", "parts", "domain", "digest", "height", "width", "void")
 
 @dataclass(frozen=True)
 class Entry:
-    """One image: its parts, its digest, its pixels of each raw label, and where it was taken."""
+    """One image: its parts, its digest, its pixels of each raw label, and its domain."""
 
     name: str
     parts: tuple[str, ...]
@@ -39,7 +39,7 @@ class Entry:
 
 
 def examine(dataset: Dataset, name: str, parts: tuple[str, ...]) -> Entry:
-    """Holds a photograph against its label image and counts what it shows.
+    """Compares a photograph with its label image and counts the label's pixels by class.
 
     Raises:
         InputError: Either is missing or unreadable, their sizes differ, or a label is unknown.
@@ -86,8 +86,8 @@ def build_index(
     """Examines every image of every part, in parallel.
 
     Args:
-        dataset: What to index.
-        progress: Wraps the iterable of entries (second argument: how many), to show a bar.
+        dataset: Dataset to index.
+        progress: Wraps the iterable of entries (second argument: their number), to show a bar.
 
     Raises:
         InputError: One line about the first image that is wrong, and how many more are; or a
@@ -144,7 +144,7 @@ def write_index(path: Path, entries: Sequence[Entry], classes: Sequence[str]) ->
 
 
 def read_index(path: Path) -> tuple[list[Entry], tuple[str, ...]]:
-    """Reads what `write_index` wrote: the entries and the class table.
+    """Reads a file of `write_index`: the entries and the class table.
 
     Raises:
         InputError: The file is none that `write_index` writes.

@@ -31,7 +31,7 @@ class FirstBatch:
     """The crops that a step's training begins with.
 
     Attributes:
-        names: Of the images.
+        names: Names of the images.
         photographs: The crops.
         labels: Network outputs as annotated for the step, 255 void.
     """
@@ -49,11 +49,11 @@ def first_batch(
     Images of earlier steps, pseudo-labels and an unknown class are not there yet.
 
     Args:
-        dataset: Holds the images.
+        dataset: The dataset of the images.
         image_list: The step's training list.
         augmentation: Crops and changes each image at random.
         size: Images of a batch.
-        seed: The training's.
+        seed: Seed of the training.
 
     Raises:
         InputError: An image cannot be read, or is not what the index read.
@@ -79,7 +79,7 @@ def save_batch(path: Path, batch: FirstBatch, classes: tuple[str, ...]) -> None:
 
     Args:
         path: The file.
-        batch: What it shows.
+        batch: Crops and labels to show.
         classes: Names of the network's outputs.
     """
     shown = sorted({*np.unique(batch.labels).tolist()})

@@ -1,4 +1,4 @@
-"""What an architecture gives: an extractor that turns photographs into features."""
+"""Interfaces of an architecture and of its extractor, which computes features of photographs."""
 
 import abc
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ class FeatureExtractor(nn.Module, abc.ABC):
     Attributes:
         channels: Depth d of the features that the classifiers read.
         last_stage_channels: Depth n of the backbone's last stage.
-        backbone: What pretrained weights fill; the rest of an extractor is its decoder.
-        auxiliary_channels: Depth of each of `Features.auxiliary`, which classifiers of their own
+        backbone: Part with pretrained weights; the rest of an extractor is its decoder.
+        auxiliary_channels: Depth of each of `Features.auxiliary`, which the auxiliary classifiers
             read in training.
-        auxiliary_weight: What their losses are multiplied by.
-        head_kind: What builds its heads, if it takes no others.
+        auxiliary_weight: Factor of the auxiliary classifiers' losses.
+        head_kind: Kind of its heads, if it takes no other kind.
     """
 
     channels: int
@@ -39,7 +39,7 @@ class FeatureExtractor(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Features:
-        """Computes features; those that classifiers read have the network's output stride."""
+        """Computes features; `Features.decoder_out` has the network's output stride."""
 
     def score(
         self, features: Features, heads: Sequence[Head], background: BackgroundOutput
@@ -47,7 +47,7 @@ class FeatureExtractor(nn.Module, abc.ABC):
         """Scores features by the heads; by default, each head reads `Features.decoder_out`.
 
         Returns:
-            The features with what the heads made of them, and the logits of all outputs.
+            The features, completed by the heads, and the logits of all outputs.
         """
         return features, apply_heads(heads, features.decoder_out, background)
 
@@ -59,20 +59,21 @@ class FeatureExtractor(nn.Module, abc.ABC):
 
     @property
     def normalization(self) -> Normalization:
-        """How the images that it reads are normalised: as its backbone was trained."""
+        """Normalisation of its images, the same as in its backbone's pretraining."""
         return self.backbone.normalization
 
     def input_norms(self) -> list[nn.BatchNorm2d]:
-        """Returns the normalisations that see the photograph first, one a path.
+        """Returns the first normalisation of each path from the photograph.
 
-        Their statistics are those of colours and edges, so DeepInversion weighs them more.
+        Their statistics describe colours and edges, so DeepInversion weighs them more.
         """
         return self.backbone.input_norms()
 
     def norms_with_image_statistics(self) -> list[nn.BatchNorm2d]:
         """Returns the normalisations whose statistics describe photographs, input norms included.
 
-        Not those of decoders: theirs depend on which classes are shown, and where.
+        Normalisations of decoders are not among them: their statistics depend on the classes that
+        are shown, and on their positions.
         """
         return [m for m in self.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
 
@@ -87,7 +88,7 @@ def apply_heads(
     Args:
         heads: Heads that read features alone; an auxiliary output is the first.
         features: Features that they read.
-        background: What output 0 is; a rejected background has no head and scores 0.
+        background: Meaning of output 0; a rejected background has no head and scores 0.
     """
     assert all(isinstance(head, FeatureHead) for head in heads)
     first, *rest = heads
@@ -169,4 +170,4 @@ class Architecture(abc.ABC):
 
     @abc.abstractmethod
     def extractor(self) -> FeatureExtractor:
-        """Builds the extractor with fresh (or pretrained) weights; raises what `check` raises."""
+        """Builds the extractor with fresh (or pretrained) weights; raises the errors of `check`."""

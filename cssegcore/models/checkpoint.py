@@ -1,4 +1,4 @@
-"""A step's model on disk: weights and gathered statistics as safetensors, and what they are for."""
+"""A step's model on disk: weights and statistics as safetensors, and their description."""
 
 import dataclasses
 import hashlib
@@ -30,20 +30,20 @@ DIGEST = "digest"
 STATISTICS = "statistics"
 
 Statistics = Mapping[str, Mapping[str, Tensor]]
-"""What each statistic saved, by the part's name."""
+"""Saved tensors of each statistic, by the part's name."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """What a model file says of itself.
+    """Description in a model file.
 
     Attributes:
         step: The step that made it.
         network: The recipe of its architecture.
         head: The recipe of its heads.
-        unknown: How the score of the unknown class is read, None if there is no such class.
+        unknown: Function to the unknown class's score; None if there is no such class.
         classes: The network's outputs.
-        background: What output 0 is; files of before have the learned one.
+        background: Meaning of output 0; older files, which lack it, have the learned one.
     """
 
     step: str

@@ -14,7 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 Network = TypeVar("Network", bound=nn.Module)
 _SIDE = 64
-"""Of the photograph that shows which normalisation follows which convolution, in pixels."""
+"""Side in pixels of the photograph that is run to pair normalisations with convolutions."""
 
 
 def fuse_batchnorm(network: Network) -> Network:

@@ -1,4 +1,4 @@
-"""What a network says that is not to learn from it."""
+"""Outputs of a network without gradient."""
 
 import dataclasses
 from typing import TypeVar
@@ -17,8 +17,8 @@ def infer(network: Segmenter, images: Float[Tensor, "b 3 h w"]) -> Outputs:
     """Runs a network in inference mode.
 
     Returns:
-        Its outputs as ordinary tensors. Those of inference mode may take no part in a loss whose
-        backward pass needs them again, so each one's memory is handed over to a new one.
+        Its outputs as ordinary tensors. Tensors of inference mode may take no part in a loss whose
+        backward pass needs them again, so the memory of each is handed over to a new one.
     """
     with torch.inference_mode():
         outputs = network(images)

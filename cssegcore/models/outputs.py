@@ -1,4 +1,4 @@
-"""What a segmenter computes of a batch, from the backbone's stages to full-size logits."""
+"""Outputs of a segmenter for a batch, from the backbone's stages to full-size logits."""
 
 import dataclasses
 
@@ -8,15 +8,15 @@ from torch import Tensor
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """What lies below the classifiers.
+    """Features below the classifiers.
 
     Attributes:
-        stages: The residual sum that ends each stage of the backbone, before its activation,
-            shallow to deep; signed. None of a transformer.
+        stages: Residual sum at the end of each stage of the backbone, before its activation,
+            shallow to deep; signed. Empty for a transformer.
         last_stage: The last stage after its activation.
-        decoder_out: What the classifiers read: after the decoder's last activation.
-        auxiliary: What the auxiliary classifiers read, in training; none in most networks.
-        classes: What class tokens became, in a network that has them.
+        decoder_out: Output of the decoder's last activation, which the classifiers read.
+        auxiliary: Inputs of the auxiliary classifiers, in training; empty in most networks.
+        classes: Class tokens after the decoder, in a network that has them.
     """
 
     stages: tuple[Float[Tensor, "b _ _ _"], ...]
@@ -30,11 +30,11 @@ class Features:
 class Classifiers:
     """The 1x1 convolutions of all heads, as one linear map of `Features.decoder_out`.
 
-    Of a network with class tokens: the tokens, and what is added to their scores.
+    In a network with class tokens: the tokens, and the biases of their scores.
 
     Attributes:
         weight: A row for each output, in their order; zeros for an output without weights.
-        bias: The same of the biases.
+        bias: Bias of each output, in the same order; zero for an output without weights.
     """
 
     weight: Float[Tensor, "c d"]
@@ -43,13 +43,13 @@ class Classifiers:
 
 @dataclasses.dataclass(frozen=True)
 class Outputs:
-    """All that losses may look at.
+    """Everything that losses may read.
 
     Attributes:
         logits: Scores at the photographs' size, float32.
         logits_lowres: Scores at the size of `features.decoder_out`, float32; `logits` is their
             enlargement.
-        features: What they were computed from.
+        features: Features that the logits were computed from.
         auxiliary: Full-size scores of each auxiliary classifier, float32, in training only.
     """
 

@@ -41,11 +41,11 @@ class Segmenter(nn.Module):
 
         Args:
             extractor: Backbone and decoder.
-            kind: How heads are built, if the extractor takes any.
-            outputs: Classes of each step, the background counted in the first.
-            unknown: With an unknown class, it and the background have heads of their own, the
-                first two.
-            background: What output 0 is. An auxiliary one is a head of its own, the first.
+            kind: Kind of the heads, if the extractor has none of its own.
+            outputs: Number of classes of each step, the background counted in the first.
+            unknown: Function to the unknown class's score; None if there is no such class. If there
+                is one, it and the background have heads of their own, the first two.
+            background: Meaning of output 0. An auxiliary one is a head of its own, the first.
         """
         super().__init__()
         self.extractor = extractor
@@ -143,9 +143,9 @@ class Segmenter(nn.Module):
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Is in evaluation mode and learns nothing, inside this context; then all is as before.
+        """Sets evaluation mode without gradients inside this context; restores the modes after it.
 
-        What is compiled runs as it is written: photographs of every size would be compiled anew.
+        Compiled extractors run uncompiled: every size of photographs would be compiled anew.
         """
         modes = {module: module.training for module in (*self.modules(), *self._running.modules())}
         try:
@@ -228,8 +228,8 @@ def classify(
 
     Args:
         logits: Scores of [unknown,] background, classes.
-        unknown: How scores are read if there is an unknown class; None if there is none.
-        background: What output 0 is, without an unknown class. Of equal scores the first wins: a
+        unknown: Function to the unknown class's score; None if there is no such class.
+        background: Meaning of output 0, without an unknown class. Of equal scores the first wins: a
             class whose sigmoid is 0.5 is not chosen.
     """
     if unknown is None:
@@ -242,7 +242,7 @@ def class_scores(
     unknown: UnknownScores,
     background: BackgroundOutput = "argmax",
 ) -> Float[Tensor, "b classes h w"]:
-    """Turns logits into scores of the classes: softmax, or as the unknown class is read.
+    """Turns logits into scores of the classes: softmax, or the unknown class's function.
 
     The unknown class's score is added to the background's, and so may exceed 1 of sigmoids.
     Without a background output, scores are sigmoids, and the background's is what the surest class

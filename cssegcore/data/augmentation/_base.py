@@ -75,7 +75,7 @@ class Transform(abc.ABC):
         numbers: Float[Tensor, "b k"],
         padding: Int[Tensor, " b"] | None,
     ) -> tuple[Float[Tensor, "b 3 s s"], Int[Tensor, "m b s s"]]:
-        """Changes a batch on its device. What one image becomes depends on no other.
+        """Changes a batch on its device. Images are changed independently of each other.
 
         Args:
             images: RGB photographs, values 0 to 255.

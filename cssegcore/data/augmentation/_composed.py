@@ -45,7 +45,7 @@ class Drawn:
 @final
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """How training images are seen.
+    """The augmentation of training images: a crop and changes of it.
 
     Attributes:
         crop: The rule that cuts a crop out of each photograph.

@@ -80,7 +80,7 @@ def _grey(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
 def _blended(
     images: Float[Tensor, "b 3 h w"], factors: Float[Tensor, "b 1 1 1"], change: Int[Tensor, " b"]
 ) -> Float[Tensor, "b 3 h w"]:
-    """Blends each image with black, or with what its change asks for."""
+    """Blends each image with black, or with the grey mean or grey image of its change."""
     change, grey = change[:, None, None, None], _grey(images)
     # in float64, so that the mean of an image is the same in a batch of any length
     mean = grey.double().mean((1, 2, 3), keepdim=True).float()

@@ -18,7 +18,7 @@ from cssegcore.data.augmentation._base import CropRule, Crops
 @final
 @dataclasses.dataclass(frozen=True)
 class ScaleAndCrop(CropRule):
-    """Draws a square of `size` pixels somewhere in the scaled photograph and what pads it.
+    """Draws a square of `size` pixels somewhere in the scaled and padded photograph.
 
     A photograph of h by w pixels is scaled to h' = int(h s) by w' = int(w s). Where w' < size, the
     release pads all four sides by p = ceil((size - w') / 2), the height as well; where h' + 2p is

@@ -1,4 +1,4 @@
-"""Masks whose colours stand for classes, and the tables that say which for which."""
+"""Masks whose colours stand for classes, and tables of colours and classes."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ from cssegcore.data.importing.source import (
 )
 
 OtherColours = Literal["refuse", "void"]
-"""What pixels of a colour are that the table lacks."""
+"""Treatment of pixels whose colour is not in the table."""
 
 MaskColour = tuple[int, int, int]
 
@@ -38,11 +38,11 @@ def read_colour_masks(
     """Reads PNG masks by a table of colours.
 
     Args:
-        masks: Their folder; a mask lies in it as its photograph does in its own.
+        masks: Folder of the masks, with the same subfolders as that of the photographs.
         photographs: Folder of the photographs.
         table: A class a line; see `read_colour_table`.
-        ending: What follows a photograph's name in its mask's, such as `_mask`.
-        others: What pixels of other colours are.
+        ending: Ending of a mask's name after its photograph's name, such as `_mask`.
+        others: Treatment of pixels whose colour is not in the table.
 
     Raises:
         InputError: The table cannot be read, or a mask or photograph is missing.
@@ -114,7 +114,7 @@ def _colour(found: re.Match[str]) -> MaskColour:
 def colour_mask(
     path: Path, colours: Mapping[MaskColour, int], others: OtherColours = "refuse"
 ) -> Callable[[], UInt8[np.ndarray, "h w"]]:
-    """Returns what makes labels of a mask.
+    """Returns a function that turns a mask into labels.
 
     Raises:
         InputError: When called: it is no whole PNG, or has a colour that the table lacks.

@@ -30,15 +30,15 @@ WITHOUT_AREA = ("point", "points", "line", "linestrip")
 
 
 def read_labelme(folder: Path, photographs: Path | None = None) -> ImportSource:
-    """Reads the JSON files of a folder, and of those in it.
+    """Reads the JSON files of a folder and its subfolders.
 
     Polygons, rectangles, circles and masks are drawn; points and lines, which have no area, are
     left out. Classes are numbered in the order of their names.
 
     Args:
-        folder: Of the JSON files.
-        photographs: Where photographs lie as the JSON files do in theirs; None: where each file's
-            `imagePath` says.
+        folder: Folder of the JSON files.
+        photographs: Folder of the photographs, with the same subfolders; None reads each file's
+            `imagePath`.
 
     Raises:
         InputError: A file is none of Labelme's, or a photograph is missing.

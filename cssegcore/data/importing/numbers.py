@@ -56,7 +56,7 @@ def read_voc_folder(folder: Path, photographs: Path | None = None) -> ImportSour
     `labelmap.txt`, as CVAT writes, colours are the classes that it names.
 
     Args:
-        folder: That holds the three.
+        folder: Folder that holds the three.
         photographs: Another folder of the photographs, which CVAT leaves out on wish.
 
     Raises:
@@ -126,7 +126,7 @@ def read_roboflow(folder: Path) -> ImportSource:
 
 
 def _values(path: Path) -> dict[int, str]:
-    """Reads what each pixel value is called."""
+    """Reads the name of each pixel value."""
     try:
         rows = list(csv.reader(read_text(path).splitlines(), skipinitialspace=True))[1:]
         return {int(row[0]): row[1].strip() for row in rows if row}
@@ -137,7 +137,7 @@ def _values(path: Path) -> dict[int, str]:
 
 
 def number_mask(path: Path, values: Mapping[int, int]) -> Callable[[], UInt8[np.ndarray, "h w"]]:
-    """Returns what makes labels of a mask of numbers.
+    """Returns a function that turns a mask of numbers into labels.
 
     Args:
         path: A PNG of one channel.

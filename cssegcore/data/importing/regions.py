@@ -41,13 +41,13 @@ def fill_polygon(
 def decode_rle(
     counts: str | Sequence[int], height: int, width: int
 ) -> Bool[np.ndarray, "{height} {width}"]:
-    """Returns the mask that COCO's run lengths stand for.
+    """Decodes COCO's run lengths to a mask.
 
     Args:
         counts: Lengths of runs that are outside and inside by turns, down the columns; or the same
             as COCO's text, five bits a character.
-        height: Of the mask.
-        width: Of the mask.
+        height: Height of the mask.
+        width: Width of the mask.
 
     Raises:
         ValueError: The runs do not fill the mask.

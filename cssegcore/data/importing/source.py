@@ -1,4 +1,4 @@
-"""What every form of labels is read as, and the names that mean no class."""
+"""The common form of all imported labels, and the names that mean no class."""
 
 import dataclasses
 import json
@@ -28,9 +28,9 @@ class ImportedImage:
     """A photograph and its labels.
 
     Attributes:
-        name: In the dataset: a path without an ending.
-        photograph: The file.
-        draw: Makes the labels: places in `ImportSource.classes`, 255 void.
+        name: Name in the dataset: a path without an ending.
+        photograph: File of the photograph.
+        draw: Function that makes the labels: indices of `ImportSource.classes`, 255 void.
         part: The part that the source gives it to, if any.
     """
 
@@ -42,12 +42,12 @@ class ImportedImage:
 
 @dataclasses.dataclass(frozen=True)
 class ImportSource:
-    """All that is to be imported.
+    """The images and classes of an import.
 
     Attributes:
         classes: Names of the labels, background first.
-        images: Each with a name of its own.
-        notes: What is left out, a line each.
+        images: The images, each with a name of its own.
+        notes: One line for each kind of omitted content.
     """
 
     classes: tuple[str, ...]
@@ -56,7 +56,7 @@ class ImportSource:
 
 
 def number_classes(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Numbers names in their order from 1; those that mean background or void get 0 and 255.
+    """Numbers names in their order from 1; names of background and void get 0 and 255.
 
     >>> number_classes(["cat", "void", "background", "dog"])
     (('background', 'cat', 'dog'), {'cat': 1, 'void': 255, 'background': 0, 'dog': 2})
@@ -97,7 +97,7 @@ def image_name(path: str) -> str:
 
 
 def photographs_below(folder: Path) -> dict[str, Path]:
-    """Returns the photographs of a folder, and of those in it, by their names.
+    """Returns the photographs of a folder and its subfolders by their names.
 
     Raises:
         InputError: There is none, or two have one name.

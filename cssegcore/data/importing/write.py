@@ -26,12 +26,13 @@ _SWAPS = range(5, 9)
 
 @dataclasses.dataclass(frozen=True)
 class Imported:
-    """What became of an import.
+    """Result of an import.
 
     Attributes:
-        images: How many the folder has got, those of an equal import before included.
-        rewritten: How many photographs are not copies: turned, without a tag, or of another format.
-        classes: All of the folder's, background first.
+        images: Number of imported images, also of an earlier import of the same.
+        rewritten: Number of photographs that are no copies: turned, without a tag, or of another
+            format.
+        classes: All classes of the folder, background first.
         unlisted: Whether the folder has lists that do not name the images.
     """
 
@@ -51,10 +52,10 @@ def write_folder(
     after an interruption.
 
     Args:
-        source: What to write.
+        source: Images and classes to write.
         root: The folder of the dataset.
-        drawn_over: What labels lie over, where a photograph's orientation leaves it open.
-        progress: Wraps an iterable of images (second argument: how many).
+        drawn_over: Pixels below the labels, for photographs whose orientation leaves it open.
+        progress: Wraps an iterable of images (second argument: their number).
 
     Raises:
         InputError: An image is damaged, does not fit its labels, or its name is taken.
@@ -99,10 +100,7 @@ def _files(
     numbers: UInt8[np.ndarray, "256"],
     drawn_over: DrawnOver | None,
 ) -> tuple[dict[Path, bytes], bool]:
-    """Returns photograph and label image as they are to be written.
-
-    And whether the photograph's file stays as it was.
-    """
+    """Returns the files of photograph and label image, and whether the photograph is unchanged."""
     labels = image.draw()
     suffix, content, as_it_was = _photograph(image, labels.shape, drawn_over)
     there = photograph_of(root / "images", image.name)
@@ -152,7 +150,7 @@ def _photograph(
 def _over(
     path: Path, turned: int, fits: dict[str, bool], drawn_over: DrawnOver | None
 ) -> DrawnOver:
-    """Returns what labels lie over; one of both if the photograph is not turned."""
+    """Returns the pixels below the labels; `stored` if the photograph is not turned."""
     if turned == 1:
         return "stored"
     if all(fits.values()):

@@ -1,3 +1,3 @@
-"""How datasets lie on disk: one module a layout, found by name."""
+"""Layouts of datasets on disk: one module a layout, found by name."""
 
 from cssegcore.data.layouts._base import Layout as Layout

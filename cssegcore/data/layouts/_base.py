@@ -1,4 +1,4 @@
-"""What every layout answers."""
+"""Interface of a layout."""
 
 import abc
 from pathlib import Path, PurePosixPath
@@ -16,10 +16,10 @@ PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 class Layout(abc.ABC):
-    """Where the files of a dataset lie below its root, and what its label values mean."""
+    """Paths of a dataset's files below its root, and the meaning of its label values."""
 
     def at(self, root: Path) -> "Layout":
-        """Returns the layout as the dataset at `root` has it; some are published in several forms.
+        """Returns the form of the layout at `root`; some datasets are published in several forms.
 
         Raises:
             InputError: None of them is there.
@@ -43,11 +43,11 @@ class Layout(abc.ABC):
         """Returns the path of a label image."""
 
     def domain(self, name: str) -> str:
-        """Returns where an image was taken, "" where a dataset does not tell."""
+        """Returns the domain of an image, such as its city; "" if the dataset has none."""
         return ""
 
     def saliency(self, root: Path, name: str) -> Path:
-        """Returns where a published saliency map lies, if there is one: SSUL's own place."""
+        """Returns the path of a published saliency map, if there is one; by default SSUL's."""
         return root / "saliency_map" / f"{name}.png"
 
     def raw(self, stored: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -15,12 +15,12 @@ ARCHIVE = "ADEChallengeData2016"
 class Ade(Layout):
     """`images/FOLDER/NAME.jpg` and `annotations/FOLDER/NAME.png`: training and validation.
 
-    The benchmark publishes no test labels, so the field tests on `validation`. Its 0, void, is
-    what the field trains as background; no label is 255.
+    The benchmark publishes no test labels, so the field tests on `validation`. The field trains its
+    0, void, as background; no label is 255.
 
     Attributes:
-        folder: Where the two lie below the root: there, or in the folder that the benchmark's
-            archive makes, as MiB and PLOP have it.
+        folder: Folder of the two below the root: "" for the root itself, or the folder of the
+            benchmark's archive, as in MiB and PLOP.
     """
 
     folder: str = ""

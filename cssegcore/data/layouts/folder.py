@@ -59,7 +59,7 @@ class Folder(Layout):
 
 
 def _names(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
-    """Lists the names of one's own files; those with a dot in front are the system's."""
+    """Lists the names of the files in a folder without hidden ones, which begin with a dot."""
 
     def refuse(error: OSError) -> None:
         raise InputError(

@@ -89,7 +89,7 @@ class Voc(Layout):
         return root / self.labels / f"{name}.png"
 
     def saliency(self, root: Path, name: str) -> Path:
-        """Returns where clovaai/SSUL has the maps: in a folder beside the photographs'."""
+        """Returns the path of a map in clovaai/SSUL: in a folder beside the photographs'."""
         return (root / self.photographs).parent / "saliency_map" / f"{name}.png"
 
     @property

@@ -17,7 +17,7 @@ JPEG_QUALITY: Final = 85
 """750 scenes of 96 x 96 then take 2 MB."""
 
 LEAST_SIZE: Final = 32
-"""Of a scene, in pixels; in smaller ones no pattern can be made out."""
+"""Least side of a scene in pixels; in smaller ones no pattern can be made out."""
 
 
 def make_dataset(root: Path, *, seed: int, train: int, val: int, size: int = 96) -> None:

@@ -1,4 +1,4 @@
-"""What surfaces and grounds are made of: smooth random planes and random colours."""
+"""Materials of surfaces and grounds: smooth random planes and random colours."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,5 +53,5 @@ def toned(base: Colour, tone: Plane) -> Picture:
 
 
 def to_image(picture: Picture) -> Image.Image:
-    """The picture in 8 bits; what is too dark or too bright is clipped."""
+    """The picture in 8 bits; values that are too dark or too bright are clipped."""
     return Image.fromarray((np.clip(picture, 0, 1) * 255).astype(np.uint8))

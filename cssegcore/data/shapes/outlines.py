@@ -13,7 +13,7 @@ from cssegcore.data.shapes.materials import Mask, Plane
 Outline = Callable[[Plane, Plane], Mask]
 
 AREA = 2.2
-"""Of every object's outline, to within five per cent."""
+"""Area of every outline, to within five per cent."""
 
 
 def disc(u: Plane, v: Plane) -> Mask:
@@ -22,7 +22,7 @@ def disc(u: Plane, v: Plane) -> Mask:
 
 
 def ring(u: Plane, v: Plane) -> Mask:
-    """A circle with a hole through which one sees what lies below."""
+    """A circle with a hole, through which the scene below shows."""
     squared = u**2 + v**2
     return (squared < 1.06**2) & (squared > 0.64**2)
 

@@ -72,5 +72,5 @@ def _bands(x: Plane) -> Plane:
 
 
 def _steps(x: Plane) -> Plane:
-    """From 0 to 1 over -1 ... 1."""
+    """A ramp from 0 to 1 over -1 ... 1."""
     return np.clip(0.5 + 0.5 * x, 0, 1).astype(np.float32)

@@ -68,7 +68,7 @@ def _placed(rng: np.random.Generator, size: int) -> list[Sprite]:
 
 
 def _photographed(canvas: Picture, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """What a camera makes of it: uneven light, a tint, exposure, blur, noise, 8 bits."""
+    """The canvas as a camera shows it: uneven light, a tint, exposure, blur, noise, 8 bits."""
     drawn = canvas.shape[0]
     ramp = np.linspace(-1, 1, drawn, dtype=np.float32)
     slope = rng.normal(0, 0.18, 2).astype(np.float32)

@@ -132,7 +132,7 @@ def _painted(rng: np.random.Generator, pattern: Plane) -> Picture:
 
 
 def _shifted(plane: Plane, down: int, right: int) -> Plane:
-    """The plane moved by whole pixels; what comes in repeats the edge."""
+    """The plane moved by whole pixels; new pixels repeat the edge."""
     margin = max(abs(down), abs(right))
     height, width = plane.shape
     padded = np.pad(plane, margin, mode="edge")

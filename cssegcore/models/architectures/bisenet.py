@@ -33,12 +33,12 @@ CONTEXT = (16, 32)
 @final
 @dataclasses.dataclass(frozen=True)
 class BiSeNet(Architecture):
-    """Backbone, and what auxiliary classifiers count.
+    """Backbone, and weight of the auxiliary classifiers.
 
     Attributes:
         backbone: The section of the context path, which must have features at stride 16 and 32.
-        auxiliary: What the losses of the two auxiliary classifiers are multiplied by; 0 builds
-            none. Published: 1.
+        auxiliary: Factor of the losses of the two auxiliary classifiers; 0 builds none. Published:
+            1.
     """
 
     MOVED: ClassVar[Mapping[str, str]] = {"weights": "model.backbone.weights"}
@@ -123,7 +123,7 @@ class _BiSeNetExtractor(FeatureExtractor):
 
 
 class _Refinement(nn.Module):
-    """The paper's attention refinement module: weighs channels by what the whole image shows."""
+    """The paper's attention refinement module: weights channels by their means over the image."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

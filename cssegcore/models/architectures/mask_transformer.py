@@ -36,10 +36,10 @@ class MaskTransformer(Architecture):
 
     Attributes:
         backbone: The section of its ViT.
-        blocks: Of the decoder.
-        heads: Of the decoder's attention.
-        drop_path: Probability with which training leaves out a branch of the last block; it rises
-            to that from 0 at the first.
+        blocks: Number of the decoder's blocks.
+        heads: Number of heads of the decoder's attention.
+        drop_path: Probability that training leaves out a branch of the last block; it rises
+            linearly from 0 at the first block.
     """
 
     MOVED: ClassVar[Mapping[str, str]] = {"output_stride": "model.backbone.patch"}
@@ -96,9 +96,9 @@ class TokenHead(Head):
     """A token for each class, and factor and offset of its normalised mask.
 
     Attributes:
-        token: What the decoder's blocks read beside the patches.
-        scale: Factor.
-        shift: Offset.
+        token: Tokens that the decoder's blocks read beside the patches.
+        scale: Factor of each mask.
+        shift: Offset of each mask.
     """
 
     def __init__(self, channels: int, outputs: int) -> None:
@@ -154,7 +154,7 @@ class _MaskExtractor(FeatureExtractor):
     def enlarge(
         self, logits_lowres: Float[Tensor, "b c hs ws"], size: Sequence[int]
     ) -> Float[Tensor, "b c h w"]:
-        """Enlarges to whole patches and cuts off what pads the photographs."""
+        """Enlarges to whole patches and cuts off the padding of the photographs."""
         whole = [side * self.backbone.strides[-1] for side in logits_lowres.shape[-2:]]
         h, w = size
         return super().enlarge(logits_lowres, whole)[..., :h, :w]

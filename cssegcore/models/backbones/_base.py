@@ -1,4 +1,4 @@
-"""What a backbone gives to a decoder, and what its recipe says."""
+"""Interfaces of a backbone and of its recipe."""
 
 import abc
 import dataclasses
@@ -40,11 +40,11 @@ class Backbone(nn.Module, abc.ABC):
         """
 
     def activation(self, features: Float[Tensor, "b n h w"]) -> Float[Tensor, "b n h w"]:
-        """Turns a feature into what a decoder reads; not in place. By default, the feature."""
+        """Applies the activation that a decoder expects; not in place. By default, none."""
         return features
 
     def input_norms(self) -> list[nn.BatchNorm2d]:
-        """Returns the normalisations that see the image first: by default the first, if any."""
+        """Returns the first normalisation of each path from the image; by default, of one path."""
         return [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)][:1]
 
 
@@ -56,14 +56,14 @@ class BackboneKind(abc.ABC):
         weights: First weights: `none` (from scratch), `imagenet` (the download of the library that
             the network is from; cached), or the path of a file, `.safetensors` or of `torch.save`.
             A file may hold the state dict of the whole network, or of one around it.
-        sha256: How the digest of the file must begin, in hexadecimal; "": anything.
-        normalization: Mean and deviation of the images that the weights were trained on; None: as
-            the library's own weights.
+        sha256: First hexadecimal digits of the file's digest; "" accepts every file.
+        normalization: Mean and deviation of the images that the weights were trained on; None for
+            the same as the library's own weights.
         batchnorm_momentum: Momentum of the running statistics.
     """
 
     UNUSED: ClassVar[tuple[str, ...]] = ()
-    """How the keys of a file begin that belong to the network's classifier."""
+    """Prefixes of a file's keys that belong to the network's classifier."""
 
     weights: str = "imagenet"
     sha256: str = ""
@@ -82,7 +82,7 @@ class BackboneKind(abc.ABC):
     @property
     @abc.abstractmethod
     def title(self) -> str:
-        """What the network is called in errors: `torchvision's resnet50`."""
+        """Name of the network in errors: `torchvision's resnet50`."""
 
     @property
     def has_download(self) -> bool:
@@ -91,7 +91,7 @@ class BackboneKind(abc.ABC):
 
     @property
     def way(self) -> str:
-        """What to set `weights` to, for errors."""
+        """Advice on the value of `weights`, for errors."""
         download = "`imagenet` or " if self.has_download else ""
         return f"give the path of a state dict of {self.title}, {download}`none`"
 
@@ -132,7 +132,7 @@ class BackboneKind(abc.ABC):
         return {key: key for key in backbone.state_dict()}
 
     def unused(self, backbone: Backbone) -> Iterable[str]:
-        """Returns how the keys of a file begin that the backbone has no place for."""
+        """Returns prefixes of a file's keys that the backbone does not use."""
         return self.UNUSED
 
     def outline(self, output_stride: int) -> Backbone:
@@ -162,7 +162,7 @@ class BackboneKind(abc.ABC):
         """Makes sure that `build` will succeed, and holds the file's digest against `sha256`.
 
         Raises:
-            InputError: What `build` raises, or the digest differs.
+            InputError: `build` would raise it, or the digest differs.
         """
         outline = self.outline(output_stride)
         self.source.check_digest()

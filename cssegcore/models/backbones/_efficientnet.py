@@ -35,12 +35,12 @@ DEPTHWISE = {
 
 
 def is_efficientnet_pytorch(stored: Iterable[str]) -> bool:
-    """Tells from the keys whether weights are that package's."""
+    """Whether the keys are those of the package efficientnet_pytorch."""
     return any(key.endswith("_conv_stem.weight") for key in stored)
 
 
 def of_efficientnet_pytorch(stored: Mapping[str, Tensor], keys: Iterable[str]) -> dict[str, Tensor]:
-    """Returns the weights under timm's names; those of other blocks keep theirs.
+    """Returns the weights under timm's names; weights of other blocks keep their names.
 
     Args:
         stored: Keys such as `_blocks.3._bn0.weight`, all with the same prefix or without one.

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from torch import Tensor
 
 _EPS = 1e-5
-"""What the kernels add to the size of a scale."""
+"""Term that the kernels add to the absolute value of a scale."""
 _BLOCK = re.compile(r"mod(\d)\.block(\d+)\.")
 PARTS = {"mod1.": "", "convs.": "", "proj_conv.": "downsample.0.", "proj_bn.": "downsample.1."}
 
 
 def of_inplace_abn(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns what a checkpoint holds under torchvision's names; other names stay as they are.
+    """Returns a checkpoint's tensors under torchvision's names; other names stay the same.
 
     In-place ABN scales by |gamma| + eps (forward_cpu in src/inplace_abn_cpu.cpp, version 1.0.7),
     which is the gamma of the plain normalisation that is returned. Training may take that one

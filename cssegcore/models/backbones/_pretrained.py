@@ -1,4 +1,4 @@
-"""Where a backbone's first weights come from: files, their digests, and what is in them."""
+"""Sources of a backbone's first weights: files, their digests, and their state dicts."""
 
 import dataclasses
 import hashlib
@@ -20,32 +20,32 @@ from cssegcore.core.files import UNREADABLE
 WEIGHTS = "model.backbone.weights"
 SHA256 = "model.backbone.sha256"
 POINTER = b"version https://git-lfs"
-"""How a file begins that stands for another one in Git LFS."""
+"""First bytes of a Git LFS pointer, which stands for another file."""
 COUNTER = "num_batches_tracked"
 """Key of a normalisation that old files lack; nothing depends on its value."""
 SHOWN = 3
-"""How many keys an error names."""
+"""Number of keys that an error names."""
 
 StateDict = dict[str, Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
 class WeightSource:
-    """Where first weights are, as a recipe says it.
+    """Source of the first weights, as in a recipe.
 
     Attributes:
         weights: `none`, `imagenet`, or a path.
-        sha256: How the digest of the file at that path must begin; "": anything.
+        sha256: First hexadecimal digits of the file's digest; "" accepts every file.
     """
 
     weights: str
     sha256: str
 
     def check_words(self, way: str) -> None:
-        """Refuses what names no file and what is no digest.
+        """Refuses `weights` without a file, and a `sha256` that is no digest.
 
         Args:
-            way: What to set `weights` to instead.
+            way: Advice on the value of `weights`, for the error.
 
         Raises:
             ValueError: There is no such file, or `sha256` is no beginning of a digest.
@@ -79,7 +79,7 @@ class WeightSource:
         """Reads the file.
 
         Args:
-            fit: Picks and renames what the network needs; raises `ValueError` if it is not there.
+            fit: Picks and renames the network's tensors; raises `ValueError` if one is missing.
             network: Name of the network and what to do instead, for the error.
 
         Raises:
@@ -111,8 +111,8 @@ def read_tensors(path: Path) -> StateDict:
     """Reads a state dict, also one that a training script wrapped into something else.
 
     Raises:
-        ValueError: The file holds no state dict, or several. Damaged files raise what `UNREADABLE`
-            lists, or `SafetensorError`.
+        ValueError: The file holds no state dict, or several. Damaged files raise an error of
+            `UNREADABLE`, or `SafetensorError`.
     """
     with path.open("rb") as file:
         if file.read(len(POINTER)) == POINTER:
@@ -162,9 +162,9 @@ def matched(
 
     Args:
         wanted: Shape of each tensor of the network.
-        stored: What the file holds. A prefix (`module.`, `backbone.`) is taken off if the whole
-            network is under it, and what is not under it belongs to something else.
-        unused: How the keys begin (without the prefix) that the network may leave.
+        stored: State dict of the file. A prefix (`module.`, `backbone.`) is removed if the whole
+            network is under it; keys without the prefix then belong to another network.
+        unused: Prefixes of keys (after that prefix) that the network may leave out.
 
     Raises:
         ValueError: The network is not in there, or twice; the message names what differs.
@@ -187,7 +187,7 @@ def matched(
 
 
 def _prefix(required: list[str], stored: StateDict) -> str:
-    """Returns what stands before every key of the network."""
+    """Returns the common prefix of the network's keys."""
     first = required[0]
     ends = [key.removesuffix(first) for key in stored if key.endswith(f".{first}")]
     there = {p: sum(p + key in stored for key in required) for p in ["", *ends]}

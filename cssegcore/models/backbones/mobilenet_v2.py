@@ -15,7 +15,7 @@ from cssegcore.models.backbones._base import Backbone, BackboneKind
 from cssegcore.models.backbones._torchvision import imagenet_weights
 
 STAGES = (4, 7, 14, 18)
-"""How many layers there are up to the end of stride 4, 8, 16 and 32."""
+"""Number of layers up to the end of stride 4, 8, 16 and 32."""
 
 
 @final

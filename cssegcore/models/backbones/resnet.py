@@ -19,7 +19,7 @@ RELEASED = {
     50: "ResNet50v1 in the README of github.com/mapillary/inplace_abn",
     101: "release v1.0 of github.com/arthurdouillard/CVPR2021_PLOP",
 }
-"""Where the in-place ABN weights are to be had, by depth."""
+"""Sources of the in-place ABN weights, by depth."""
 _LEAK = 0.01
 """Slope of the style mapillary's activations below 0."""
 
@@ -31,7 +31,7 @@ class ResNet(BackboneKind):
 
     Attributes:
         depth: 18, 50 or 101 layers. Strides of 18 cannot become dilations.
-        style: Whose ResNet. `torchvision`: ReLU, and the first block of a dilated stage has the
+        style: Variant. `torchvision`: ReLU, and the first block of a dilated stage has the
             dilation of the stage before. `mapillary`, on which MiB and PLOP were published
             (https://github.com/fcdl94/MiB, models/resnet.py, modules/residual.py): leaky ReLU, and
             all blocks of the stage are dilated. There, in-place ABN is trained with |gamma| + eps

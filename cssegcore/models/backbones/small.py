@@ -22,7 +22,7 @@ when channels_last photographs have fewer channels; seen with PyTorch 2.14 and 2
 @final
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SmallBackbone(BackboneKind):
-    """How wide and how deep.
+    """Widths and dilation of the small backbone.
 
     Attributes:
         stem: Channels of the two plain convolutions at stride 2, each >= 8.

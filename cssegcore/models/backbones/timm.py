@@ -37,7 +37,7 @@ class Timm(BackboneKind):
     (EfficientNet-Lite) it may also be a file of the package efficientnet_pytorch.
 
     Attributes:
-        name: timm's, such as `tf_efficientnet_lite0`.
+        name: timm's name of the network, such as `tf_efficientnet_lite0`.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Timm(BackboneKind):
         return backbone
 
     def _numbers(self, output_stride: int) -> dict[str, Any]:
-        """Returns what to ask timm for: networks that cannot be dilated refuse a stride.
+        """Returns timm's arguments: networks that cannot be dilated refuse a stride.
 
         Raises:
             InputError: The network gives no features, or not as a decoder needs them.

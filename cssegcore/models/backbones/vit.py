@@ -19,17 +19,17 @@ from cssegcore.models.backbones._base import WHERE, Backbone, BackboneKind
 @final
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ViT(BackboneKind):
-    """Patches, and how wide and deep their transformer is; the defaults are ViT-B/16's.
+    """Patches, width and depth of a vision transformer; the defaults are ViT-B/16's.
 
     Positions are stored for square photographs of `image` pixels and resampled to every other size
-    (bicubic, with antialiasing), those of a file at once. Photographs are padded to whole patches,
-    at the right and at the bottom, with the mean colour.
+    (bicubic, with antialiasing); positions of a file are resampled when it is read. Photographs are
+    padded to whole patches, at the right and at the bottom, with the mean colour.
 
     Attributes:
         patch: Side of a patch in pixels.
         width: Channels d of each patch, a multiple of `heads`.
-        depth: Blocks.
-        heads: Of the attention.
+        depth: Number of blocks.
+        heads: Number of heads of the attention.
         image: Side of the photographs that positions are stored for, a multiple of `patch`.
     """
 
@@ -65,7 +65,7 @@ class ViT(BackboneKind):
         return _ViT(self)
 
     def translated(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Resamples the positions of a file to those of `image`."""
+        """Resamples the positions of a file to photographs of `image` pixels."""
         return {
             key: self._resampled(value) if key.endswith("pos_embed") else value
             for key, value in stored.items()
@@ -142,7 +142,7 @@ def transformer_block(width: int, heads: int, drop_path: float) -> nn.Module:
 
     Args:
         width: Channels.
-        heads: Of the attention.
+        heads: Number of heads of the attention.
         drop_path: Probability of leaving out a branch in training, for each image.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What stands between features and logits: one module a kind of head, found by name."""
+"""Kinds of heads, which compute logits from features: one module a kind, found by name."""
 
 from cssegcore.models.heads._base import FeatureHead as FeatureHead
 from cssegcore.models.heads._base import Head as Head

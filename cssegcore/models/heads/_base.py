@@ -48,7 +48,7 @@ class FeatureHead(Head):
     """Scores a group of outputs from features alone; ends in a 1x1 convolution with bias.
 
     Attributes:
-        classifier: That convolution; its output channels are the group's outputs.
+        classifier: The last convolution; its output channels are the group's outputs.
     """
 
     classifier: nn.Conv2d
