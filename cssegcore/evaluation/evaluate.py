@@ -1,4 +1,4 @@
-"""The confusion matrix of a model on a list of images, and what it predicts."""
+"""The confusion matrix of a model on a list of images, and its predictions."""
 
 import numpy as np
 import torch
@@ -31,14 +31,14 @@ def count_confusion(
         images: Test images; labels are positions in the scenario's classes, 255 void.
         rows: Number of the scenario's classes, background and later ones included.
         batch_size: Photographs at a time; only those of one size share a batch.
-        device: Where it runs.
+        device: Device of the model.
         progress: Wraps the iterable of batches (second argument: number of photographs).
         keep: Names whose predictions are returned.
         meters: Metrics to be counted on the way.
 
     Returns:
-        The matrix, int64 (rows, classes of the model), and the kept predictions, uint8 (h, w); of
-        all processes, in each.
+        The matrix, int64 (rows, classes of the model), and the kept predictions, uint8 (h, w), of
+        all processes; the same in each process.
     """
     segmenter.eval()
     columns = segmenter.classes

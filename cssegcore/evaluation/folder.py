@@ -6,9 +6,9 @@
 - `further.json`: the numbers of `evaluation.metrics` by name,
 - `epochs.csv`: the curve of its training,
 - `costs.json`: how many weights it trained, and the bytes kept beside the model (`StepCosts`),
-- `pseudo_labels.json`: what the previous model's pseudo-labels were; empty without any,
-- `synthesis.json`, `sheet.png`: what the images generated for it are like; empty without any,
-- `examples/`: each photograph shown, its truth and what the model says (`example_files`).
+- `pseudo_labels.json`: statistics of the previous model's pseudo-labels; empty without any,
+- `synthesis.json`, `sheet.png`: statistics of the images generated for it; empty without any,
+- `examples/`: each photograph shown, its truth and its prediction (`example_files`).
 """
 
 import csv
@@ -45,7 +45,7 @@ class Example:
 
 @dataclass(frozen=True)
 class PseudoLabelStats:
-    """What the previous model's pseudo-labels were in a step.
+    """Statistics of the previous model's pseudo-labels in a step.
 
     Attributes:
         step: Name of the step.
@@ -61,11 +61,11 @@ class PseudoLabelStats:
 
 @dataclass(frozen=True)
 class SynthesisStats:
-    """What the images generated before a step are like.
+    """Statistics of the images generated before a step.
 
     Attributes:
         step: Name of the step that trains on them.
-        statistics: What the synthesis says of them.
+        statistics: Statistics in the manifest of the synthesis.
         sheet: The contact sheet.
     """
 
@@ -76,10 +76,10 @@ class SynthesisStats:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the steps left, in the order of learning.
+    """The evaluations of all steps, in the order of learning.
 
     Attributes:
-        records: One per step.
+        records: Record of each step.
         epochs: One mapping per epoch of all steps, of column name to the text in the file, led by
             `running_epoch` (from 1, over all steps) and `step` (its index).
         examples: The photographs of the last step.
@@ -99,7 +99,7 @@ class Evaluation:
 
 
 class ExampleFiles(NamedTuple):
-    """Where a photograph that is shown lies."""
+    """Paths of an example's photograph, truth and prediction."""
 
     photo: Path
     truth: Path
@@ -107,7 +107,7 @@ class ExampleFiles(NamedTuple):
 
 
 def example_files(examples: Path, name: str) -> ExampleFiles:
-    """Returns the files of the photograph `name` (any folder of which is made part of the name)."""
+    """Returns the paths of the example `name`; `/` in the name becomes `_`."""
     stem = name.replace("/", "_")
     kinds = ("photo.jpg", "truth.png", "prediction.png")
     return ExampleFiles(*(examples / f"{stem}.{kind}" for kind in kinds))
@@ -134,7 +134,7 @@ def seal_files(out: Path) -> None:
 
 
 def check_files(folder: Path) -> None:
-    """Makes sure that an evaluation is what was written, if it says what that was.
+    """Makes sure that an evaluation has not changed since `seal_files`, if it was sealed.
 
     Raises:
         InputError: A file has changed or is missing.
@@ -170,8 +170,8 @@ def write_step(
     """Writes the evaluations up to a step and returns the empty folder for its examples.
 
     Args:
-        out: Where to write.
-        record: The step's.
+        out: Folder to write.
+        record: Record of the step.
         further: The numbers of `evaluation.metrics`, by name.
         shown: The photographs that every step shows.
         previous: The evaluations up to the previous step, all of which are copied.
@@ -235,7 +235,7 @@ def read_evaluation(folder: Path) -> Evaluation:
 
 
 def _follows(earlier: Evaluated, later: Evaluated) -> bool:
-    """Whether two steps are of one scenario: its classes, or those of each so far, are the same."""
+    """Whether two steps are of one scenario: all classes, or all so far, are the same."""
     seen, rest = earlier.classes[: earlier.seen], earlier.classes[earlier.seen :]
     grown = rest in ([], [TO_COME]) and later.classes[: earlier.seen] == seen
     return grown or earlier.classes == later.classes

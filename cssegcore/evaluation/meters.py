@@ -24,7 +24,7 @@ TAKEN: Final = (
     *("average", "forgetting", "backward_transfer", "future", "protocol", "protocols"),
     *("step", "steps", "images", "trainable_weights", "kept_bytes"),
 )
-"""What every step's and every run's numbers are called."""
+"""Names of the numbers that every step and every run has."""
 
 
 def build_metrics(recipes: Mapping[str, object], where: str) -> dict[str, Metric]:
@@ -56,10 +56,10 @@ class Meters:
         """Starts from nothing.
 
         Args:
-            metrics: By name.
-            classes: Outputs of the model.
-            future: What pixels of classes to come count as.
-            device: Where the test runs.
+            metrics: The metrics by name.
+            classes: Number of outputs of the model.
+            future: Treatment of pixels of classes to come.
+            device: Device of the test.
         """
         self._metrics = metrics
         self._classes = classes
@@ -101,5 +101,5 @@ class Meters:
 
 
 def _plain(value: Points) -> Points:
-    """Returns what JSON can hold: NaN and infinity are undefined."""
+    """Returns a number for JSON: None for NaN and infinity."""
     return None if value is None or not math.isfinite(value) else float(value)

@@ -28,13 +28,13 @@ CERTAINTIES: Final[tuple[Certainty, ...]] = get_args(Certainty)
 
 @dataclasses.dataclass(frozen=True)
 class Labelling:
-    """How photographs are labelled and what is written of them.
+    """Settings of the labelling of photographs and of its files.
 
     Attributes:
         opacity: Opacity of the colours over the photograph; background stays clear.
-        view: How a photograph is shown to the network.
-        maps: What is written besides labels and overlay.
-        model: What tells the model from others; a digest of it.
+        view: Size and tiles of a photograph for the network.
+        maps: Kinds of files beside labels and overlay.
+        model: Digest of the model.
     """
 
     opacity: float
@@ -48,7 +48,7 @@ class Labelling:
         return digest(content, self.model.encode(), str(self.opacity).encode(), *seen)
 
     def files(self, out: Path, name: str) -> list[Path]:
-        """Returns what is written of a photograph, the label image first."""
+        """Returns the paths of a photograph's files, the label image first."""
         ends = [".png", ".overlay.jpg", *(f".{kind}.png" for kind in self.maps)]
         return [out / f"{name}{end}" for end in ends]
 
@@ -68,11 +68,11 @@ class Counted:
 
 @dataclasses.dataclass(frozen=True)
 class Labelled:
-    """What became of photographs.
+    """Result of labelling photographs.
 
     Attributes:
         each: The pixels of each photograph that is labelled, in the given order.
-        before: How many a call before this one had labelled.
+        before: Number of photographs that an earlier call had labelled.
         failures: One line for each photograph that could not be labelled.
     """
 
@@ -98,13 +98,13 @@ def label_photographs(
     Args:
         segmenter: The model.
         photographs: Files with different names.
-        out: Where NAME.png (palette), NAME.overlay.jpg and the maps go.
-        how: How they are labelled.
-        device: Where it runs.
-        progress: Wraps the iterable of paths (second argument: how many).
+        out: Folder of NAME.png (palette), NAME.overlay.jpg and the maps.
+        how: Settings of the labelling.
+        device: Device of the model.
+        progress: Wraps the iterable of paths (second argument: their number).
 
     Raises:
-        InputError: A result cannot be written, or stands where somebody else's file is.
+        InputError: A result cannot be written, or would replace a file that is no result.
     """
     segmenter.eval()
     counts: dict[Path, Int64[np.ndarray, " k"]] = {}
@@ -158,7 +158,7 @@ def check_room(out: Path, names: Iterable[str], how: Labelling) -> None:
 
 
 def _done(files: list[Path], mark: str) -> UInt8[np.ndarray, "h w"] | None:
-    """Returns the labels that a call before made of the same photograph, or nothing.
+    """Returns the labels that an earlier call made of the same photograph, or None.
 
     Raises:
         InputError: It made them of something else.
@@ -177,7 +177,7 @@ def _done(files: list[Path], mark: str) -> UInt8[np.ndarray, "h w"] | None:
 
 
 def _mark(path: Path) -> str:
-    """Returns what a label image says it was made of, "" if it is none of ours."""
+    """Returns the mark in a label image, "" if it is none of ours."""
     try:
         with Image.open(path, formats=images.LABELS) as image:
             return str(image.info.get(MARK, ""))
@@ -210,7 +210,7 @@ def _write(
     scored: Scored,
     mark: str,
 ) -> None:
-    """Writes all files of a photograph, the label image first: it says whose the others are."""
+    """Writes all files of a photograph, the label image first: its mark identifies the others."""
     label, drawn, *maps = files
     with replacing(label, durable=False) as temporary:
         save_labels(temporary, scored.labels, mark)
@@ -223,7 +223,7 @@ def _write(
 
 
 def grey(values: Float32[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """Returns values of 0 to 1 as 0 to 255; what is beyond them is cut off."""
+    """Returns values of 0 to 1 as 0 to 255; others are clipped."""
     return (values.clip(0, 1) * 255).round().astype(np.uint8)
 
 

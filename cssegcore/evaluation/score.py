@@ -23,11 +23,11 @@ _BAND = 64
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """How a photograph is shown to a network; without any number, whole and at its own size.
+    """Size and tiles of a photograph for a network; by default whole and at its own size.
 
     Attributes:
-        size: Its shorter side is resized to so many pixels.
-        tile: Side of the squares that it is cut into, if it is larger.
+        size: Pixels of its shorter side after resizing.
+        tile: Side of the squares that a larger photograph is cut into.
         overlap: Pixels that neighbouring tiles share at least; None: a quarter of a tile.
     """
 
@@ -57,12 +57,12 @@ WHOLE = View()
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-    """What a network says of a photograph.
+    """Labels of a photograph, and their certainty.
 
     Attributes:
         labels: The class of each pixel.
-        confidences: Its score: see `class_scores`.
-        entropies: Entropy of the scores, once they are made to sum up to 1; 1 where all are equal.
+        confidences: Score of that class: see `class_scores`.
+        entropies: Entropy of the scores after scaling their sum to 1; 1 where all are equal.
     """
 
     labels: UInt8[np.ndarray, "h w"]
@@ -71,7 +71,7 @@ class Scored:
 
 
 class Interval(NamedTuple):
-    """A tile along one axis: the pixels that it sees, and those that it decides."""
+    """A tile along one axis: pixels start to stop are read, first to end are decided."""
 
     start: int
     stop: int
@@ -86,7 +86,7 @@ def score_photograph(
     device: torch.device,
     view: View = WHOLE,
 ) -> Scored:
-    """Labels a photograph, and says how sure that is.
+    """Labels a photograph, with the certainty of each pixel.
 
     Of overlapping tiles, each pixel is decided by the one whose border is farthest. A photograph
     that fits into a tile is seen whole.
@@ -94,8 +94,8 @@ def score_photograph(
     Args:
         segmenter: The model, in evaluation mode, on `device`.
         photograph: RGB.
-        device: Where it runs.
-        view: How the photograph is shown.
+        device: Device of the model.
+        view: Size and tiles of the photograph.
     """
     height, width, _ = photograph.shape
     kinds = (np.uint8, np.float32, np.float32)

@@ -21,13 +21,13 @@ from cssegcore.evaluation.score import score_photograph
 from cssegcore.models.segmenter import Segmenter
 
 TAG = "comment"
-"""Tag of a file that says what it was made of."""
+"""Tag of a file that holds its mark, a digest of video, model and settings."""
 
 OURS = "cssegcore "
 
 
 def video_files(out: Path, name: str) -> tuple[Path, Path]:
-    """Returns what is written of a video: labels without loss, and the overlay."""
+    """Returns the paths of a video's files: labels without loss, and the overlay."""
     return out / f"{name}.labels.mkv", out / f"{name}.overlay.mp4"
 
 
@@ -42,19 +42,19 @@ def label_video(
     """Labels each frame of a video, turned as players show it; it keeps its times, not its sound.
 
     NAME.labels.mkv holds network outputs as grey values (FFV1, without loss), NAME.overlay.mp4 the
-    frames under the classes' colours. What a call before made of the same video is left as it is.
+    frames under the classes' colours. Files that an earlier call made of the same video are kept.
 
     Args:
         segmenter: The model.
         path: Any file that FFmpeg reads.
-        out: Where both files go.
-        how: How frames are labelled; maps are made of photographs only.
-        device: Where it runs.
-        progress: Wraps the iterable of frames (second argument: how many, as the file says).
+        out: Folder of both files.
+        how: Settings of the labelling; maps are made of photographs only.
+        device: Device of the model.
+        progress: Wraps the iterable of frames (second argument: their number by the file).
 
     Raises:
-        InputError: The video cannot be read, a result cannot be written, or stands where somebody
-            else's file is.
+        InputError: The video cannot be read, or a result cannot be written or would replace a file
+            that is no result.
     """
     av = _av()
     segmenter.eval()
@@ -108,12 +108,12 @@ class _Writer:
         self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
-        """Adds what the codec still holds."""
+        """Writes the frames that the codec still holds."""
         self._container.mux(self._stream.encode(None))
 
 
 class _Time:
-    """When a frame is shown, in units of `time_base`, and how many there are a second."""
+    """Time of a frame, in units of `time_base`, and number of frames a second."""
 
     def __init__(self, pts: int, time_base: Any, rate: Any) -> None:  # noqa: ANN401 - fractions
         self.pts, self.time_base, self.rate = pts, time_base, rate
@@ -150,7 +150,7 @@ def _decoded(source: Any, stream: Any, path: Path) -> Iterator[Any]:  # noqa: AN
 
 @contextlib.contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Says in one line why a video cannot be read."""
+    """Turns errors of reading a video into one line."""
     try:
         yield
     except _av().FFmpegError as error:
@@ -170,7 +170,7 @@ def _writable(path: Path) -> Iterator[None]:
 
 
 def _done(files: tuple[Path, Path], mark: str) -> bool:
-    """Whether a call before made all of it.
+    """Whether an earlier call made both files.
 
     Raises:
         InputError: Files of the names are there, made of something else.

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, Integer
 
 Future = Literal["background", "ignore"]
-"""What a pixel of a class that has not been learned yet counts as at test time.
+"""Treatment of a pixel in a test whose class has not been learned yet.
 
 `background` as in PLOP's program: predicting background there is right. `ignore` as in MiB's: the
 pixel does not count.

@@ -1,4 +1,4 @@
-"""How well a network learned step by step, and what it forgot on the way.
+"""Metrics of learning step by step, and of forgetting.
 
 Values are points (0 to 100), rounded to four decimals; None stands for "undefined".
 """
@@ -36,7 +36,7 @@ def points(fraction: float) -> Points:
 
 
 def protocol_line(future: Future) -> str:
-    """Says in one line what was counted and how."""
+    """Returns the rules of counting in one line."""
     return f"{FUTURE_RULES[future]}; {COUNTING}; background is a class except in *_nobg"
 
 
@@ -45,7 +45,7 @@ def step_metrics(record: Evaluated, *, future: Future) -> dict[str, Any]:
 
     Args:
         record: The record of the step's evaluation.
-        future: What pixels of classes to come count as.
+        future: Treatment of pixels of classes to come.
     """
     return {
         **step_scores(record, future),
@@ -89,12 +89,12 @@ def dead_classes(record: Evaluated, future: Future) -> list[str]:
 
 
 def forgetting(table: Float64[np.ndarray, "s c"]) -> Float64[np.ndarray, "s c"]:
-    """Returns how far each class is below its best IoU of all earlier steps.
+    """Returns the IoU that each class lost against its best one of all earlier steps.
 
     Negative: better than ever before. NaN where there is no earlier IoU or none now.
 
     Args:
-        table: From `class_iou`.
+        table: Result of `class_iou`.
     """
     best = np.fmax.accumulate(table, axis=0)  # fmax skips NaN
     earlier = np.vstack([np.full_like(table[:1], np.nan), best[:-1]])
@@ -107,7 +107,7 @@ def backward_transfer(table: Float64[np.ndarray, "s c"]) -> Float64[np.ndarray, 
     NaN for a class measured at the last step only, or not at the last step.
 
     Args:
-        table: From `class_iou`.
+        table: Result of `class_iou`.
     """
     measured = ~np.isnan(table)
     first = measured.argmax(axis=0)

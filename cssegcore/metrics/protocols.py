@@ -60,7 +60,7 @@ class Protocol:
     harmonic: bool = False
 
     def line(self) -> str:
-        """Says what counts."""
+        """Returns the rules in one line."""
         pixels = "" if self.background_pixels else "pixels of the background do not count; "
         means = "is a class of the first step" if self.background_class else "is in no mean"
         absent = "count as 0" if self.absent_is_zero else "are left out"
@@ -75,8 +75,8 @@ def protocols(background: Background) -> dict[str, Protocol]:
     """Returns the named protocols.
 
     Args:
-        background: What output 0 is. Where it is void, as ADE20K's label 0, MiB and SDR do not test
-            it, and the others take it for a class; where there is none, it is a class like any.
+        background: Meaning of the dataset's label 0. Where it is void, as in ADE20K, MiB and SDR do
+            not test it, and the others take it for a class; `none`: it is a class like any.
             DKD has classes to come ignored on ADE20K and taken for background elsewhere.
     """
     real, none = background != "void", background == "none"
@@ -130,10 +130,10 @@ def counted_iou(record: Evaluated, protocol: Protocol) -> Float64[np.ndarray, " 
 def group_means(
     values: Float64[np.ndarray, " k"], learned: Sequence[int], protocol: Protocol
 ) -> list[float]:
-    """Returns the means of all classes, of those added after step 0, then of each step's.
+    """Returns the means of all classes, of all added after step 0, then of each step's.
 
     Args:
-        values: From `counted_iou`.
+        values: Result of `counted_iou`.
         learned: The index of the step in which each class arrives.
         protocol: Says whether the background is one of the classes.
     """

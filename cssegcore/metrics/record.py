@@ -1,4 +1,4 @@
-"""What one step's evaluation leaves behind: its confusion matrix and which class came when."""
+"""Record of a step's evaluation: its confusion matrix, and the step of each class."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ class Evaluated:
         index: Its place in the order of learning, from 0.
         classes: The names of all classes of the scenario in the order of learning.
         learned: The index of the step in which each class arrives; 0 for the background.
-        seen: How many of the classes the network has outputs for.
-        images: How many test images were counted.
+        seen: Number of the classes for which the network has outputs.
+        images: Number of the counted test images.
         matrix: Pixels; a row for every class (also those to come), a column for every seen one.
     """
 

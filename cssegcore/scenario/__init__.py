@@ -1,1 +1,1 @@
-"""Which class arrives when, and which image belongs to which step."""
+"""Scenarios: the classes and the images of each step."""

@@ -1,4 +1,4 @@
-"""Photographs that arrive while a scenario runs: which are trained on, and which held out."""
+"""Shares photographs that arrive while a scenario runs among training, monitoring and tests."""
 
 from collections.abc import Collection, Sequence
 
@@ -20,7 +20,7 @@ def hold_out(
     Args:
         entries: The photographs.
         classes: Names of the new classes, by raw label.
-        held_out: Names of those to test on, if a person chose; all others are trained on.
+        held_out: Names of the photographs to test on, if a person chose; all others are trained on.
 
     Raises:
         InputError: A new class is shown by no photograph that is trained on.

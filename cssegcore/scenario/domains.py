@@ -13,7 +13,7 @@ from cssegcore.data.index import Entry
 from cssegcore.scenario.scenario import Scenario
 
 SHARE = 0.8
-"""Of a step's images that it trains on."""
+"""Share of a step's images that it trains on."""
 
 
 class Chosen(NamedTuple):
@@ -30,11 +30,11 @@ def domain_images(scenario: Scenario, entries: Sequence[Entry]) -> list[Chosen]:
     domain: a step trains on four fifths of its domains' images; it is tested on a fifth of the
     images of all domains so far, which is drawn anew. So from step 1 on, most test images were
     trained on by some step: 71 to 78 % after the last of Cityscapes' scenarios. As published.
-    domain_apart: it is tested on what no step so far has trained on.
+    domain_apart: it is tested on images that no step so far has trained on.
 
     Args:
-        scenario: Its setting is one of these two.
-        entries: In the dataset's order, which the cut depends on.
+        scenario: Scenario whose setting is one of these two.
+        entries: Images in the dataset's order, which the cut depends on.
     """
     of = [_cut([e for e in entries if e.domain in step.domains]) for step in scenario.steps]
     lists = []

@@ -15,12 +15,12 @@ from cssegcore.scenario.scenario import Scenario
 def listed_images(
     scenario: Scenario, entries: Sequence[Entry], photograph: Callable[[str], Path]
 ) -> list[Chosen]:
-    """Returns the images of each step in the order of its lists; tests hold those before as well.
+    """Returns the images of each step in the order of its lists; tests include earlier steps'.
 
     The dataset's own parts and order mean nothing here, as both change when it grows.
 
     Args:
-        scenario: Its setting is `listed`.
+        scenario: Scenario whose setting is `listed`.
         entries: All images of the dataset.
         photograph: Returns the path of an image's photograph.
 
@@ -48,13 +48,13 @@ def listed_images(
 def later_classes(
     scenario: Scenario, classes: ClassTable, entries: Iterable[Entry]
 ) -> tuple[list[int], list[int]]:
-    """Returns the raw labels that are void, and those of classes to come, among those shown.
+    """Returns the shown raw labels that are void, and the shown ones of classes to come.
 
-    What no image shows is left out: so a list stays as it is when the class table grows.
+    Labels that no image shows are left out: so a list does not change when the class table grows.
 
     Args:
-        scenario: Says what classes are void or background for good.
-        classes: Those learned so far.
+        scenario: Scenario that names classes which are never learned.
+        classes: Classes learned so far.
         entries: The images of the list.
     """
     shown = _shown(entries)
@@ -63,7 +63,7 @@ def later_classes(
 
 
 def as_entries(lists: Mapping[str, Mapping[str, ImageList]]) -> list[Entry]:
-    """Returns the images that steps use, with what they are used for as their parts."""
+    """Returns the images that steps use; the kinds of their lists are their parts."""
     parts: dict[tuple[str, str], dict[str, None]] = {}
     for kinds in lists.values():
         for kind in ("train", "val", "test"):

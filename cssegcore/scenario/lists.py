@@ -28,10 +28,10 @@ class StepLists:
     all photographs in it and below it. Both are relative to the repository.
 
     Attributes:
-        train: What the step trains on.
-        test: What is tested from this step on, in all later ones as well; null if the step is
+        train: List of the training images.
+        test: List of the images that are tested in this and all later steps; null if the step is
             tested on the images of earlier ones alone.
-        val: What it is monitored on; null for nothing.
+        val: List of the images for monitoring; null for none.
         annotated: Classes whose annotation the step may read, those that it adds among them; null
             for these alone.
     """
@@ -53,7 +53,7 @@ class NamedImages(NamedTuple):
 def check_lists(
     setting: str, lists: Mapping[str, StepLists], steps: Mapping[str, Sequence[str]]
 ) -> None:
-    """Holds the lists against the setting and the classes of the steps.
+    """Compares the lists with the setting and the classes of the steps.
 
     Raises:
         InputError: One fits neither.
@@ -88,15 +88,15 @@ def check_lists(
 def read_lists(
     lists: Mapping[str, StepLists], names: Collection[str], photograph: Callable[[str], Path]
 ) -> list[NamedImages]:
-    """Reads what every step's lists name.
+    """Reads the names in every step's lists.
 
     Args:
-        lists: Of the steps.
-        names: Of all images of the dataset.
+        lists: Lists of the steps.
+        names: Names of all images of the dataset.
         photograph: Returns the path of an image's photograph.
 
     Raises:
-        InputError: A list is missing, empty, outside `lists/`, or names what the dataset lacks.
+        InputError: A list is missing, empty, outside `lists/`, or names an unknown image.
     """
     paths = {name: _plain(photograph(name)) for name in names}
 

@@ -1,4 +1,4 @@
-"""What a dataset and a scenario hold, counted before anything trains."""
+"""Counts of a dataset's and a scenario's images, before anything trains."""
 
 import collections
 import itertools
@@ -19,7 +19,7 @@ class ClassCount(NamedTuple):
     Attributes:
         name: Its name.
         raw: Its raw label.
-        step: The step that learns it; "" for the background and for what no step learns.
+        step: The step that learns it; "" for the background and for classes that no step learns.
         images: Images of the dataset that show it.
         pixels: Its pixels in them.
         share: Their share of all pixels but void ones.
@@ -54,7 +54,7 @@ class StepCount(NamedTuple):
 
 
 class SharedImage(NamedTuple):
-    """An image in two lists, or one whose files are those of another.
+    """An image in two lists, or two images with the same files.
 
     Attributes:
         name: Its name in the first list.

@@ -18,16 +18,16 @@ import numpy as np
 from cssegcore.core.ranges import at_least
 
 WANT = 120
-"""What it counts for a class that none of its images has been given yet."""
+"""Weight of a class none of whose images has been given yet."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PartitionRule:
-    """`scenario.partition`: how the setting `partitioned` gives images to steps.
+    """`scenario.partition`: the rule by which the setting `partitioned` gives images to steps.
 
     Attributes:
         rule: See above.
-        seed: Of the draw. It is part of the scenario: a training's seed leaves the lists alone.
+        seed: Seed of the draw, which is part of the scenario; a training's seed changes no list.
     """
 
     rule: Literal["mib", "drawn"] = "mib"
@@ -57,7 +57,7 @@ def draw_places(
     Args:
         present: Raw labels that each image shows; those in no portion, as background, do not count.
         partition_groups: Raw labels, each in one portion at most.
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Returns:
         The place of each image's portion, None for an image without a class.

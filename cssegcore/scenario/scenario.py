@@ -1,4 +1,4 @@
-"""Which class arrives when, which image belongs to which step, and raw label -> network output.
+"""Steps of a scenario: their classes, the rule for their images, and raw label -> output.
 
 The rules are those of Cermelli et al. (MiB, CVPR 2020), which the field shares; the sequential one
 is that of Michieli and Zanuttigh (ICCV Workshops 2019). Raw labels are the reader's: 0 background,
@@ -26,7 +26,7 @@ DOMAIN_SETTINGS = ("domain", "domain_apart")
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One learning step: `classes` are those it adds, `raw` their labels in the dataset.
+    """One learning step: `classes` are its new classes, `raw` their labels in the dataset.
 
     `partitioned` divides the images among the groups `partition_groups`; the step has the images
     of all its groups. There is one group of all classes, unless the scenario names finer ones:
@@ -62,7 +62,7 @@ class Scenario:
         steps: The steps in order.
         ignored: Raw labels of the classes that no step learns, if they are void.
         unlearned: Raw labels of the classes that no step learns, if they are void or background.
-        partition: How `partitioned` gives images to steps.
+        partition: Rule by which `partitioned` gives images to steps.
     """
 
     setting: Setting
@@ -95,11 +95,11 @@ class Scenario:
             left_out: Meaning of the classes that no step learns; None if there must be none, or,
                 where steps list their images, if they are classes to come.
             lists: The images of each step, where steps list them.
-            partition: How `partitioned` gives images to steps, if not as MiB does.
+            partition: Rule by which `partitioned` gives images to steps; None for MiB's.
 
         Raises:
             InputError: A class is unknown, stands in two steps or in none, a step has none, or the
-                partition_groups of a step do not hold each of its classes once; or the domains or
+                `partition_groups` of a step do not hold each of its classes once; or the domains or
                 lists do not fit the setting or the steps.
         """
         finer = partition_groups or {}
@@ -142,7 +142,7 @@ class Scenario:
         return cls(setting, tuple(made), ignored, unlearned, partition or PartitionRule())
 
     def class_table(self, background: str, known: int) -> ClassTable:
-        """Returns the outputs of the first `known` steps; background joins those of step 0."""
+        """Returns the outputs of the first `known` steps; background is the first of step 0."""
         steps = self.steps[:known]
         return ClassTable.of(
             [[background] * (s.index == 0) + list(s.classes) for s in steps],

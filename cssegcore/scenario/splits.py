@@ -1,4 +1,4 @@
-"""Which images each step trains on, is monitored on and is tested on."""
+"""Lists of each step's images for training, monitoring and tests."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -34,14 +34,14 @@ def write_splits(
     val: images of the `val` part that show a new class, annotated as in training.
     test: images of the `test` part that show any class seen; later classes are told apart.
 
-    `STEP/watched/` has what `write_watched` writes.
+    `STEP/watched/` has the files of `write_watched`.
 
     Where steps list their images, a test's images are those of all steps up to it, and later
     classes are told from the others, but not apart.
 
     Args:
         out: Folder.
-        scenario: Says which images a step has.
+        scenario: Scenario with the rule for the images of a step.
         entries: All images.
         table: Names of the raw labels.
         shared: Whether images may be trained and tested on.
@@ -108,7 +108,7 @@ def _without_images(
 
 
 def _painted_void(step: Step, entries: Sequence[Entry]) -> str:
-    """Says what may have become of classes that no label image of the dataset holds."""
+    """Returns a hint about classes that no label image holds: they may be painted as void."""
     void = sum(entry.void > 0 for entry in entries)
     lost = [
         (raw, name)
@@ -130,7 +130,7 @@ def step_lists(
     table: Sequence[str],
     photograph: Callable[[str], Path] = Path,
 ) -> dict[str, dict[str, ImageList]]:
-    """Returns what `write_splits` writes, by step and list."""
+    """Returns the lists that `write_splits` writes, by step and kind."""
     by_lists = scenario.setting == LISTED
     if by_lists:
         image_list = listed_images(scenario, entries, photograph)
@@ -157,7 +157,7 @@ def step_lists(
 
 
 def _shown(scenario: Scenario, entries: Sequence[Entry]) -> list[Chosen]:
-    """Chooses by the classes that images show."""
+    """Chooses the images of each step by the classes that they show."""
     own, (val, test) = training_images(scenario, entries), (_part(entries, p) for p in TESTS)
     return [
         Chosen(
@@ -188,14 +188,14 @@ def training_images(scenario: Scenario, entries: Sequence[Entry]) -> list[list[E
 
 
 def _part(entries: Sequence[Entry], part: str) -> list[tuple[Entry, frozenset[int]]]:
-    """Pairs each image of a part with the raw labels that it shows, gathered once."""
+    """Pairs each image of a part with the raw labels that it shows."""
     return [(e, e.present) for e in entries if part in e.parts]
 
 
 def _fitting(
     images: Sequence[tuple[Entry, frozenset[int]]], rule: Callable[[frozenset[int]], bool]
 ) -> list[Entry]:
-    """Chooses images by what they show, asking once about all that show the same."""
+    """Chooses images by their classes; the rule is called once for each set of classes."""
     fitting = {present for present in {p for _, p in images} if rule(present)}
     return [e for e, present in images if present in fitting]
 

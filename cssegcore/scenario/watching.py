@@ -1,4 +1,4 @@
-"""What the training of a step may be watched on: validation images of it and of steps before."""
+"""Validation lists for the training of a step: its own and those of earlier steps."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,14 +9,14 @@ from cssegcore.data.image_list import ImageList
 
 
 def write_watched(out: Path, lists: Mapping[str, Mapping[str, ImageList]]) -> None:
-    """Writes `STEP/watched/STEP.json` below `out`: the lists `val` of a step and those before it.
+    """Writes `STEP/watched/STEP.json` below `out`: the lists `val` of a step and of earlier ones.
 
     Images that are tested on by then are left out: where a dataset's test images are its
     validation images, as in Pascal VOC, nothing is watched. Later steps change nothing.
 
     Args:
         out: Folder.
-        lists: Of each step, in order, by `train`, `seen`, `val` and `test`.
+        lists: Lists of each step, in order, by `train`, `seen`, `val` and `test`.
     """
     tested: set[str] = set()
     previous: dict[str, ImageList] = {}
@@ -30,7 +30,7 @@ def write_watched(out: Path, lists: Mapping[str, Mapping[str, ImageList]]) -> No
 
 
 def read_watched(folder: Path) -> list[ImageList]:
-    """Returns what `write_watched` wrote for a step, in the order of steps.
+    """Returns the lists that `write_watched` wrote for a step, in the order of steps.
 
     Raises:
         InputError: The folder is not there, or a file is damaged.

@@ -1,4 +1,4 @@
-"""Metrics beside those that every step has: one module each, found by name."""
+"""Optional metrics, beside the metrics of every step: one module each, found by name."""
 
 from cssegcore.evaluation.metrics._base import Metric, MetricValue, PredictedBatch, by_group
 

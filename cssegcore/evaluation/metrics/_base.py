@@ -1,4 +1,4 @@
-"""What a metric is."""
+"""Interface of a metric."""
 
 import abc
 import dataclasses
@@ -12,12 +12,12 @@ from torch import Tensor
 from cssegcore.metrics.continual import Points, points
 
 MetricValue = Points | Mapping[str, Points]
-"""One number, or several by name. Fractions are told in points (0–100); None is "undefined"."""
+"""One number, or several by name. Fractions are in points (0–100); None is "undefined"."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PredictedBatch:
-    """Test images of one size and what the model makes of them.
+    """Test images of one size and their predictions.
 
     Attributes:
         labels: True outputs of the model; 255 where nothing counts. Classes to come are background
@@ -80,7 +80,7 @@ def by_group(
     Args:
         reduce: Turns the values of a group that are defined into one; NaN is "undefined".
         fractions: One value per output; NaN where it is undefined.
-        groups: From `Metric.compute`.
+        groups: Argument `groups` of `Metric.compute`.
     """
     known = {name: fractions[list(members)] for name, members in groups.items()}
     known = {name: values[~np.isnan(values)] for name, values in known.items()}

@@ -20,7 +20,7 @@ from cssegcore.evaluation.metrics._base import Metric, MetricValue, PredictedBat
 from cssegcore.metrics.confusion import ratio_of_overlap
 
 OUTSIDE = -1
-"""Stands for what lies beyond the image's edge, which is a contour as in the paper's program."""
+"""Label beyond the image's edge, which is a contour as in the paper's program."""
 
 
 def near_contours(labels: Int[Tensor, "b h w"], distance: int) -> Bool[Tensor, "b h w"]:
