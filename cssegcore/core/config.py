@@ -1,4 +1,4 @@
-"""Dataclasses from plain data, refusing what does not fit.
+"""Builds dataclasses from plain data, and refuses keys and values that do not fit.
 
 Parameter files and recipes are plain mappings; every one of them becomes a dataclass here, so that
 a misspelt key or a value of the wrong kind stops at once, with the key's full name.

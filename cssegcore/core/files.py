@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and digests of what is in them."""
+"""Files that are whole or absent, and digests of their content."""
 
 import contextlib
 import csv
@@ -30,11 +30,11 @@ UNREADABLE = (
     pickle.UnpicklingError,
     struct.error,
 )
-"""What `torch.load` raises over a file that is cut off, damaged, or none of its own."""
+"""Errors of `torch.load` for a file that is cut off, damaged, or none of its own."""
 
 
 TEMPORARY = ".cssegcore-"
-"""What the names of temporary files begin with."""
+"""Prefix of the names of temporary files."""
 
 ABANDONED = 60
 """Seconds after which a temporary file that no process holds is one that a process left."""
@@ -48,7 +48,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     the power fails.
 
     Args:
-        path: What to replace.
+        path: File to replace.
         durable: Waits until the disk has the content, then until it has the name. A stage that
             writes an image of its own for every photograph need not: these waits would take longer
             than the writing, and an image that a power failure cut off is found when it is read.
@@ -92,7 +92,7 @@ def _sync(folder: Path) -> None:
 
 @functools.cache
 def _clear(folder: Path) -> None:
-    """Removes what killed processes left in a folder; looks once in a process.
+    """Removes temporary files of killed processes in a folder; looks once in a process.
 
     A temporary file of a living process is locked, or so new that it is about to be.
     """
@@ -104,7 +104,7 @@ def _clear(folder: Path) -> None:
 
 
 def unwritable(path: Path, error: OSError) -> InputError:
-    """Says that `path` cannot be written, why, and what to do."""
+    """Returns the error that `path` cannot be written, with reason and advice."""
     way_out = "Free space or make the folder writable"
     if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
         way_out = "Something else stands where a folder or this file goes: move it away"
@@ -170,7 +170,7 @@ def write_csv(
         path: The file.
         rows: One mapping of column to value a row; a cell whose row has no value is empty.
         leading: Columns that are there in any case and come first; others follow as they appear.
-        numbers: How floating-point numbers are formatted.
+        numbers: Format of floating-point numbers.
     """
     columns = list(dict.fromkeys([*leading, *(key for row in rows for key in row)]))
     filled = ([row.get(column) for column in columns] for row in rows)
@@ -195,19 +195,19 @@ SEAL = "digest"
 
 
 def sealed(value: Mapping[str, object]) -> dict[str, object]:
-    """Adds a digest of all that a mapping holds, so that `unsealed` sees a bit that flipped."""
+    """Adds a digest of a mapping's content, so that `unsealed` finds a flipped bit."""
     return {**value, SEAL: _seal(value)}
 
 
 def unsealed(content: object, path: Path, way_out: str) -> object:
-    """Takes the digest out of what was read from JSON again, and holds it against the rest.
+    """Removes the digest from content of JSON, and compares it with the rest.
 
-    What has none (written by hand, say) is left as it is.
+    Content without a digest (written by hand, say) is returned as it is.
 
     Args:
-        content: As `json.loads` gives it.
-        path: Where it is from; named in the error.
-        way_out: What to do if it is damaged.
+        content: Result of `json.loads`.
+        path: Path of the file, named in the error.
+        way_out: Advice in the error.
 
     Raises:
         InputError: The content is not what was written.
@@ -236,7 +236,7 @@ def _seal(value: Mapping[str, object]) -> str:
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, object]) -> None:
-    """Writes `manifest.json`, in which a stage says what else it wrote into its folder."""
+    """Writes `manifest.json`, which describes the other files of a stage's folder."""
     write_json(folder / "manifest.json", sealed(manifest))
 
 
@@ -267,7 +267,7 @@ def read_manifest(folder: Path, *needed: str) -> dict[str, Any]:
 
 
 def digest(*parts: bytes) -> str:
-    """Returns the first 16 hex digits of the SHA-256 of `parts`, told apart by their lengths."""
+    """Returns the first 16 hex digits of the SHA-256 of `parts` with their lengths."""
     sha = hashlib.sha256()
     for part in parts:
         sha.update(len(part).to_bytes(8, "little"))

@@ -14,7 +14,7 @@ def save_jpeg(path: Path, photograph: Image.Image, quality: int, *, optimize: bo
 
     Args:
         path: The file.
-        photograph: In a mode that JPEG has.
+        photograph: Photograph in a mode that JPEG has.
         quality: 1 to 95.
         optimize: Looks for the shortest code.
 

@@ -7,7 +7,7 @@ UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 
 
 TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Characters that turn the direction of what follows, so that a text reads as another one."""
+"""Characters that change the direction of the following text, so that it reads as another."""
 
 
 def unprintable(text: str) -> bool:
@@ -16,14 +16,14 @@ def unprintable(text: str) -> bool:
 
 
 def printable(text: str) -> str:
-    """Returns a text as it may stand on a terminal, with � for what is more than text there."""
+    """Returns a text for a terminal: � replaces control and direction characters."""
     return "".join(
         "�" if c in TURNING or unicodedata.category(c) in UNPRINTABLE else c for c in text
     )
 
 
 def unfit(name: str) -> str:
-    """Returns why a name cannot be that of a file below any folder, "" if it can.
+    """Returns the reason that a name cannot be a file's name below a folder; "" if it can.
 
     A stage writes `FOLDER/NAME.png`. So a name is a relative path that stays below the folder in
     whatever folder it is put, and that says the same in a list, in a table and on a terminal.

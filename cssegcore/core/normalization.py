@@ -1,4 +1,4 @@
-"""How the photographs that a network reads are normalised."""
+"""Normalisation of the photographs that a network reads."""
 
 import dataclasses
 
@@ -21,4 +21,4 @@ class Normalization:
 
 
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""ImageNet's, with which torchvision's networks and every published one of the field are fed."""
+"""ImageNet's normalisation, which torchvision's networks and all published methods use."""

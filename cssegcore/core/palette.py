@@ -27,7 +27,7 @@ def palette() -> UInt8[np.ndarray, "256 3"]:
 
 
 MARK = "cssegcore"
-"""Key of a label image's text that says what it was made of."""
+"""Key of a label image's text that identifies its sources."""
 
 
 def save_labels(

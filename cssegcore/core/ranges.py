@@ -1,4 +1,4 @@
-"""Checks of the numbers of a recipe, in one wording; each takes numbers by their keys.
+"""Checks of a recipe's numbers, in one wording; each takes numbers by their keys.
 
 All raise ValueError, which `core.config.parse` turns into an error that names where the key stands.
 """

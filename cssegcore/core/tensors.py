@@ -5,5 +5,5 @@ from collections.abc import Mapping
 from torch import Tensor
 
 Tensors = Mapping[str, Tensor]
-"""Tensors by name: weights, running statistics and counters, as `state_dict` gives them, or what
-was gathered of them."""
+"""Tensors by name: weights, running statistics and counters of a `state_dict`, or statistics of
+them."""

@@ -1,4 +1,4 @@
-"""What a training leaves beside its model: its curve, its costs and its seconds, as files.
+"""Files of a training beside its model: its curve, its costs and its duration.
 
 The costs carry a digest of themselves and of the curve, the seconds one of themselves: whoever
 reads them later sees a bit that flipped meanwhile.
@@ -55,12 +55,12 @@ def read_costs(costs: Path, epochs: Path) -> dict[str, Any]:
 
 
 def write_timing(path: Path, seconds: float, machine: Mapping[str, object]) -> None:
-    """Writes how long a training took, and what is known of the machine that it ran on."""
+    """Writes the duration of a training, and a description of its machine."""
     write_json(path, sealed({"seconds": seconds, **machine}))
 
 
 def read_timing(path: Path) -> float:
-    """Returns how long a training took.
+    """Returns the duration of a training in seconds.
 
     Raises:
         InputError: The file is missing, damaged, or not JSON.

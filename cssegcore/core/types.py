@@ -21,14 +21,14 @@ Background = Literal["annotated", "void", "none"]
 class)."""
 
 ClassSetting = Literal["overlapped", "disjoint", "sequential", "partitioned", "listed"]
-"""How the images of steps that add classes overlap, and what their labels show."""
+"""Rule for the images of steps that add classes, and for the classes that their labels show."""
 
 Scores = Literal["softmax", "sigmoid"]
-"""How logits become scores: softmax over all outputs, or one sigmoid for each output."""
+"""Function from logits to scores: softmax over all outputs, or one sigmoid for each output."""
 
 
 BackgroundOutput = Literal["argmax", "rejected", "auxiliary"]
-"""What a network's output 0 is, which labels call "none of the classes seen so far".
+"""Meaning of a network's output 0, which labels call "none of the classes seen so far".
 
 argmax: the background's score, learned like those of the classes; the largest score wins.
 rejected: the constant 0, without weights; so a class wins where its sigmoid exceeds 0.5.

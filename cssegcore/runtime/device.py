@@ -1,4 +1,4 @@
-"""Which device runs the work: the environment's business, not a parameter of the result."""
+"""Choice of the device by the environment; it is no parameter of the result."""
 
 import os
 import platform

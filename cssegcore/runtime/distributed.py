@@ -39,7 +39,7 @@ BUCKET = 2**23
 
 @dataclass(frozen=True)
 class World:
-    """Which of how many processes this is."""
+    """Rank of this process, and number of processes."""
 
     rank: int = 0
     size: int = 1
@@ -50,12 +50,12 @@ class World:
         return self.rank == 0
 
     def shard(self, count: int) -> slice:
-        """Returns which of `count` things in a row are this process's."""
+        """Returns this process's part of `count` items in a row."""
         return shard(count, self.rank, self.size)
 
 
 def shard(count: int, part: int, parts: int) -> slice:
-    """Returns a part of `count` things in a row; no part has two things more than another."""
+    """Returns a part of `count` items in a row; sizes of parts differ by one at most."""
     return slice(part * count // parts, (part + 1) * count // parts)
 
 
@@ -70,12 +70,12 @@ def world() -> World:
 
 
 def processes_started() -> int:
-    """Returns how many processes torchrun started, on all machines; 1 outside of it."""
+    """Returns the number of processes that torchrun started, on all machines; 1 outside of it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def node() -> World:
-    """Returns this process's place among those that torchrun started on this machine."""
+    """Returns rank and number of the processes that torchrun started on this machine."""
     size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return World(int(os.environ["LOCAL_RANK"]), size) if size > 1 else ALONE
 
@@ -88,7 +88,7 @@ def process_group(device: torch.device) -> Iterator[World]:
     torchrun ends them.
 
     Raises:
-        InputError: Another process is gone, or stands still.
+        InputError: Another process has ended, or does not answer.
     """
     if processes_started() == 1:
         yield ALONE
@@ -177,7 +177,7 @@ def broadcast(tensors: Iterable[Tensor]) -> None:
 
 
 def all_gather(value: _T) -> list[_T]:
-    """Returns every process's value, by rank; for small things."""
+    """Returns every process's value, by rank; for small values."""
     values: list[Any] = [value] * world().size
     if len(values) > 1:
         dist.all_gather_object(values, value)

@@ -14,12 +14,12 @@ from cssegcore.runtime.distributed import shard
 class Draws:
     """Draws from a seed of its own, so that a resumed training draws the same again.
 
-    What is drawn for a whole batch is shared by its micro-batches, those of all processes.
+    Numbers of a whole batch are shared out among its micro-batches, in all processes.
 
     Attributes:
         seed: Seed of the run, place of the step, number of the iteration.
-        part: Which of the micro-batches this is.
-        parts: Micro-batches of all processes.
+        part: Index of this micro-batch.
+        parts: Number of micro-batches of all processes.
     """
 
     seed: tuple[int, ...]

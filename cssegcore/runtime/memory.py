@@ -1,4 +1,4 @@
-"""How much memory the images of a process may take: the environment's business, no parameter."""
+"""Memory for the images of a process, by the environment; it is no parameter of the result."""
 
 import math
 import os
@@ -25,8 +25,8 @@ class MemoryBudget:
     """Bytes that the decoded images of a process may take.
 
     Attributes:
-        size: All of them.
-        is_given: Whether the environment says so.
+        size: Number of these bytes.
+        is_given: Whether the environment sets it.
     """
 
     def __init__(self, size: int, *, is_given: bool = True) -> None:
@@ -36,7 +36,7 @@ class MemoryBudget:
 
     @classmethod
     def of_environment(cls) -> "MemoryBudget":
-        """Returns this process's part of what `CSSEGCORE_MEMORY` says, or of what is free.
+        """Returns this process's part of `CSSEGCORE_MEMORY`, or of the free memory.
 
         Raises:
             InputError: It is no number of GiB.
@@ -46,7 +46,7 @@ class MemoryBudget:
         return cls(size // node().size, is_given=bool(text))
 
     def take(self, count: int) -> bool:
-        """Takes `count` bytes, or none if fewer are left; tells which. Threads may call it."""
+        """Takes `count` bytes if so many are left; returns whether it did. Threads may call it."""
         with self._lock:
             fits = count <= self._left
             self._left -= count if fits else 0
@@ -85,7 +85,7 @@ def _of_system(root: Path) -> Iterator[int]:
 
 
 def _of_control_groups(root: Path) -> Iterator[int]:
-    """Yields what the limits of this process's control groups, of version 1 and 2, leave."""
+    """Yields the bytes left by each of this process's control groups, of version 1 and 2."""
     try:
         rows = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:

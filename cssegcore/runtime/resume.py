@@ -1,4 +1,4 @@
-"""Going on where a killed training stopped.
+"""Resumes a training that was killed.
 
 After every epoch the whole state goes into one file outside of the pipeline's outputs (those are
 deleted when a stage starts again), named by a digest of everything that determines the result. A
@@ -18,7 +18,7 @@ from cssegcore.core.errors import InputError, InputWarning
 from cssegcore.core.files import UNREADABLE, replacing
 
 _HEAD: Final = b"cssegcore resume file, SHA-256 "
-"""What a file begins with; the digest of its content follows, in hex digits, and a line end."""
+"""First bytes of a file, before the digest of its content in hex digits, and a line end."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class ResumeFile:
 
     @property
     def beforehand(self) -> "ResumeFile":
-        """The file of what precedes the training's first epoch, beside this one."""
+        """The file of the work before the training's first epoch, beside this one."""
         return ResumeFile(self.path.with_suffix(".before.pt"))
 
     @property

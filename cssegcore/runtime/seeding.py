@@ -1,4 +1,4 @@
-"""PyTorch's own generators, where a network or a loss draws from them: fresh weights, dropout."""
+"""Seeds of PyTorch's own generators, for networks that draw from them: weights, dropout."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ import torch
 
 @contextlib.contextmanager
 def seeded(*numbers: int, device: torch.device | None = None) -> Iterator[None]:
-    """Makes what is drawn inside this context depend on the numbers alone.
+    """Makes random numbers inside this context depend on `numbers` alone.
 
-    Not on what ran before in this process, so that a training that goes on after a kill draws the
-    same. The generators' states of before come back.
+    They do not depend on earlier work of the process, so that a resumed training draws the same.
+    Afterwards the generators have their earlier states again.
 
     Args:
-        numbers: The seed of the run, the step, and what else tells one such context from others.
-        device: A GPU that is drawn on as well.
+        numbers: The seed of the run, the step, and other numbers that identify the context.
+        device: A GPU whose generator is seeded as well.
     """
     devices = [device] if device is not None and device.type == "cuda" else []
     with torch.random.fork_rng(devices):

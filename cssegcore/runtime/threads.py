@@ -1,4 +1,4 @@
-"""Threads of PyTorch's operations on a CPU, and those that decode images.
+"""Threads of PyTorch's operations on a CPU, and threads that decode images.
 
 No torch here: its OpenMP library reads the environment once, when it is loaded.
 """
@@ -29,7 +29,7 @@ def cores() -> int:
 
 
 def decoding_threads(processes: int = 0) -> int:
-    """Returns how many threads read and decode images in each process of this machine.
+    """Returns the number of threads that read and decode images in a process of this machine.
 
     Two a core, as they wait for disks, and 16 at most, as each holds an image.
 
