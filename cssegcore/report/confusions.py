@@ -1,4 +1,4 @@
-"""Which classes a network takes for which."""
+"""Pairs of classes that a network confuses."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from cssegcore.metrics.record import Evaluated
 
 
 class ConfusedPair(NamedTuple):
-    """Two classes by their outputs, and how much of the one is taken for the other, in percent."""
+    """Two classes by their outputs, and the share of the one predicted as the other, in percent."""
 
     truth: int
     predicted: int
@@ -18,16 +18,16 @@ class ConfusedPair(NamedTuple):
 
 
 def confusion_shares(record: Evaluated, future: Future) -> Float64[np.ndarray, "c c"]:
-    """Returns where the pixels (percent) of each true class (rows) went (columns)."""
+    """Returns the predictions (columns) for the pixels of each true class (rows), in percent."""
     counts = fold_future(record.counts, future)
     return 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
 def confused_pairs(shares: Float64[np.ndarray, "c c"]) -> list[ConfusedPair]:
-    """Returns the pairs that are confused at all, those with the largest share first.
+    """Returns the pairs that are confused at all, the largest share first.
 
     Args:
-        shares: From `confusion_shares`.
+        shares: Result of `confusion_shares`.
     """
     wrong = shares.copy()
     np.fill_diagonal(wrong, 0)
@@ -42,8 +42,8 @@ def confused_most(shares: Float64[np.ndarray, "c c"], count: int) -> list[int]:
     """Returns the outputs of the classes of the most confused pairs, in the order of learning.
 
     Args:
-        shares: From `confusion_shares`.
-        count: The most of them.
+        shares: Result of `confusion_shares`.
+        count: Largest number of them.
     """
     found: dict[int, None] = {}
     for pair in confused_pairs(shares):

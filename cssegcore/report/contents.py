@@ -1,4 +1,4 @@
-"""What the page shows of a run, section by section, as plain data for the templates."""
+"""Contents of a run's page, section by section, as plain data for the templates."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,7 +28,7 @@ SINGLE = (
     ("harmonic", "Harmonic mean", "of old and new without background: high only if both are"),
     ("accuracy", "Pixel accuracy", "share of the counted pixels that are right"),
 )
-"""Key in the summary, heading, and what the number means in one line."""
+"""Key in the summary, heading, and meaning of the number in one line."""
 
 MOST_LISTED = 15
 """Rows of the tables of the most forgotten classes and of the most confused pairs."""
@@ -42,14 +42,14 @@ def page_contents(
     background: Background,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Returns what the sections of the page show, by the names that templates use.
+    """Returns the contents of the page's sections, by the names that templates use.
 
     Args:
-        evaluation: What the steps left.
-        summary: From `tables.run_summary`.
-        future: What pixels of classes to come count as.
-        background: What output 0 is.
-        seconds: How long the training of each step took, by its name.
+        evaluation: Evaluations of all steps.
+        summary: Result of `tables.run_summary`.
+        future: Treatment of pixels of classes to come.
+        background: Meaning of the dataset's label 0.
+        seconds: Duration of the training of each step, by its name.
     """
     classes = _classes(evaluation, future)
     return {
@@ -107,7 +107,7 @@ def _spans(evaluation: Evaluation) -> list[str]:
 def _papers(
     rows: Mapping[str, Mapping[str, Any]], *, background: Background
 ) -> list[dict[str, Any]]:
-    """Returns one row per named protocol: the paper, what counts, the summary's numbers."""
+    """Returns one row per named protocol: the paper, its rules, the summary's numbers."""
     named = protocols(background)
     return [{"paper": named[n].paper, "counts": named[n].line(), **row} for n, row in rows.items()]
 
@@ -131,7 +131,7 @@ def _classes(evaluation: Evaluation, future: Future) -> list[dict[str, Any]]:
 
 
 def _last_iou(row: Mapping[str, Any]) -> tuple[bool, float]:
-    """Returns what sorts the worst class first, and classes without truth last."""
+    """Returns a key that sorts the worst class first, and classes without truth last."""
     last = row["iou"][-1]
     return last is None, last or 0.0
 
@@ -155,7 +155,7 @@ def _confused(
 
 
 def _pseudo_labels(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Returns one row per step and class that pseudo-labels could be of, shares in percent."""
+    """Returns one row per step and class of possible pseudo-labels, shares in percent."""
     colours = {name: _colour(c) for c, name in enumerate(evaluation.records[-1].classes)}
     return [
         {
@@ -184,7 +184,7 @@ def _further(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def _costs(evaluation: Evaluation, seconds: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Returns one row per step: its costs and seconds, None where not known; none if nothing is."""
+    """Returns one row per step: its costs and seconds, None where unknown; no rows if all are."""
     if not any(evaluation.costs) and not seconds:
         return []
     return [
@@ -199,7 +199,7 @@ def _costs(evaluation: Evaluation, seconds: Mapping[str, float]) -> list[dict[st
 
 
 def _generated(step: SynthesisStats) -> dict[str, Any]:
-    """Returns the step, the sheet, how many images were kept, and agreements in percent."""
+    """Returns the step, the sheet, the number of kept images, and agreements in percent."""
     numbers = step.statistics
     return {
         "step": step.step,

@@ -70,7 +70,7 @@ def _saved(
 
 
 def shortened(name: str) -> str:
-    """Returns what is shown of a name: one line without control characters, cut if it is long."""
+    """Returns a name for a figure: one line without control characters, cut if it is long."""
     shown = "".join("�" if _is_no_text(c) else c for c in name)
     width = 0
     for at, letter in enumerate(shown):
@@ -81,7 +81,7 @@ def shortened(name: str) -> str:
 
 
 def _is_no_text(letter: str) -> bool:
-    """Whether XML has no place for a character: control characters, halves of one, none at all."""
+    """Whether XML refuses a character: controls, surrogates, and code points of no character."""
     return unicodedata.category(letter) in ("Cc", "Cs") or letter in "\ufffe\uffff"
 
 
@@ -109,7 +109,7 @@ def heatmap(
 
 
 def confusion(figure: "Figure", shares: Float64[np.ndarray, "c c"], classes: Sequence[str]) -> None:
-    """Where the pixels (percent) of each true class (rows) went (columns)."""
+    """The predictions (columns) for the pixels of each true class (rows), in percent."""
     size = len(classes)
     side = min(max(3.6, 0.4 * size), 14)
     figure.set_size_inches(side + 1.4, side + 1.0)

@@ -44,18 +44,18 @@ def render_page(
     """Returns the page.
 
     Args:
-        evaluation: What the steps left.
-        summary: From `tables.run_summary`.
-        steps: From `tables.step_rows`.
+        evaluation: Evaluations of all steps.
+        summary: Result of `tables.run_summary`.
+        steps: Result of `tables.step_rows`.
         pictures: SVGs by name.
         title: Heading and window title.
-        protocol: What the run is; stands beside the numbers.
-        parameters: What it was run with, nested or flat.
-        changed: Which of these differ from the default, by name.
-        provenance: When, where and by what the run was made, by name.
-        future: What pixels of classes to come count as.
-        background: What output 0 is.
-        seconds: How long the training of each step took, by its name.
+        protocol: Description of the run beside the numbers.
+        parameters: Parameters of the run, nested or flat.
+        changed: Parameters that differ from the default, by name.
+        provenance: Date, place and software of the run, by name.
+        future: Treatment of pixels of classes to come.
+        background: Meaning of the dataset's label 0.
+        seconds: Duration of the training of each step, by its name.
     """
     import jinja2
 
@@ -111,7 +111,7 @@ def _signed(value: Points) -> str:
 
 
 def _inlined(svg: str) -> str:
-    """Returns what stands in a page, whose parser knows the namespaces by itself."""
+    """Returns an SVG for a page: without namespaces, which HTML's parser knows."""
     import markupsafe
 
     head, rest = svg.split(">", 1)

@@ -29,10 +29,10 @@ def run_summary(
     *,
     background: Background,
 ) -> dict[str, object]:
-    """Returns the numbers of the whole run; `future_*` holds those under the other rule.
+    """Returns the numbers of the whole run; `future_*` is the same under the other rule.
 
-    After the last step no class is to come, so the rules differ only in what looks back.
-    `protocols` holds rows of papers' tables; their `groups`, a list, DVC's metrics pass over.
+    After the last step no class is to come, so the rules differ only in numbers of earlier steps.
+    `protocols` holds rows of papers' tables; DVC's metrics ignore their `groups`, a list.
     """
     named = protocols(background)
     said = [f"{key} {value}" for key, value in protocol.items()]
@@ -50,7 +50,7 @@ def run_summary(
 
 
 def headline(summary: Mapping[str, Any]) -> dict[str, Points]:
-    """Returns the numbers of a run that a list of many runs has room for, in points."""
+    """Returns the few numbers of a run for a list of many runs, in points."""
     groups = ("all", "base_nobg", "added_nobg")
     return {name: summary["miou"][name] for name in groups} | {
         name: summary[name] for name in ("average", "forgetting")

@@ -18,13 +18,13 @@ COLOURS: Final = {
 """Each colour on a light and on a dark screen, by the name of the page's variable (`--ink`)."""
 
 SERIES: Final = ("ink", "blue", "orange", "good", "purple", "olive")
-"""Of lines, told apart by the colour-blind too."""
+"""Colours of lines, which the colour-blind can distinguish too."""
 
 STRONGEST: Final = 0.62
-"""How much of a heat map's colour a full cell gets, so that ink stays legible on it."""
+"""Opacity of a heat map's colour in a full cell, so that ink stays legible on it."""
 
 MOST_DRAWN: Final = 60
-"""Classes of a matrix whose names can still be read; of more, tables tell."""
+"""Largest number of classes whose names can be read in a matrix; with more there are tables."""
 
 
 def light(name: str) -> str:

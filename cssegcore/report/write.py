@@ -36,19 +36,20 @@ def write_report(
 ) -> dict[str, object]:
     """Writes tables, figures and `report.html` to `out` and returns the summary.
 
-    The same evaluation gives the same bytes; only the page has what is told beside it.
+    The same evaluation gives the same tables and figures, byte by byte; the page also shows the
+    other arguments.
 
     Args:
         evaluation: The folder with one subfolder per evaluated step.
-        out: Where to write; made if it is not there.
+        out: Folder of the report; created if it does not exist.
         title: Heading of the page.
-        protocol: What the run is (method, scenario, setting, seed, …); stands beside the numbers.
-        parameters: What it was run with, nested or flat.
-        changed: Which of these differ from the default, by name; only the page has them.
-        provenance: When, where and by what the run was made, by name; only the page has it.
-        future: What pixels of classes to come count as in the headline numbers.
-        background: What output 0 is; some papers do not test void.
-        seconds: How long the training of each step took, by its name; only the page has them.
+        protocol: Description of the run (method, scenario, setting, seed, …) beside the numbers.
+        parameters: Parameters of the run, nested or flat.
+        changed: Parameters that differ from the default, by name; only the page has them.
+        provenance: Date, place and software of the run, by name; only the page has it.
+        future: Treatment of pixels of classes to come in the headline numbers.
+        background: Meaning of the dataset's label 0; some papers do not test void.
+        seconds: Duration of the training of each step, by its name; only the page has it.
 
     Raises:
         InputError: The evaluation is missing or not of one run, or `out` cannot be written.

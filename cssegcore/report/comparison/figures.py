@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARKS = "osD^vPX*<>"
-"""Tell lines of one colour apart: there are more methods than colours."""
+"""Marks of lines, as there are more methods than colours."""
 
 
 def over_steps(figure: "Figure", block: ComparedBlock) -> None:
@@ -40,7 +40,7 @@ def over_steps(figure: "Figure", block: ComparedBlock) -> None:
 
 
 def old_against_new(figure: "Figure", block: ComparedBlock) -> None:
-    """Each run's mIoU of the base classes and of those added; a method's mean is a larger mark."""
+    """Each run's mIoU of base and of added classes; a method's mean is a larger mark."""
     pairs = {
         row.label: [(run.score("base_nobg"), run.score("added_nobg")) for run in row.runs]
         for row in _ours(block)
@@ -51,7 +51,7 @@ def old_against_new(figure: "Figure", block: ComparedBlock) -> None:
 
 
 def accuracy_against_cost(figure: "Figure", block: ComparedBlock) -> None:
-    """Each run's mIoU of all classes over the hours that its trainings took."""
+    """Each run's mIoU of all classes over the hours of its trainings."""
     pairs = {
         row.label: [(run.seconds and run.seconds / 3600, run.score("all")) for run in row.runs]
         for row in _ours(block)
@@ -63,7 +63,7 @@ def accuracy_against_cost(figure: "Figure", block: ComparedBlock) -> None:
 
 
 def class_difference(figure: "Figure", first: FinishedRun, second: FinishedRun) -> None:
-    """How much better or worse each class is in the second run after the last step, in points."""
+    """Difference of each class's IoU, second run minus first, after the last step, in points."""
     before, after = last_iou(first), last_iou(second)
     names = [name for name in after if name in before]
     values = [after[name] - before[name] for name in names]

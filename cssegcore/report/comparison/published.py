@@ -14,15 +14,15 @@ class PublishedRow:
     """A row of a paper's table. ResNet-101 or the paper's own network; order of classes as said.
 
     Attributes:
-        label: The paper's name for the method, with where the number is from if not from there.
+        label: The paper's name for the method, with the source of a number from another paper.
         methods: Our recipes of that method.
         scenario: The scenario, by our name.
         setting: The rule that gives steps their images.
-        counting: How classes and pixels are counted: as the paper of that name does.
-        view: How test images are read.
+        counting: Name of the paper whose rules count classes and pixels.
+        view: Size of the test images: whole, or a crop.
         orders: The orders of classes that the numbers are means over.
         numbers: Points by column: `base`, `added`, `all`, `harmonic`, `average`.
-        deviations: Their deviations over seeds, where the paper says any.
+        deviations: Their deviations over seeds, where the paper has any.
         source: Paper and table.
     """
 
@@ -50,7 +50,7 @@ def published_rows() -> tuple[PublishedRow, ...]:
 
 
 def _row(table: dict, columns: list[str], row: dict) -> PublishedRow:
-    """Returns one row; what all rows of a table share stands in the table."""
+    """Returns one row; values that all rows of a table share are in the table."""
     row = table | row
     numbers = dict(zip(columns, row["numbers"], strict=True))
     deviations = dict(zip(columns, row.get("deviations", []), strict=False))

@@ -1,4 +1,4 @@
-"""A finished run as a comparison sees it, and which runs may stand in one column."""
+"""A finished run in a comparison, and the benchmark whose runs may stand in one column."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,9 @@ class Benchmark:
     """Runs of one benchmark may be compared.
 
     Attributes:
-        scenario: Its name, e.g. `voc/15-1`.
+        scenario: Name of the scenario, e.g. `voc/15-1`.
         setting: The rule that gives steps their images.
-        protocol: How it is tested, in words; a model that was chosen says so here.
+        protocol: Rules of the test, in words; also the choice of a model by validation.
         view: `whole` photographs or a `crop` of them.
     """
 
@@ -31,21 +31,21 @@ class Benchmark:
 
 @dataclasses.dataclass(frozen=True)
 class FinishedRun:
-    """One run: its place in a table, and its numbers as its report has them.
+    """One run: its place in a table, and the numbers of its report.
 
     Attributes:
-        source: Where it was found, for messages.
+        source: Place where it was found, for messages.
         method: Name of the recipe.
-        label: The method with what was changed of it, e.g. `mib+deepinversion`.
-        benchmark: What it may be compared on.
-        seed: Its seed.
+        label: The method with its changes, e.g. `mib+deepinversion`.
+        benchmark: Benchmark on which it may be compared.
+        seed: Seed of the run.
         order: The order of its classes; `native` is the dataset's own.
         is_bound: Whether a step sees all images so far, as no continual method may.
         summary: The content of `summary.json`.
         steps: The rows of `steps.csv`; a cell without a value is None.
         classes: The rows of `classes.csv`.
-        seconds: How long its trainings took; None where that is not known.
-        changed: What differs from the default, by key.
+        seconds: Duration of its trainings; None where that is not known.
+        changed: Parameters that differ from the default, by key.
     """
 
     source: str

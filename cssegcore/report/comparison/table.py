@@ -31,7 +31,7 @@ COUNTINGS: Mapping[str, Mapping[str, str]] = {
 with it as PLOP does; and those of papers, each counted as its released program counts."""
 
 LESS_IS_BETTER = ("forgetting",)
-"""What the keys of losses begin with."""
+"""First words of the keys of metrics of which less is better."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,12 +68,12 @@ class ComparedRow:
     """A row of one benchmark.
 
     Attributes:
-        label: The method with what was changed of it; of published rows, the paper's name for it.
-        cells: One per column; None where a run has no such number.
+        label: The method with its changes; in published rows, the paper's name for it.
+        cells: Spread in each column; None where a run has no such number.
         seeds: Number of seeds of each order, fewest and most.
         orders: Names of the orders of classes.
         runs: The runs behind it; none of a published row.
-        source: Where a published row stands; "" for ours.
+        source: Paper and table of a published row; "" for ours.
     """
 
     label: str
@@ -90,7 +90,7 @@ class ComparedRow:
 
     @property
     def count(self) -> str:
-        """Says how many runs it is the mean of."""
+        """Number of runs behind the mean, in words."""
         if self.source:
             return "published"
         fewest, most = self.seeds
@@ -114,7 +114,7 @@ class Comparison:
     Attributes:
         counting: A key of `COUNTINGS`.
         columns: Heading of each column, by its key.
-        blocks: One per benchmark.
+        blocks: Block of each benchmark.
     """
 
     counting: str
@@ -140,9 +140,9 @@ def compare_runs(
 
     Args:
         runs: The runs; no two of them the same.
-        counting: How classes and pixels are counted: `own`, or as a paper does.
-        columns: Keys of the columns, see `FinishedRun.score`; those of the counting without any.
-        published: Rows of papers; those of the same protocol are put beside ours.
+        counting: Rules for classes and pixels: `own`, or the name of a paper.
+        columns: Keys of the columns, see `FinishedRun.score`; by default all of the counting.
+        published: Rows of papers; rows of the same protocol are put beside ours.
 
     Raises:
         InputError: The counting is unknown, or no run has a number of one of the `columns`.

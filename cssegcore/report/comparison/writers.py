@@ -93,7 +93,7 @@ TABLE_WRITERS: Mapping[str, Callable[[Comparison], str]] = {
     "tex": as_latex,
     "csv": as_csv,
 }
-"""Writers by the ending of the file, and of what is printed."""
+"""Writers by the ending of the file; `text` is the writer of printed tables."""
 
 
 def spread_text(cell: RunSpread | None, plus_minus: str = "±") -> str:
@@ -160,7 +160,7 @@ def _row_name(row: ComparedRow) -> str:
 
 
 def _notes(comparison: Comparison, mark: str) -> list[str]:
-    """Returns what a reader of the table has to know."""
+    """Returns the notes below a table."""
     rows = [row for block in comparison.blocks for row in block.rows]
     orders = "; in brackets over orders of classes" * any(len(row.orders) > 1 for row in rows)
     bound = "; runs that see all images so far stand apart" * any(row.is_bound for row in rows)
