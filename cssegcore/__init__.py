@@ -1,8 +1,8 @@
 """Continual (class-incremental) semantic segmentation, one recipe a method.
 
 The door for notebooks: `load` a model, `predict`, `train_step` from arrays, `compute_confusion`,
-`compute_metrics`, and `export_file`; see docs/library.md. Each is imported when it is first asked
-for, so that `import cssegcore` and the imports of its packages stay cheap.
+`compute_metrics`, and `export_file`; see docs/library.md. Each is imported at its first use, so
+that `import cssegcore` and the imports of its packages stay cheap.
 """
 
 import importlib
@@ -33,7 +33,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Imports what the door offers, when it is first asked for (PEP 562)."""
+    """Imports a name of `__all__` at its first use (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module("cssegcore.api"), name)

@@ -1,7 +1,7 @@
 """The door of the library for notebooks and scripts: models and steps from arrays, without files.
 
 Images are uint8 RGB arrays (h, w, 3). Labels are uint8 arrays (h, w): 0 background, then the
-classes in the order in which the steps learn them, from 1; 255 void. All that is here is found in
+classes in the order in which the steps learn them, from 1; 255 void. All these names are in
 `cssegcore` itself, too: `from cssegcore import load, predict`.
 """
 

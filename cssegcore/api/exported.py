@@ -21,18 +21,18 @@ def export_file(
     size: tuple[int, int] | None = None,
     tell: Callable[[str], None] = _keep_to_itself,
 ) -> Agreement:
-    """Writes a model as ONNX or as a program of `torch.export`, once it says what the model says.
+    """Writes a model as ONNX or as a program of `torch.export`, once their outputs agree.
 
     Args:
         path: The model's file, such as `work/step2/model.safetensors`.
         out: `NAME.onnx`, which takes the extra `export`, or `NAME.pt2`.
-        images: RGB photographs that it must agree about: a few, as `predict` takes them.
-        size: Height and width of all photographs; None: any.
-        tell: Takes a line about what cannot be had, such as a file for every size.
+        images: RGB photographs on which file and model must agree: a few, as for `predict`.
+        size: Height and width of all photographs; None for any.
+        tell: Function that gets a line about a limit of the file, such as one fixed size.
 
     Raises:
-        InputError: The model or an array is none, `out` is of no kind, or the file says something
-            else than the model.
+        InputError: The model or an array is none, `out` is of no kind, or the file's outputs differ
+            from the model's.
     """
     exported_kind(Path(out))
     shown = list(images)

@@ -1,4 +1,4 @@
-"""A model from its file, and what it says of arrays."""
+"""A model from its file, and its predictions for arrays."""
 
 import dataclasses
 from pathlib import Path
@@ -22,9 +22,9 @@ class LoadedModel:
 
     Attributes:
         step: Name of the step that trained it.
-        classes: Name of each label that it tells apart, background first.
+        classes: Name of each label, background first.
         segmenter: The network, in evaluation mode on `device`.
-        device: Where it runs.
+        device: Device of the network.
     """
 
     step: str
@@ -36,14 +36,14 @@ class LoadedModel:
 @final
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What a model says of one photograph.
+    """A model's prediction for one photograph.
 
     Attributes:
-        labels: The class of each pixel, a place in `LoadedModel.classes`.
-        confidences: Its score, 0 to 1: of a softmax, or of a sigmoid if the model has an unknown
-            class that was trained so. With an unknown class, whose score counts as background, that
-            of background may exceed 1. A model without a background output has sigmoids, and
-            background has what the surest class leaves of 1.
+        labels: The class of each pixel, an index of `LoadedModel.classes`.
+        confidences: Score of that class, 0 to 1: of a softmax, or of a sigmoid if the model has an
+            unknown class that was trained so. With an unknown class, whose score is added to the
+            background's, that sum may exceed 1. A model without a background output has sigmoids,
+            and the background's score is 1 minus the highest one.
     """
 
     labels: UInt8[np.ndarray, "h w"]
@@ -54,8 +54,8 @@ def load(path: str | Path, device: str | torch.device | None = None) -> LoadedMo
     """Loads a model that a step wrote.
 
     Args:
-        path: Its file, such as `work/step2/model.safetensors`.
-        device: Where it is to run; None: `CSSEGCORE_DEVICE`, else the GPU if there is one.
+        path: File of the model, such as `work/step2/model.safetensors`.
+        device: Device of the network; None for `CSSEGCORE_DEVICE`, else the GPU if there is one.
 
     Raises:
         InputError: The file is missing, damaged, or no model of this library.

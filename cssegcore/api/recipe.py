@@ -29,7 +29,7 @@ OPTIMIZER: Final = {
 
 
 def whole_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Fills in what a recipe of conf/method leaves out, as conf/config.yaml does."""
+    """Adds the defaults of conf/config.yaml to a recipe of conf/method."""
     base = {"losses": {}, "statistics": {}, "head": {"part": "linear"}, "unknown_class": NONE}
     base |= {"background": dict(LEARNED)}
     given = {"base": {"losses": {"ce": {"part": "ce"}}}, **recipe}
@@ -47,7 +47,7 @@ def whole_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check(section: Mapping[str, Any]) -> AssembledRecipe:
-    """Builds every part of a recipe and refuses what makes no sense.
+    """Builds every part of a recipe and refuses parts that do not go together.
 
     Raises:
         InputError: A key, part or number is refused, or parts do not go together; or the recipe

@@ -67,7 +67,7 @@ def compute_metrics(
     """Computes the numbers of a step's `metrics.json` that a confusion matrix is enough for.
 
     Args:
-        matrix: From `compute_confusion`.
+        matrix: Result of `compute_confusion`.
         classes: The classes that each step learns, background left out.
         step: Index of the step whose model predicted; None: the last.
         future: Whether pixels of classes to come count as background, as in PLOP, or `ignore`, as
@@ -75,7 +75,7 @@ def compute_metrics(
 
     Returns:
         `miou` by group of classes, `harmonic`, `accuracy`, `mean_accuracy` and `fw_iou` in points
-        (0 to 100), None where undefined; and `protocol`, which says what was counted.
+        (0 to 100), None where undefined; and `protocol`, the rules of counting.
 
     Raises:
         InputError: The matrix does not fit the classes.

@@ -1,4 +1,4 @@
-"""Trains one step from arrays: what the pipeline's stages do, without their files."""
+"""Trains one step from arrays, as the pipeline's stages do, without their files."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,29 +44,29 @@ def train_step(
     device: str | torch.device | None = None,
     tell: Callable[[EpochRow], None] | None = None,
 ) -> list[EpochRow]:
-    """Trains one step and writes its model; the sections are those of `params.yaml`.
+    """Trains one step and writes its model; sections are the same as in `params.yaml`.
 
     Args:
         images: RGB photographs of the step, uint8: an array (n, h, w, 3) or a list of (h, w, 3).
-        labels: What is annotated in this step, uint8, (h, w) each: 0 background, which in later
-            steps covers all that the step does not annotate; classes in learning order; 255 void.
+        labels: Annotations of this step, uint8, (h, w) each: 0 background, which in later steps
+            covers all that the step does not annotate; classes in learning order; 255 void.
         classes: Names of the classes that the step adds, background left out. The first is label 1
             in the base step, later one more than the last class of `previous`.
-        recipe: The section `method`, such as a file of `conf/method/`; what it leaves out is as
-            there. Only its `base` acts where there is no `previous`.
+        recipe: The section `method`, such as a file of `conf/method/`, with the same defaults. Only
+            its `base` acts where there is no `previous`.
         out: The model file to write (safetensors).
         previous: The previous step's model file; None for the base step.
-        model: The section `model`; None: that of `previous`, or the small one.
-        optimizer: The section `optimizer`; None: SGD, batches of 8.
-        augmentation: The section `augmentation`; None: random crops at the size of the smallest
+        model: The section `model`; None for that of `previous`, or the small one.
+        optimizer: The section `optimizer`; None for SGD with batches of 8.
+        augmentation: The section `augmentation`; None for random crops at the size of the smallest
             photograph, and flips.
         memory: Images of earlier steps and their labels, for a recipe with `replay: exemplars`.
         epochs: Passes over the images.
         lr: Learning rate at the first iteration.
         seed: Seed of fresh weights, order and crops: the same seed gives the same model.
         void: Whether pixels labelled 255 do not train, or count as `background`.
-        device: Where it runs; None: `CSSEGCORE_DEVICE`, else the GPU if there is one.
-        tell: Called with each epoch's row as soon as it is there.
+        device: Device of the training; None for `CSSEGCORE_DEVICE`, else the GPU if there is one.
+        tell: Function that gets each epoch's row after the epoch.
 
     Returns:
         One row an epoch: `epoch`, `lr`, `loss` and each term of the loss.
@@ -154,7 +154,7 @@ def _stage_inputs(
     previous: Path | None,
     folder: Path,
 ) -> StageInputs:
-    """Has the parts leave in `folder` what their stages leave for a training."""
+    """Has the parts write into `folder` the files that their stages write for a training."""
     saliency, pseudo_labels, memory = (folder / n for n in ("saliency", "pseudo", "memory"))
     unknown = assembled.base.unknown
     if unknown.by_saliency:

@@ -1,4 +1,4 @@
-"""The two kinds of files: what writes one, and what reads it back to be asked."""
+"""The two kinds of files: writing one, and running it for a comparison."""
 
 import abc
 import contextlib
@@ -20,20 +20,20 @@ from cssegcore.core.errors import InputError
 from cssegcore.export.network import INPUT, OUTPUTS, PhotographNetwork
 
 DESCRIPTION = "cssegcore"
-"""Under which a file holds its description: an extra file, or a key of ONNX's metadata."""
+"""Name of a file's description: an extra file, or a key of ONNX's metadata."""
 
 AXES = ("batch", "height", "width")
 
 Answers = tuple[NDArray[Any], ...]
-"""What a file says of photographs: its `OUTPUTS`."""
+"""Outputs of a file for photographs, in the order of `OUTPUTS`."""
 
 
 class ExportedFile(abc.ABC):
     """A kind of file.
 
     Attributes:
-        suffix: How its name ends.
-        packages: What must be installed besides PyTorch.
+        suffix: Ending of its name.
+        packages: Packages that must be installed besides PyTorch.
     """
 
     suffix: ClassVar[str]
@@ -134,10 +134,10 @@ class Traced:
     """A network as a program.
 
     Attributes:
-        program: From photographs to labels, confidences and scores.
+        program: Program that computes labels, confidences and scores of photographs.
         smallest: Height and width of the smallest photograph, in pixels; of the only one if the
             size is fixed.
-        fixed: Whether only one size is read; and one photograph at a time.
+        fixed: Whether it reads one size only, and one photograph at a time.
     """
 
     program: ExportedProgram
@@ -153,7 +153,7 @@ def trace(network: PhotographNetwork, size: tuple[int, int] | None) -> Traced:
     """Makes a program of a network.
 
     Args:
-        network: On the CPU.
+        network: The network, on the CPU.
         size: Height and width of all photographs; None: any size, in batches of any length.
 
     Raises:
@@ -178,7 +178,7 @@ def trace(network: PhotographNetwork, size: tuple[int, int] | None) -> Traced:
 
 @contextlib.contextmanager
 def _without_shape_checks() -> Iterator[None]:
-    """Has jaxtyping look away, where it is at work: to compare a size is to fix it."""
+    """Disables jaxtyping, where it is active: its comparison of a size would fix the size."""
     before = config.jaxtyping_disable
     config.update("jaxtyping_disable", True)
     try:
@@ -189,7 +189,7 @@ def _without_shape_checks() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps warnings to itself that speak of PyTorch's own insides."""
+    """Suppresses warnings about PyTorch's own code."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,4 +1,4 @@
-"""What is exported: a network from photographs to labels, normalisation and decision included."""
+"""The exported network: photographs to labels, normalisation and decision included."""
 
 from typing import final
 

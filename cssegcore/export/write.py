@@ -30,21 +30,21 @@ from cssegcore.export.network import INPUT, OUTPUTS, PhotographNetwork
 from cssegcore.models.checkpoint import Loaded
 
 TOLERANCE = 1e-3
-"""How far a score may be off: it lies between 0 and 1, and networks of a hundred layers round."""
+"""Largest error of a score: it lies between 0 and 1, and networks of a hundred layers round."""
 
 Photograph = UInt8[np.ndarray, "_ _ 3"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """How well a file agrees with its model.
+    """Agreement of a file with its model.
 
     Attributes:
-        photographs: How many were looked at.
-        pixels: How many.
+        photographs: Number of compared photographs.
+        pixels: Number of their pixels.
         ties: Pixels that have another label, because two scores are equal up to rounding.
         error: Largest difference of a score.
-        size: Height and width that the file is made for, None: any.
+        size: Height and width that the file reads; None for any.
         smallest: Height and width of the smallest photograph that it reads.
     """
 
@@ -57,10 +57,10 @@ class Agreement:
 
 
 def exported_kind(path: Path) -> ExportedFile:
-    """Returns what writes a file of that name.
+    """Returns the kind of file by its name.
 
     Raises:
-        InputError: Its ending says no kind, or a package for it is not installed.
+        InputError: Its ending is of no kind, or a package for it is not installed.
     """
     if path.suffix not in FILES:
         raise InputError(f"{path} is neither {' nor '.join(FILES)}: name a file of such an ending.")
@@ -69,7 +69,7 @@ def exported_kind(path: Path) -> ExportedFile:
 
 
 def check_replaceable(path: Path) -> None:
-    """Makes sure that nothing is replaced but what an export made.
+    """Makes sure that no file is replaced but an exported one.
 
     Raises:
         InputError: Something else is there.
@@ -87,18 +87,18 @@ def export_model(
 ) -> Agreement:
     """Writes a model as a file that needs nothing of this library.
 
-    It is asked about the photographs first, one at a time and, where it takes batches, two at once.
-    Where it cannot be made for every size, it is made for one.
+    It runs on the photographs first, one at a time and, where it takes batches, two at once. Where
+    it cannot be made for every size, it is made for one.
 
     Args:
         loaded: The model, on the CPU.
         path: The file, `.pt2` or `.onnx`; replaced if it is there.
-        photographs: What it must agree about; at least one.
-        size: Height and width for which it is made; None: any.
-        tell: Takes a line about what cannot be had.
+        photographs: Photographs on which the file must agree with the model; at least one.
+        size: Height and width that it reads; None for any.
+        tell: Function that gets a line about a limit of the file.
 
     Raises:
-        InputError: The name is of no kind, or the file does not say what the model says.
+        InputError: The name is of no kind, or the file's outputs differ from the model's.
     """
     kind = exported_kind(path)
     network = PhotographNetwork(loaded.segmenter)
@@ -188,7 +188,7 @@ def _compare(
     batches: list[UInt8[np.ndarray, "_ _ _ 3"]],
     traced: Traced,
 ) -> Agreement:
-    """Asks file and model about the same photographs.
+    """Compares the outputs of file and model for the same photographs.
 
     Raises:
         StaticSizeError: They disagree beyond rounding, and the file is to take every size.

@@ -9,7 +9,7 @@ from cssegcore.runtime.resume import ResumeFile
 
 
 class FinishedBatches:
-    """The batches of a resume file: those of a run that was killed, and those of this run."""
+    """The batches of a resume file, from a run that was killed and from this run."""
 
     def __init__(self, file: ResumeFile) -> None:
         """Reads the file, if there is one.

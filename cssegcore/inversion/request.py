@@ -1,4 +1,4 @@
-"""Input and output of image inversion: what the replay part passes in and gets back. No torch.
+"""Request and result of image inversion, as the replay part sends and gets them. No torch.
 
 `cssegcore.method.replay` imports this module; the inversion modules never import a replay part.
 """

@@ -47,8 +47,8 @@ class InversionSettings:
     """Numbers of an inversion; the defaults suit a small network and images of 96 x 96.
 
     Attributes:
-        target: What the images must show: `layout` asks for a class at each pixel, `presence` for
-            one class anywhere in the image, as in the published attempt at segmentation.
+        target: Content of the images: `layout` wants a class at each pixel, `presence` one class
+            anywhere in the image, as in the published attempt at segmentation.
         layouts: Outlines of the objects in label maps: `procedural` blobs, or objects that are
             annotated for the step to come, `transplanted` into earlier classes.
         batch_size: Images that are optimised together; statistics of a few images are unreliable.
@@ -105,7 +105,7 @@ class InversionSettings:
 
 @dataclasses.dataclass(frozen=True)
 class SynthesisSettings:
-    """Numbers of a synthesis: how many images, of what quality, drawn how.
+    """Numbers of a synthesis: count, quality and inversion of the images.
 
     Attributes:
         per_class: Number of images to keep of each class.

@@ -33,7 +33,7 @@ BATCH: Final = 32
 
 @dataclasses.dataclass(frozen=True)
 class _Made:
-    """Counts of one map, salient pixels and all pixels, and the digest of its file."""
+    """Numbers of salient pixels and of all pixels of one map, and the digest of its file."""
 
     name: str
     salient: int
@@ -89,7 +89,7 @@ def write_maps(
 
 
 def _choose(dataset: Dataset, names: Sequence[str]) -> MapSource:
-    """Chooses by folder, not by file, so that a map missing in a folder is reported as an error."""
+    """Chooses by the folders, not the files: a map missing in a folder is reported as an error."""
     folders = {dataset.layout.saliency(dataset.root, name).parent for name in names}
     return "published" if any(folder.is_dir() for folder in folders) else "computed"
 
