@@ -4,6 +4,7 @@ Files are parsed and never imported.
 """
 
 import ast
+import re
 import tomllib
 from collections import defaultdict
 from pathlib import Path
@@ -151,6 +152,29 @@ def test_code_and_names_are_counted(text, lines, names):
     tree = ast.parse(text)
     assert len(code_lines(text, tree)) == lines
     assert public_names(tree) == names
+
+
+def docstrings(tree):
+    """Yields every text that stands as a statement: docstrings, and those below constants."""
+    for node in ast.walk(tree):
+        value = node.value if isinstance(node, ast.Expr) else None
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            yield value.value
+
+
+def test_docstrings_name_the_noun_first():
+    """Entries that begin with "What" or "Of" leave the reader to guess what they are."""
+    entry, first = r"^\s+\w+: (Of|What|As|From|By|Where) ", r"\b(Returns|Says) what\b"
+    found, count = [], 0
+    for path, tree in TREES.items():
+        if Path(path).parts[0] == "cssegcore":
+            for text in docstrings(tree):
+                count += 1
+                summary, *lines = text.splitlines() or [""]
+                found += [(path, line) for line in lines if re.match(entry, line)]
+                found += [(path, summary)] if re.search(first, summary) else []
+    assert count > 1000
+    assert found == []
 
 
 def test_ruff_passes_over_no_folder_of_ours():
