@@ -141,7 +141,7 @@ def _whole_padding() -> Iterator[None]:
     """Has timm count `same` padding in whole numbers: a program for every size has no `ceil`."""
     from timm.layers import padding
 
-    def count(x: int, kernel_size: int, stride: int, dilation: int) -> int:
+    def count(x: int, kernel_size: int, stride: int, dilation: int) -> int | torch.SymInt:
         padded = (kernel_size - 1) * dilation - (x - 1) % stride
         return padded if (kernel_size - 1) * dilation >= stride - 1 else torch.sym_max(padded, 0)
 
