@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cssegcore.core.errors import InputError
+from cssegcore.core.names import printable
 
 from .common.cli import bar, run, say
 from .common.photographs import VIDEOS, find_photographs, is_one_of
@@ -135,10 +136,12 @@ def _check_table(path: Path) -> None:
     """Makes sure that the table stands in nobody's way.
 
     Raises:
-        InputError: There is a file, and it is none of ours.
+        InputError: There is a file, and it is none of ours, or no file but a pipe or a folder.
     """
     import json
 
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no regular file: give --json the name of a file.")
     try:
         there: Any = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -155,7 +158,7 @@ def _write_table(path: Path, names: Sequence[str], each: "list[Counted]") -> Non
     from cssegcore.core.files import write_json
 
     table = {
-        str(one.path): {
+        printable(str(one.path)): {  # a name that is no UTF-8 is none in JSON either
             "pixels": int(one.counts.sum()),
             "shares": dict(zip(names, one.shares.round(6).tolist(), strict=True)),
         }

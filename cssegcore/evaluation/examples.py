@@ -17,6 +17,9 @@ from cssegcore.evaluation.folder import example_files
 def choose_examples(images: ImageStore, count: int) -> list[str]:
     """Chooses `count` images that show as many classes as they can, each as often as another."""
     present = dict(zip(images.names, images.labels_shown(), strict=True))
+    # two names of one file, such as a/b and a_b, would show each other's truth
+    first = {example_files(Path(), name).photo: name for name in reversed(images.names)}
+    present = {name: present[name] for name in first.values()}
     shown: dict[int, int] = {}
     image_list: list[str] = []
     while len(image_list) < min(count, len(present)):

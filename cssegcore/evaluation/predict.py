@@ -1,8 +1,10 @@
 """Photographs in, label images, overlays and maps of certainty out."""
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal, get_args
 
@@ -81,6 +83,10 @@ class Labelled:
     failures: list[str]
 
 
+class TooLargeError(InputError):
+    """A photograph for which memory does not suffice."""
+
+
 def label_photographs(
     segmenter: Segmenter,
     photographs: Sequence[Path],
@@ -129,8 +135,13 @@ def label_photographs(
         except InputError as error:
             failures.append(str(error))
             continue
+        try:
+            with _enough_memory(path):
+                _write(how, how.files(out, path.stem), photograph, scored, mark)
+        except TooLargeError as error:  # a full disk ends it all
+            failures.append(str(error))
+            continue
         counts[path] = count_labels(scored.labels, segmenter.classes)
-        _write(how, how.files(out, path.stem), photograph, scored, mark)
     each = [Counted(path, counts[path]) for path in photographs if path in counts]
     return Labelled(each, before, failures)
 
@@ -144,8 +155,15 @@ def check_room(out: Path, names: Iterable[str], how: Labelling) -> None:
     """Makes sure that no file stands where a result goes, unless it is a result itself.
 
     Raises:
-        InputError: One does, or the folder itself is none.
+        InputError: One does, the folder itself is none, or two results would be one file.
     """
+    names = list(names)
+    made = [path for name in names for path in how.files(out, name)]
+    if twice := [path for path, count in Counter(made).items() if count > 1]:
+        raise InputError(
+            f"two of the photographs would be labelled into one file, {twice[0]}: label them into"
+            " two folders."
+        )
     if os.path.lexists(out) and not out.is_dir():
         raise InputError(f"{out} is no folder: name an --out that is empty or not there.")
     for name in names:
@@ -179,25 +197,37 @@ def _done(files: list[Path], mark: str) -> UInt8[np.ndarray, "h w"] | None:
 def _mark(path: Path) -> str:
     """Returns the mark in a label image, "" if it is none of ours."""
     try:
-        with Image.open(path, formats=images.LABELS) as image:
+        with images.opened(path.read_bytes(), path, "label image", images.LABELS) as image:
             return str(image.info.get(MARK, ""))
-    except (OSError, SyntaxError, ValueError):
+    except OSError:
+        return ""
+    except InputError as error:
+        if images.LIMIT in str(error):  # it may well be ours
+            raise
         return ""
 
 
 def _label(
     segmenter: Segmenter, path: Path, device: torch.device, view: View
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Scored]:
-    photograph = images.photograph(
-        images.read(path, "photograph"), path, images.MORE_FORMATS, turn=True
-    )
-    try:
+    with _enough_memory(path):
+        content = images.read(path, "photograph")
+        photograph = images.photograph(content, path, images.MORE_FORMATS, turn=True)
         return photograph, score_photograph(segmenter, photograph, device, view)
+
+
+@contextlib.contextmanager
+def _enough_memory(path: Path) -> Iterator[None]:
+    """Turns the error of a photograph that memory does not hold into one about this photograph."""
+    try:
+        yield
     except (MemoryError, RuntimeError) as error:  # a CPU without memory raises a RuntimeError
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
-        height, width, _ = photograph.shape
-        raise InputError(
+        content = images.read(path, "photograph")
+        with images.opened(content, path, "photograph", images.MORE_FORMATS) as image:
+            width, height = image.size
+        raise TooLargeError(
             f"photograph {path} has {width}x{height} pixels, for which memory does not suffice: cut"
             " it into tiles (--tile 1024), or have it made smaller (--size 512)."
         ) from None

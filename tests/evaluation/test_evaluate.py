@@ -1,4 +1,5 @@
 import re
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -237,6 +238,12 @@ class TestPanels:
         labels = [np.array([[0, 1], [2, 2]])] * 9
         labels[6] = np.array([[0, 0], [0, 3]])
         assert "n6" in examples.choose_examples(make_images(tmp_path, labels), 2)
+
+    def test_two_names_of_one_file_are_not_both_shown(self):
+        images = mock.create_autospec(ImageStore, instance=True)
+        images.names = ["june/a", "june_a", "b"]
+        images.labels_shown.return_value = [{0}, {1}, {2}]
+        assert set(examples.choose_examples(images, 9)) == {"june/a", "b"}
 
     @pytest.mark.parametrize(("count", "expected"), [(0, 0), (99, len(SIZES))])
     def test_as_many_as_there_are(self, images, count, expected):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -163,13 +164,18 @@ def test_a_photograph_is_turned_as_viewers_turn_it(project, model, photographs):
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory")]
 )
+@pytest.mark.parametrize(
+    "where", ["score.normalise", "predict.images.photograph", "predict.overlay"]
+)
 def test_too_little_memory_is_told_of_the_photograph(
-    project, model, photographs, monkeypatch, error
+    project, model, photographs, monkeypatch, error, where
 ):
-    def fail(*_):
+    where = f"cssegcore.evaluation.{where}"
+
+    def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("cssegcore.evaluation.score.normalise", fail)
+    monkeypatch.setattr(where, fail)
     done = predict(model, photographs)
     assert done.status == 2
     assert (
@@ -215,6 +221,35 @@ def test_shares_of_each_photograph_as_json(project, model, photographs):
     Path("mine.json").write_text("[1]")
     assert "no table of ours" in predict(model, photographs, "--json", "mine.json").refusal()
     assert Path("mine.json").read_text() == "[1]"
+    os.mkfifo("pipe")
+    assert "pipe is no regular file" in predict(model, photographs, "--json", "pipe").refusal()
+    odd = photographs / "p\udcff.png"
+    (photographs / "p0.png").rename(odd)
+    assert predict(model, photographs, "--json", "shares.json").status == 0
+    assert (
+        str(photographs / "p\ufffd.png")
+        in json.loads(Path("shares.json").read_text())["photographs"]
+    )
+
+
+def test_results_of_two_photographs_are_not_one_file(project, model, photographs):
+    (photographs / "p1.png").rename(photographs / "p0.confidence.png")
+    refused = predict(model, photographs, "--confidence").refusal()
+    assert "would be labelled into one file, out/p0.confidence.png" in refused
+    assert not Path("out").exists()
+
+
+def test_a_result_above_the_limit_of_pixels_is_known_again(
+    project, model, photographs, monkeypatch
+):
+    assert predict(model, photographs).status == 0
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    refused = predict(model, photographs).err
+    assert "CSSEGCORE_MAX_PIXELS" in refused
+    monkeypatch.setenv("CSSEGCORE_MAX_PIXELS", "1200")
+    done = predict(model, photographs)
+    assert (done.status, done.err) == (0, "")
+    assert "4 of them before" in done.out
 
 
 def test_tiles_and_sizes_are_options(project, model, photographs):
