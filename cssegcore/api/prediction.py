@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from cssegcore.data.arrays import Arrays, check_rgb_array
+from cssegcore.data.arrays import ArrayStream, check_rgb_array
 from cssegcore.evaluation.score import score_photograph
 from cssegcore.models import checkpoint
 from cssegcore.models.segmenter import Segmenter
@@ -65,7 +65,7 @@ def load(path: str | Path, device: str | torch.device | None = None) -> LoadedMo
     return LoadedModel(loaded.model.step, loaded.model.classes.names, loaded.segmenter, chosen)
 
 
-def predict(model: LoadedModel, images: Arrays) -> list[Prediction]:
+def predict(model: LoadedModel, images: ArrayStream) -> list[Prediction]:
     """Labels photographs of any size, one at a time.
 
     Args:
@@ -75,6 +75,7 @@ def predict(model: LoadedModel, images: Arrays) -> list[Prediction]:
     Raises:
         InputError: An array is no photograph.
     """
+    images = list(images)
     for at, image in enumerate(images):
         check_rgb_array(image, f"image {at}")
     return [_score(model, image) for image in images]

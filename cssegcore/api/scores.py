@@ -1,16 +1,17 @@
 """The metrics of a step from label maps."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 from numpy.typing import NDArray
 
+from cssegcore.core.config import shown
 from cssegcore.core.errors import InputError
 from cssegcore.core.types import IGNORE
-from cssegcore.data.arrays import Arrays
+from cssegcore.data.arrays import ArrayStream, kind
 from cssegcore.metrics.confusion import Future
 from cssegcore.metrics.continual import protocol_line, step_scores
 from cssegcore.metrics.counting import confusion_matrix
@@ -20,8 +21,8 @@ BACKGROUND_NAME = "background"
 
 
 def compute_confusion(
-    labels: Arrays,
-    predictions: Arrays,
+    labels: ArrayStream,
+    predictions: ArrayStream,
     classes: Sequence[Sequence[str]],
     step: int | None = None,
 ) -> Int64[np.ndarray, "c k"]:
@@ -44,6 +45,7 @@ def compute_confusion(
         InputError: Shapes differ, or a label is beyond the classes.
     """
     learned, seen = _arrivals(classes, step)
+    labels, predictions = list(labels), list(predictions)
     matrix = np.zeros((len(learned), seen), np.int64)
     if len(labels) != len(predictions):
         raise InputError(
@@ -81,6 +83,8 @@ def compute_metrics(
         InputError: The matrix does not fit the classes.
     """
     learned, seen = _arrivals(classes, step)
+    if future not in get_args(Future):
+        raise InputError(f"`future` is {shown(future)}: it may be {' or '.join(get_args(Future))}.")
     if matrix.shape != (len(learned), seen):
         raise InputError(
             f"the matrix has shape {matrix.shape}, and these classes need {(len(learned), seen)}:"
@@ -112,6 +116,9 @@ def _arrivals(classes: Sequence[Sequence[str]], step: int | None) -> tuple[list[
 
 
 def _check(at: int, true: NDArray[Any], predicted: NDArray[Any], rows: int, columns: int) -> None:
+    for name, array in (("label map", true), ("prediction", predicted)):
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "iu":
+            raise InputError(f"{name} {at} has type {kind(array)}: give an array of whole numbers.")
     if true.shape != predicted.shape:
         raise InputError(
             f"label map {at} has shape {true.shape}, its prediction {predicted.shape}: predict at"

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ import torch
 
 from cssegcore.api.recipe import MODEL, OPTIMIZER, check, whole_recipe
 from cssegcore.core.class_table import ClassTable, Void
+from cssegcore.core.config import parse, shown
 from cssegcore.core.errors import InputError
+from cssegcore.core.names import unfit_class
+from cssegcore.core.ranges import at_least, positive
 from cssegcore.core.registry import build_part
-from cssegcore.data.arrays import ArrayDataset, Arrays
+from cssegcore.data.arrays import ArrayDataset, Arrays, ArrayStream
 from cssegcore.data.image_list import ImageList
 from cssegcore.method.assembled import AssembledRecipe
 from cssegcore.method.network_compatibility import check_network
@@ -26,8 +30,8 @@ from cssegcore.training.setup import StageInputs, TrainingParams, build_trainer
 
 
 def train_step(
-    images: Arrays,
-    labels: Arrays,
+    images: ArrayStream,
+    labels: ArrayStream,
     classes: Sequence[str],
     *,
     recipe: Mapping[str, Any],
@@ -36,7 +40,7 @@ def train_step(
     model: Mapping[str, Any] | None = None,
     optimizer: Mapping[str, Any] | None = None,
     augmentation: Mapping[str, Any] | None = None,
-    memory: tuple[Arrays, Arrays] | None = None,
+    memory: tuple[ArrayStream, ArrayStream] | None = None,
     epochs: int = 8,
     lr: float = 0.02,
     seed: int = 1,
@@ -75,24 +79,26 @@ def train_step(
         InputError: An array, a section or the model of `previous` does not fit.
         FloatingPointError: The loss or a weight is not finite.
     """
+    given = {"epochs": epochs, "lr": lr, "seed": seed, "void": void}
+    parse(_Numbers, given, "the arguments of `train_step`")
     section = whole_recipe(recipe)
     assembled = check(section)
     chosen = choose_device() if device is None else torch.device(device)
     known = checkpoint.load_model(Path(previous), torch.device("cpu")).model if previous else None
-    parts = {"train": (images, labels)}
+    parts: dict[str, tuple[Arrays, Arrays]] = {"train": _listed("images", images, labels)}
     if memory is not None:
         _check_memory(assembled, known)
-        parts["memory"] = memory
+        parts["memory"] = _listed("memory", *memory)
     grown = _grown(known, classes)
     dataset = ArrayDataset.of(grown.names, parts)
     lists = {part: _list(dataset, grown, part, void) for part in parts}
-    if not lists["train"].images or epochs < 1:
-        raise InputError("there is nothing to train on: give an image, and an epoch.")
+    if not lists["train"].images:
+        raise InputError("there is nothing to train on: give an image.")
     params = TrainingParams(
         method=section,
         model=model or (known.network if known else MODEL),
         optimizer=optimizer or OPTIMIZER,
-        augmentation=augmentation or _crops(images),
+        augmentation=augmentation or _crops(parts["train"][0]),
         epochs=epochs,
         lr=lr,
         seed=seed,
@@ -109,6 +115,28 @@ def train_step(
     return trained.rows
 
 
+@dataclass(frozen=True)
+class _Numbers:
+    epochs: int
+    lr: float
+    seed: int
+    void: Void
+
+    def __post_init__(self) -> None:
+        at_least(1, epochs=self.epochs)
+        at_least(0, seed=self.seed)
+        positive(lr=self.lr)
+
+
+def _listed(name: str, images: ArrayStream, labels: ArrayStream) -> tuple[Arrays, Arrays]:
+    """Returns lists of both, which may have come as iterators."""
+    try:
+        return list(images), list(labels)
+    except TypeError:
+        kinds = f"{type(images).__name__} and {type(labels).__name__}"
+        raise InputError(f"`{name}` and its labels are {kinds}: give arrays, or lists.") from None
+
+
 def _check_memory(assembled: AssembledRecipe, known: checkpoint.Model | None) -> None:
     if known is None or not assembled.increment.replay.selects_exemplars:
         raise InputError(
@@ -123,6 +151,13 @@ def _grown(known: checkpoint.Model | None, classes: Sequence[str]) -> ClassTable
         raise InputError("`classes` must list the names of the classes that the step adds.")
     steps = [*known.classes.names_by_step, classes] if known else [["background", *classes]]
     names = [name for step in steps for name in step]
+    if strange := [c for c in classes if not isinstance(c, str) or unfit_class(c)]:
+        raise InputError(
+            f"`classes` names a class {shown(strange[0])}: give it a name without control"
+            " characters, and without spaces around it."
+        )
+    if len(names) > 255:
+        raise InputError(f"there are {len(names)} classes, and label images hold 255: learn fewer.")
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(f"`classes` names {twice[0]!r}, which is there already: rename it.")
     places = iter(range(len(names)))

@@ -22,6 +22,11 @@ def printable(text: str) -> str:
     )
 
 
+def unfit_class(name: str) -> bool:
+    """Returns whether a text cannot name a class: empty, padded, or with control characters."""
+    return not name or name.strip() != name or unprintable(name)
+
+
 def unfit(name: str) -> str:
     """Returns the reason that a name cannot be a file's name below a folder; "" if it can.
 

@@ -1,7 +1,7 @@
 """A dataset of arrays in memory, which a notebook has at hand."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -17,6 +17,8 @@ from cssegcore.data.layouts.folder import Folder
 Pixels = NDArray[np.uint8]
 Arrays = NDArray[Any] | Sequence[NDArray[Any]]
 """One array (n, h, w, …) or a list of arrays (h, w, …), whose sizes may differ."""
+ArrayStream = NDArray[Any] | Iterable[NDArray[Any]]
+"""The same, or an iterator of arrays."""
 
 
 @final
@@ -79,19 +81,24 @@ def check_rgb_array(image: NDArray[Any], what: str) -> None:
     Raises:
         InputError: It is not uint8 or not (h, w, 3).
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+    if kind(image) != "uint8" or image.ndim != 3 or image.shape[-1] != 3 or not image.size:
         raise InputError(
-            f"{what} has type {image.dtype} and shape {image.shape}: give RGB values 0 to 255 as"
-            " uint8, shape (height, width, 3)."
+            f"{what} has type {kind(image)} and shape {np.shape(image)}: give RGB values 0 to 255"
+            " as uint8, shape (height, width, 3)."
         )
+
+
+def kind(array: object) -> str:
+    """Returns the dtype of a NumPy array, or the type of anything else."""
+    return str(array.dtype) if isinstance(array, np.ndarray) else type(array).__name__
 
 
 def _check_label(
     label: NDArray[Any], shape: tuple[int, ...], classes: Sequence[str], what: str
 ) -> None:
-    if label.dtype != np.uint8 or label.shape != shape:
+    if kind(label) != "uint8" or label.shape != shape:
         raise InputError(
-            f"{what} has type {label.dtype} and shape {label.shape}: give uint8 labels of the"
+            f"{what} has type {kind(label)} and shape {np.shape(label)}: give uint8 labels of the"
             f" image's height and width, {shape}."
         )
     wrong = np.unique(label[(label >= len(classes)) & (label != IGNORE)])

@@ -10,7 +10,7 @@ from jaxtyping import Int64, UInt8
 from cssegcore.core.config import parse
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import digest
-from cssegcore.core.names import unfit, unprintable
+from cssegcore.core.names import unfit, unfit_class
 from cssegcore.core.registry import build_part
 from cssegcore.core.types import IGNORE, Background
 from cssegcore.data import images
@@ -193,7 +193,7 @@ def open_dataset(settings: Mapping[str, object]) -> Dataset:
                 " either, background first."
             )
         classes = tuple(read_names(table))
-    if strange := [c for c in classes if not c or c.strip() != c or unprintable(c)]:
+    if strange := [c for c in classes if unfit_class(c)]:
         raise InputError(
             f"the class table of dataset {given.name!r} names a class {strange[0][:80]!r}: give"
             " it a name without control characters, and without spaces around it."

@@ -1,5 +1,6 @@
 """The door: what arrays give, what is refused, and what an import costs."""
 
+import os
 import subprocess
 import sys
 
@@ -147,6 +148,21 @@ def test_predict_against_the_network_itself(base):
     assert found[0].labels.dtype == np.uint8
 
 
+def test_iterators_will_do(base, tmp_path):
+    model, (images, labels) = cssegcore.load(base, "cpu"), pixels(4, 2)
+    found = cssegcore.predict(model, (image for image in images))
+    assert [p.labels.tolist() for p in found] == [
+        p.labels.tolist() for p in cssegcore.predict(model, images)
+    ]
+    for name, arrays in (("a", (images, labels)), ("b", (iter(images), iter(labels)))):
+        out = tmp_path / f"{name}.safetensors"
+        usual = {"recipe": FT, "model": SMALL, "epochs": 1, "device": "cpu", "out": out}
+        cssegcore.train_step(*arrays, ("cat", "dog"), **usual)
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    with pytest.raises(InputError, match=r"image 0 has type uint8 and shape \(0, 5, 3\)"):
+        cssegcore.predict(model, [np.zeros((0, 5, 3), np.uint8)])
+
+
 def test_confusion_by_hand():
     labels = [np.array([[0, 1, 2, 3, 255]], np.uint8)]
     predicted = [np.array([[0, 1, 1, 2, 2]], np.uint8)]
@@ -167,7 +183,13 @@ def test_confusion_by_hand():
         ({"classes": ("cat",)}, r"holds 2, but its classes are 0 to 1"),
         ({"classes": ()}, r"`classes` must list"),
         ({"classes": ("cat", "cat")}, r"`classes` names 'cat'"),
-        ({"epochs": 0}, r"nothing to train on"),
+        ({"classes": ("cat", "d\no\ng")}, r"`classes` names a class 'd\\no\\ng'"),
+        ({"classes": ("cat", " dog")}, r"`classes` names a class ' dog'"),
+        ({"classes": [f"c{k}" for k in range(300)]}, r"301 classes, and label images hold 255"),
+        ({"epochs": 0}, r"`epochs` must be >= 1, got 0"),
+        ({"lr": -1.0}, r"`lr` must be a finite number > 0, got -1\.0"),
+        ({"seed": -1}, r"`seed` must be >= 0, got -1"),
+        ({"images": []}, r"0 images and 4 label maps"),
         ({"recipe": FT | {"loses": {}}}, r"`method.loses` is not a key"),
         ({"recipe": FT | {"replay": {"part": "exemplar"}}}, r"no part 'exemplar'"),
         ({"images": np.zeros((4, 32, 36, 3), np.float32)}, r"train image 0 has type float32"),
@@ -199,8 +221,69 @@ def test_refused_matrices():
     one = [np.zeros((2, 2), np.uint8)]
     with pytest.raises(InputError, match="has shape"):
         cssegcore.compute_confusion(one, [np.zeros((2, 3), np.uint8)], [["a"]])
+    with pytest.raises(InputError, match="prediction 0 has type float32: give an array of whole"):
+        cssegcore.compute_confusion(one, [np.full((2, 2), 0.9, np.float32)], [["a"]])
     with pytest.raises(InputError, match="prediction 0 holds 2"):
         cssegcore.compute_confusion(one, [np.full((2, 2), 2, np.uint8)], [["a"]])
+
+
+OF_OTHER_TYPES = """
+import numpy as np
+import cssegcore
+from cssegcore.core.errors import InputError
+
+images, labels = np.zeros((4, 32, 36, 3), np.uint8), np.zeros((4, 32, 36), np.uint8)
+for changed in (
+    {"classes": ("cat", 5)},
+    {"epochs": 1.5},
+    {"seed": None},
+    {"void": "ignor"},
+    {"images": None},
+    {"images": [[[0]]] * 4},
+):
+    usual = {"images": images, "labels": labels, "classes": ["cat"]}
+    try:
+        losses = {"ce": {"part": "ce"}}
+        cssegcore.train_step(**usual | changed, recipe={"losses": losses}, out="none")
+    except InputError as error:
+        print(error)
+try:
+    cssegcore.compute_confusion([[[0, 0], [0, 0]]], [np.zeros((2, 2), np.uint8)], [["a"]])
+except InputError as error:
+    print(error)
+try:
+    cssegcore.compute_metrics(np.zeros((2, 2), np.int64), [["a"]], future="ignor")
+except InputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_values_of_other_types_are_refused_where_nothing_checks_types(tmp_path):
+    """As a notebook calls it: these tests themselves run with types checked."""
+    done = subprocess.run(
+        [sys.executable, "-c", OF_OTHER_TYPES],
+        env=os.environ | {"PYTHONPATH": str(HOME), "OMP_NUM_THREADS": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said = done.stdout.splitlines()
+    wanted = (
+        "`classes` names a class 5",
+        "epochs",
+        "seed",
+        "void",
+        "`images` and its labels are NoneType and ndarray",
+        "train image 0 has type list",
+        "label map 0 has type list",
+        "`future` is 'ignor': it may be background or ignore",
+    )
+    assert len(said) == len(wanted), said
+    for line, words in zip(said, wanted, strict=True):
+        assert words in line
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_of_it_says_what_it_says(base, tmp_path):
