@@ -80,6 +80,11 @@ def _package(model: Path, out: Path) -> None:
         )
     if out.exists():
         raise InputError(f"{out} is there already: name another folder.")
+    import torch
+
+    from cssegcore.models import checkpoint
+
+    checkpoint.load_model(model, torch.device("cpu"))  # holds it against its digest
     package_model(model, out)
     say(f"{out}: mlflow models serve -m {out} --env-manager local")
 
