@@ -44,6 +44,13 @@ def test_help_names_every_stage_and_imports_nothing_slow(usage):
     assert "CSSEGCORE_DEVICE" in usage
 
 
+def test_a_shell_completes_a_command(monkeypatch):
+    monkeypatch.setenv("_CSSEGCORE_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "cssegcore pre")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert cssegcore().out.split() == ["predict"]
+
+
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_has_a_main_that_is_its_command(name):
     assert importlib.import_module(f"stages.{name}").main.__doc__
