@@ -1,5 +1,6 @@
 """Exported files say what `predict` says, of photographs of any size; what they cannot is told."""
 
+import ast
 import json
 import re
 import warnings
@@ -136,8 +137,17 @@ def test_a_sigmoid_recipe_with_a_rejected_background(tmp_path):
     expect(tmp_path / "model.pt2", model)
 
 
+def run_documented_block(capsys):
+    """Runs what docs/deploy.md shows, on one of these photographs."""
+    (block,) = re.findall(r"```python\n(.*?)```", (HOME / "docs/deploy.md").read_text(), re.S)
+    assert "farm.onnx" in block
+    assert "photos/a.jpg" in block
+    exec(block.replace("photos/a.jpg", "photos/0.png"), {})
+    assert set(ast.literal_eval(capsys.readouterr().out)) <= {"background", "red", "green", "blue"}
+
+
 @pytest.mark.slow
-def test_the_command_and_what_is_in_the_file(tmp_path, monkeypatch):
+def test_the_command_and_what_is_in_the_file(tmp_path, monkeypatch, capsys):
     import onnx
 
     monkeypatch.chdir(tmp_path)
@@ -150,6 +160,7 @@ def test_the_command_and_what_is_in_the_file(tmp_path, monkeypatch):
     assert re.search(r"farm\.onnx: photographs from \d+x\d+ pixels on; labels of", done.out)
     write.check_replaceable(Path("farm.onnx"))  # it may be replaced
     expect(Path("farm.onnx"), model)
+    run_documented_block(capsys)
     made = onnx.load("farm.onnx")
     about = {entry.key: json.loads(entry.value) for entry in made.metadata_props}
     assert about["classes"] == ["background", "red", "green", "blue"]
