@@ -72,7 +72,9 @@ def browse(page, profile, *arguments):
 
 
 @pytest.mark.parametrize(
-    ("width", "dark"), [(390, False), (390, True), (1280, False)], ids=["phone", "dark", "desk"]
+    ("width", "dark"),
+    [(390, False), (390, True), (1280, False), (1280, True)],
+    ids=["phone", "phone in the dark", "desk", "desk in the dark"],
 )
 def test_on_a_screen(report, tmp_path, width, dark):
     if width < 500 and "shell" not in str(BROWSER):
