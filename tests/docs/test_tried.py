@@ -6,6 +6,7 @@ and the option beside them, has run it. Whoever adds a command to a text adds a 
 
 import ast
 import functools
+import itertools
 
 from stages.__main__ import COMMANDS
 from tests.helpers.shown_commands import COMMANDS_SHOWN, TEXTS, shown
@@ -96,6 +97,13 @@ def of_cssegcore(command, *given):
         yield from of_stage(MODULES.get(command, command), given)
 
 
+def of_mlflow(*words):
+    names = tuple(itertools.takewhile(lambda word: not word.startswith("-"), words))
+    for option in with_each_option(words):
+        if not is_run(*names, *option):
+            yield " ".join(["mlflow", *names, *option])
+
+
 def of_python(_, module, *given):
     package, _, name = module.partition(".")
     if package == "stages":
@@ -111,7 +119,13 @@ def of_stage(name, given):
             yield " ".join([f"stages.{name}", *option])
 
 
-PROGRAMS = {"dvc": of_dvc, "make": of_make, "cssegcore": of_cssegcore, "python": of_python}
+PROGRAMS = {
+    "cssegcore": of_cssegcore,
+    "dvc": of_dvc,
+    "make": of_make,
+    "mlflow": of_mlflow,
+    "python": of_python,
+}
 
 
 def without_a_test():
