@@ -42,7 +42,7 @@ table: $(READY)  ## all finished runs as one table (make table ARGS='--counting 
 
 exps: $(READY)  ## DVC's experiments on one screen; more columns: make exps ARGS="--keep 'optimizer.*'"
 	@dvc exp show --no-pager --drop '.*' --keep '^(Experiment|all|base_nobg|added_nobg|average|forgetting)$$' \
-	    --keep '^(seed|method.name|scenario.(name|setting|order))$$' $(ARGS)
+	    --keep '^(seed|method.name|scenario.name)$$' $(ARGS)
 
 params: $(READY)  ## compose the default params.yaml from conf/
 	python -m stages.compose params.yaml

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.helpers.dvc_project import QUICK, Project, ran
+from tests.helpers.tiny_dataset import composed
 
 pytestmark = pytest.mark.dvc
 
@@ -107,3 +108,28 @@ def test_experiments_compose_and_queue(project: Project) -> None:
     told = project.run("python", "-m", "stages.compare", "--source", "dvc", "--format", "csv")
     runs = {(r["method"].split()[0], r["runs"]) for r in csv.DictReader(told.splitlines())}
     assert runs == {("mib", "2"), ("ft", "1")}  # the one that the queue ran, and seed 1
+
+
+def test_make_shows_what_ran_and_composes_the_defaults(project: Project) -> None:
+    """Last in this file, whose runs it shows: it changes params.yaml."""
+    if not (project.root / "work/report/headline.json").exists():  # this test alone is asked for
+        project.repro(*MIB)
+    make = ("make", "--no-print-directory", "-o", ".venv/.ready")  # the environment is there
+
+    def table(columns: int, *arguments: str) -> list[str]:
+        shown = project.run("env", f"COLUMNS={columns}", *make, "exps", *arguments).splitlines()
+        return [line for line in shown if "Experiment" in line or "workspace" in line]
+
+    numbers = {"all", "base_nobg", "added_nobg", "average", "forgetting"}
+    head, workspace = table(120)
+    assert max(len(head), len(workspace)) <= 120
+    assert set(head.split()) >= {"Experiment", "seed", *numbers}, "narrower, they would be cut off"
+    head, workspace = table(124)
+    assert set(head.split()) == {"Experiment", "seed", "method.name", "scenario.name", *numbers}
+    assert len(workspace.split()) == len(head.split()), "every column has its value"
+    (wide, _) = table(400, "ARGS=--keep 'optimizer.*'")
+    assert "optimizer.batch_size" in wide.split()
+
+    assert "mib" in project.run(*make, "table")
+    project.run(*make, "params")
+    assert yaml.safe_load((project.root / "params.yaml").read_text()) == composed()
