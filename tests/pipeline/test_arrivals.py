@@ -17,7 +17,8 @@ pytestmark = [pytest.mark.dvc, pytest.mark.long]
 
 FIRST = ("library", *BEFORE_TRAINING)
 OWN = (*BEFORE_STEP, "train", "evaluate")
-TABLE = ["background", "red", "green", "goat", "pig"]
+TABLE = ["background", "red", "green", "goat", "sheep", "pig", "hen"]
+"""Steps learn two, two, one and one of them."""
 CHOSEN = ("method=ssul", "optimizer.batch_size=2", "augmentation.size=16")
 """With saliency maps and pseudo-labels; two images are a batch."""
 
@@ -35,7 +36,7 @@ class Farm:
         """Adds photographs of a month and all classes up to a number; every tenth shows all."""
         for number in range(count):
             photograph, labels = draw(shown(number), 9)
-            pixels = (photograph.astype(int) + number + 25 * classes).clip(0, 255)
+            pixels = (photograph.astype(int) + number + 20 * classes).clip(0, 255)
             for folder, array in (("images", pixels), ("labels", labels)):
                 path = self.photographs / folder / month / f"{number}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,8 +65,8 @@ def test_months_of_photographs_become_steps_and_each_is_trained_once(
     first = farm.repro()
     assert first == {*FIRST, "train@step0", "evaluate@step0", "report"}
 
-    farm.put("june", 12, 4, lambda n: [3, 1 + n % 2])
-    assert "step1 learns goat" in farm.run("arrive")
+    farm.put("june", 12, 5, lambda n: [3 + n % 2, 1 + n // 2 % 2])
+    assert "step1 learns goat, sheep" in farm.run("arrive")
     before = farm.results("step0")
     second = farm.repro()
     print("a second step arrived:", ", ".join(sorted(second)))  # noqa: T201
@@ -74,7 +75,7 @@ def test_months_of_photographs_become_steps_and_each_is_trained_once(
     assert second == {*FIRST, "report", "evaluate@step0"} | own
     assert farm.results("step0") == before
 
-    farm.put("july", 12, 5, lambda n: [4, 1 + n % 3])
+    farm.put("july", 12, 6, lambda n: [5, 1 + n % 3])
     assert "step2 learns pig" in farm.run("arrive")
     before = farm.results("step0", "step1")
     metrics = [farm.project / f"work/step{k}/metrics.json" for k in (0, 1)]
@@ -85,6 +86,10 @@ def test_months_of_photographs_become_steps_and_each_is_trained_once(
     assert farm.results("step0", "step1") == before
     assert [path.read_bytes() for path in metrics] == told
     assert (farm.project / "work/report/classes.csv").read_text().count("pig") == 1
+
+    farm.put("august", 12, 7, lambda n: [6, 4 + n % 2])
+    assert "step3 learns hen" in farm.run("arrive")
+    assert farm.repro() == {*FIRST, "report"} | {f"{stage}@step3" for stage in OWN}
 
     # nothing is new, and a list that is edited is seen
     assert farm.repro() == {"library"}
