@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters.lab import Lab, wait_for
 from tests.helpers.dvc_project import REPOSITORY
+from tests.helpers.slurm_lab import Lab, wait_for
 
 pytestmark = [pytest.mark.dvc, pytest.mark.long]
 
