@@ -191,6 +191,12 @@ def opened(
         raise unreadable(path, what, " ".join(str(error).split()) or type(error)) from None
 
 
+def most_pixels() -> int:
+    """Returns the pixels of the largest image that is opened."""
+    _allow_pixels()
+    return int(2 * (Image.MAX_IMAGE_PIXELS or 2**62))
+
+
 def check_single(image: Image.Image, path: Path, what: str) -> None:
     """Refuses a file of several pictures: which of them is meant is not said.
 
@@ -297,7 +303,7 @@ def _plain(name: str) -> str:
 
 def _too_large(path: Path, what: str) -> InputError:
     return InputError(
-        f"{what} {path} has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):.0f} pixels: cut it into"
+        f"{what} {path} has more than {most_pixels()} pixels: cut it into"
         f" tiles, or set the environment variable {LIMIT} to what it has if you trust it."
     )
 

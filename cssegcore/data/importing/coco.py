@@ -1,6 +1,7 @@
 """COCO's JSON: outlines and run lengths of instances, drawn into one label image."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from cssegcore.data.importing.source import (
     ImportSource,
     check_source,
     image_name,
+    image_shape,
     number_classes,
     read_tool_json,
 )
@@ -46,12 +48,14 @@ def read_coco(path: Path, photographs: Path | None = None) -> ImportSource:
 
 
 def _source(content: dict[str, Any], path: Path, folder: Path) -> ImportSource:
-    called = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
+    called = _names(content["categories"], path)
     outlined = [one for one in content["annotations"] if one.get("segmentation")]
     if not outlined:
         raise InputError(f"{path} holds no outline (`segmentation`): boxes do not label pixels.")
-    if lost := {one["category_id"] for one in outlined}.difference(called):
-        raise InputError(f"{path}: `categories` lacks the id {min(lost)}, which a region has.")
+    sizes = _sizes(content["images"], path)
+    for one in outlined:
+        _check_key(one, "category_id", "categories", called, path)
+        _check_key(one, "image_id", "images", sizes, path)
     used = {one["category_id"] for one in outlined}
     classes, values = number_classes(name for key, name in sorted(called.items()) if key in used)
     regions: dict[Any, list[Region]] = defaultdict(list)
@@ -61,7 +65,7 @@ def _source(content: dict[str, Any], path: Path, folder: Path) -> ImportSource:
         ImportedImage(
             image_name(entry["file_name"]),
             folder / entry["file_name"].replace("\\", "/"),
-            _drawing(regions[entry["id"]], int(entry["height"]), int(entry["width"]), path, entry),
+            _drawing(regions[entry["id"]], sizes[entry["id"]], path, entry),
         )
         for entry in content["images"]
     ]
@@ -73,15 +77,72 @@ def _source(content: dict[str, Any], path: Path, folder: Path) -> ImportSource:
     return ImportSource(classes, check_source(images, path), tuple(notes))
 
 
+def _names(categories: list[dict[str, Any]], path: Path) -> dict[Any, str]:
+    """Returns the name of each category's id.
+
+    Raises:
+        InputError: An id is there twice, or a name is no text.
+    """
+    called: dict[Any, str] = {}
+    for entry in categories:
+        key, name = entry["id"], entry["name"]
+        if key in called:
+            raise InputError(
+                f"{path}: two `categories` have the id {key!r}, {called[key]!r} and {name!r}: give"
+                " each its own."
+            )
+        if not isinstance(name, str):
+            raise InputError(
+                f"{path}: the name of the category {key!r} is {name!r}: give it one in quotes."
+            )
+        called[key] = name
+    return called
+
+
+def _sizes(images: list[dict[str, Any]], path: Path) -> dict[Any, tuple[int, int]]:
+    """Returns height and width of each image's id.
+
+    Raises:
+        InputError: An id is there twice, or a size is none.
+    """
+    sizes: dict[Any, tuple[int, int]] = {}
+    for entry in images:
+        key, file = entry["id"], entry["file_name"]
+        if key in sizes:
+            raise InputError(
+                f"{path}: two `images` have the id {key!r}, one of them {file!r}: give each its"
+                " own, or take the second away."
+            )
+        sizes[key] = image_shape(entry, ("height", "width"), f"{path}: the image {file!r}")
+    return sizes
+
+
+def _check_key(
+    one: dict[str, Any], key: str, table: str, known: Mapping[Any, object], path: Path
+) -> None:
+    """Makes sure that what a region belongs to is there.
+
+    Raises:
+        InputError: It is not. The number 1 and the text "1" differ.
+    """
+    if (value := one[key]) not in known:
+        alike = next((other for other in known if str(other) == str(value)), None)
+        other = "" if alike is None else f", but {alike!r}: one is a number, the other text"
+        raise InputError(
+            f"{path}: `{table}` lacks the id {value!r}, which the annotation {one.get('id')!r} has"
+            f" as `{key}`{other}: mend the ids, or take the annotation away."
+        )
+
+
 def _drawing(
-    regions: list[Region], height: int, width: int, path: Path, entry: dict[str, Any]
+    regions: list[Region], shape: tuple[int, int], path: Path, entry: dict[str, Any]
 ) -> Any:  # noqa: ANN401
     def draw() -> UInt8[np.ndarray, "h w"]:
-        labels = np.zeros((height, width), np.uint8)
+        labels = np.zeros(shape, np.uint8)
         for region, value in regions:
             try:
                 _paint(labels, region, value)
-            except (ValueError, TypeError, KeyError, IndexError) as error:
+            except (ValueError, TypeError, LookupError, OverflowError) as error:
                 raise InputError(
                     f"{path}: a region of {entry['file_name']} cannot be drawn ({error})."
                 ) from None

@@ -1,7 +1,6 @@
 """Labelme: a JSON beside each photograph, whose shapes are drawn in the file's order."""
 
 import base64
-import io
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -10,15 +9,16 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from cssegcore.core.errors import InputError
+from cssegcore.data import images
 from cssegcore.data.importing.regions import fill_polygon
 from cssegcore.data.importing.source import (
     ImportedImage,
     ImportSource,
     check_source,
     image_name,
+    image_shape,
     number_classes,
     read_tool_json,
 )
@@ -44,15 +44,17 @@ def read_labelme(folder: Path, photographs: Path | None = None) -> ImportSource:
         InputError: A file is none of Labelme's, or a photograph is missing.
     """
     paths = [path for path in sorted(folder.rglob("*.json")) if path.name[0] != "."]
-    images, shapes, left = [], {}, Counter()
+    pictures, shapes, left = [], {}, Counter()
     for path in paths:
         content = read_tool_json(path)
         try:
-            size = int(content["imageHeight"]), int(content["imageWidth"])
+            size = image_shape(content, ("imageHeight", "imageWidth"), str(path))
             shown = str(content["imagePath"]).replace("\\", "/")
             each = [
-                (str(s["label"]), s.get("shape_type") or "polygon", s) for s in content["shapes"]
+                (_label(s, path), s.get("shape_type") or "polygon", s) for s in content["shapes"]
             ]
+        except InputError:
+            raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"{path} is no file of Labelme ({type(error).__name__}: {error})."
@@ -63,7 +65,7 @@ def read_labelme(folder: Path, photographs: Path | None = None) -> ImportSource:
         beside = (
             path.parent if photographs is None else photographs / path.parent.relative_to(folder)
         )
-        images.append(
+        pictures.append(
             (name, beside / (shown if photographs is None else Path(shown).name), size, path)
         )
     labels = sorted({label for each in shapes.values() for label, _, _ in each})
@@ -72,12 +74,18 @@ def read_labelme(folder: Path, photographs: Path | None = None) -> ImportSource:
     classes, values = number_classes(labels)
     found = [
         ImportedImage(name, photograph, _shapes_of(shapes[path], values, size, path))
-        for name, photograph, size, path in images
+        for name, photograph, size, path in pictures
     ]
     notes = [
         f"{count} shapes without an area ({kind}) are left out" for kind, count in left.items()
     ]
     return ImportSource(classes, check_source(found, folder), tuple(notes))
+
+
+def _label(shape: dict[str, Any], path: Path) -> str:
+    if not isinstance(label := shape["label"], str):
+        raise InputError(f"{path}: a shape has the `label` {label!r}: give it a name in quotes.")
+    return label
 
 
 def _shapes_of(
@@ -90,8 +98,13 @@ def _shapes_of(
         labels = np.zeros(size, np.uint8)
         for label, kind, shape in shapes:
             try:
-                _paint(labels, kind, shape, values[label])
-            except (ValueError, TypeError, KeyError, IndexError, OSError) as error:
+                if kind == "mask":
+                    _paint_mask(labels, shape, values[label], path)
+                else:
+                    _paint(labels, kind, shape, values[label])
+            except InputError:
+                raise
+            except (ValueError, TypeError, LookupError, OverflowError) as error:
                 raise InputError(
                     f"{path}: a {kind} of {label!r} cannot be drawn ({error})."
                 ) from None
@@ -100,15 +113,21 @@ def _shapes_of(
     return draw
 
 
+def _paint_mask(
+    labels: UInt8[np.ndarray, "h w"], shape: dict[str, Any], value: int, path: Path
+) -> None:
+    """Lays a mask with its upper left corner at the first point; what lies outside is cut off."""
+    left, top = (round(float(side)) for side in shape["points"][0])
+    content = base64.b64decode(shape["mask"])
+    with images.opened(content, path, "a mask in", images.LABELS) as image:
+        inside = np.asarray(image.convert("L")) > 0
+    inside = inside[max(0, -top) :, max(0, -left) :]
+    part = labels[max(0, top) :, max(0, left) :][: inside.shape[0], : inside.shape[1]]
+    part[inside[: part.shape[0], : part.shape[1]]] = value
+
+
 def _paint(labels: UInt8[np.ndarray, "h w"], kind: str, shape: dict[str, Any], value: int) -> None:
     points = [(float(x), float(y)) for x, y in shape["points"]]
-    if kind == "mask":
-        left, top = (round(side) for side in points[0])
-        with Image.open(io.BytesIO(base64.b64decode(shape["mask"])), formats=["PNG"]) as image:
-            inside = np.asarray(image.convert("L")) > 0
-        part = labels[max(0, top) :, max(0, left) :][: inside.shape[0], : inside.shape[1]]
-        part[inside[: part.shape[0], : part.shape[1]]] = value
-        return
     if kind == "rectangle":
         (left, top), (right, bottom) = points[0], points[-1] if len(points) == 2 else points[2]
         points = [(left, top), (right, top), (right, bottom), (left, bottom)]

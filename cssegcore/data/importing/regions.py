@@ -39,7 +39,7 @@ def fill_polygon(
 
 
 def decode_rle(
-    counts: str | Sequence[int], height: int, width: int
+    counts: str | Sequence[int | float], height: int, width: int
 ) -> Bool[np.ndarray, "{height} {width}"]:
     """Decodes COCO's run lengths to a mask.
 
@@ -52,11 +52,14 @@ def decode_rle(
     Raises:
         ValueError: The runs do not fill the mask.
     """
-    runs = np.asarray(_runs(counts) if isinstance(counts, str) else counts, np.int64)
-    if runs.sum() != height * width or (runs < 0).any():
-        raise ValueError(f"its runs cover {runs.sum()} pixels, not {height * width}")
+    pixels = height * width
+    runs = _runs(counts) if isinstance(counts, str) else counts
+    if strange := [run for run in runs if not 0 <= run <= pixels or run != int(run)]:
+        raise ValueError(f"a run of {strange[0]} is no number of its {pixels} pixels")
+    if (covered := int(sum(runs))) != pixels:
+        raise ValueError(f"its runs cover {covered} pixels, not {pixels}")
     inside = np.arange(len(runs)) % 2 == 1
-    return np.repeat(inside, runs).reshape(width, height).T
+    return np.repeat(inside, np.asarray(runs, np.int64)).reshape(width, height).T
 
 
 def _runs(text: str) -> list[int]:

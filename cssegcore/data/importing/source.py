@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -11,8 +11,9 @@ from jaxtyping import UInt8
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import read_text
-from cssegcore.core.names import unfit
+from cssegcore.core.names import unfit, unprintable
 from cssegcore.core.types import BACKGROUND, IGNORE
+from cssegcore.data.images import most_pixels
 from cssegcore.data.layouts._base import Split
 
 BACKGROUND_NAMES: Final = ("background", "_background_", "__background__", "bg")
@@ -62,14 +63,18 @@ def number_classes(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int
     (('background', 'cat', 'dog'), {'cat': 1, 'void': 255, 'background': 0, 'dog': 2})
 
     Raises:
-        InputError: There is no class, or too many, or one is given twice or has no name.
+        InputError: There is no class, or too many, or one is given twice or has a name that a
+            dataset cannot have (see `open_dataset`).
     """
     classes, values = ["background"], {}
     for name in names:
-        if name in values or not name.strip() or "\n" in name:
+        if not name or name.strip() != name or unprintable(name):
             raise InputError(
-                f"the class {name!r} is named twice, or is no name: give each its own."
+                f"the labels name a class {name[:80]!r}: give it a name without control characters,"
+                " and without spaces around it."
             )
+        if name in values:
+            raise InputError(f"the class {name!r} is named twice: give each its own name.")
         if name.lower() in BACKGROUND_NAMES:
             values[name] = BACKGROUND
         elif name.lower() in VOID_NAMES:
@@ -94,6 +99,39 @@ def image_name(path: str) -> str:
     if reason := unfit(str(posix)):
         raise InputError(f"the photograph {path!r} cannot be named so: {reason}.")
     return str(posix.with_suffix(""))
+
+
+def image_shape(content: Mapping[str, Any], keys: tuple[str, str], where: str) -> tuple[int, int]:
+    """Returns height and width as a tool's file tells them, under these keys.
+
+    Args:
+        content: What the file says of the image.
+        keys: Keys of height and width.
+        where: File and image, named in errors.
+
+    Raises:
+        InputError: A side is no whole number above 0, or there are more pixels than are opened.
+        KeyError: It does not tell them.
+    """
+    sides: list[int] = []
+    for key in keys:
+        try:
+            side = int(content[key])
+            whole = side > 0 and side == float(content[key])
+        except (TypeError, ValueError, OverflowError):
+            side, whole = 0, False
+        if not whole:
+            raise InputError(
+                f"{where} has the `{key}` {content[key]!r}: give a whole number of pixels above 0."
+            )
+        sides.append(side)
+    height, width = sides
+    if height * width > most_pixels():
+        raise InputError(
+            f"{where} has {width}x{height} pixels by its file, and at most {most_pixels()} are"
+            f" opened: mend `{keys[0]}` and `{keys[1]}`."
+        )
+    return height, width
 
 
 def photographs_below(folder: Path) -> dict[str, Path]:

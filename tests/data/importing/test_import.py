@@ -14,6 +14,8 @@ from tests.helpers.tiny_dataset import run_module
 
 HEIGHT, WIDTH = 16, 20
 CAT, DOG = (128, 0, 0), (0, 128, 0)
+STRANGE = ("c\x1bt", "c\tt", "c\0t", "c\u2028t", "c\rat", " cat ", "", "c\ud800t")
+"""Names that no class of a dataset may have."""
 
 
 def truth():
@@ -264,6 +266,30 @@ def test_other_formats_become_png(tmp_path):
             for far in (float("nan"), float("inf"), -1e308)
         ),
         (lambda c: c["annotations"][1]["segmentation"].update(counts=[5]), "not 320"),
+        (lambda c: c["annotations"][1]["segmentation"].update(counts=[2**70]), "a run of 118059"),
+        (
+            lambda c: c["annotations"][0].update(image_id="1"),
+            "`images` lacks the id '1', which the annotation None has as `image_id`, but 1:",
+        ),
+        (lambda c: c["annotations"][0].update(image_id=5), "`images` lacks the id 5"),
+        (lambda c: c["images"][1].update(id=0), "two `images` have the id 0, one of them 'june/b."),
+        (lambda c: c["categories"][0].update(id=7), "have the id 7, 'animals' and 'dog'"),
+        (lambda c: c["categories"][2].update(name=None), "the name of the category 3 is None"),
+        *(
+            (
+                lambda c, name=name: c["categories"][2].update(name=name),
+                f"a class {name!r}: give it a name without control characters",
+            )
+            for name in STRANGE
+        ),
+        *(
+            (
+                lambda c, side=side: c["images"][0].update(height=side),
+                f"the image 'a.jpg' has the `height` {side!r}: give a whole number",
+            )
+            for side in (-3, 0, "tall", float("inf"), None, 15.5)
+        ),
+        (lambda c: c["images"][0].update(height=10**9), "has 20x1000000000 pixels by its file"),
         (lambda c: c["images"][0].update(file_name="../a.jpg"), "leaves its folder"),
         (lambda c: c["images"][0].update(file_name="z.jpg"), "no photograph"),
         (lambda c: c["images"][0].update(height=15), "its mask has 20x16 pixels"),
@@ -279,6 +305,90 @@ def test_what_is_wrong_with_a_coco_file_is_said(tmp_path, spoil, said):
     spoil(content)
     path.write_text(json.dumps(content))
     assert said in bring(form, path, words, tmp_path / "out").refusal()
+    assert not (tmp_path / "out").exists()
+
+
+def test_ids_of_a_coco_file_may_be_text(tmp_path):
+    form, path, words = coco(tmp_path)
+    content = json.loads(path.read_text())
+    for one in content["annotations"]:
+        one["image_id"] = str(one["image_id"])
+    for image in content["images"]:
+        image["id"] = str(image["id"])
+    path.write_text(json.dumps(content))
+    assert bring(form, path, words, tmp_path / "out").status == 0
+    assert np.array_equal(labels_of(tmp_path / "out", "a"), truth())
+
+
+@pytest.mark.parametrize("form", [colours, labelme, roboflow, voc])
+def test_a_class_that_a_dataset_cannot_name_is_refused_in_every_form(tmp_path, form):
+    given = form(tmp_path / "s" if form is not labelme else photographs_in(tmp_path / "s"))
+    for path in (tmp_path / "s").rglob("*"):
+        if path.suffix in (".csv", ".json", ".txt"):
+            sign = "\\u001b" if path.suffix == ".json" else "\x1b"
+            path.write_text(path.read_text().replace("cat", f"c{sign}t"))
+    assert "a class 'c\\x1bt': give it a name" in bring(*given, tmp_path / "out").refusal()
+    assert not (tmp_path / "out").exists()
+
+
+def photographs_in(root):
+    root.mkdir()
+    return root
+
+
+def labelme_file(root, **changed):
+    """Writes one photograph of Labelme with one mask, whose keys are changed."""
+    path = photograph(root / "a.jpg")
+    shape = {"label": "cat", "shape_type": "mask", "points": [[0, 0], [1, 1]], "mask": ""}
+    content = {"imagePath": path.name, "imageHeight": HEIGHT, "imageWidth": WIDTH}
+    content |= {key: value for key, value in changed.items() if key in content}
+    shape |= {key: value for key, value in changed.items() if key not in content}
+    path.with_suffix(".json").write_text(json.dumps(content | {"shapes": [shape]}))
+    return "labelme", root, []
+
+
+def png_text(array):
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+@pytest.mark.parametrize("corner", [(-2, -1), (15, 13), (-30, 2), (3, 99), (4, 5)])
+def test_a_mask_of_labelme_lies_at_its_corner_and_is_cut_off(tmp_path, corner):
+    inside = np.random.default_rng(0).random((6, 10)) < 0.5
+    left, top = corner
+    given = labelme_file(
+        tmp_path / "s", points=[[left, top], [left + 9, top + 5]], mask=png_text(inside)
+    )
+    assert bring(*given, tmp_path / "out").status == 0
+    expected = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for y, x in np.argwhere(inside):
+        if 0 <= y + top < HEIGHT and 0 <= x + left < WIDTH:
+            expected[y + top, x + left] = 1
+    assert np.array_equal(labels_of(tmp_path / "out", "a"), expected)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"imageHeight": -3}, "has the `imageHeight` -3: give a whole number of pixels"),
+        ({"imageWidth": "wide"}, "has the `imageWidth` 'wide'"),
+        ({"label": None}, "a shape has the `label` None"),
+        ({"points": [[float("inf"), 0]]}, "a mask of 'cat' cannot be drawn"),
+        ({"mask": "AAAA"}, "cannot be read (no image of the formats PNG)"),
+        ({"mask": png_text(np.ones((9, 9), bool))[:60]}, "cannot be read ("),
+        ({"mask": png_text(np.ones((40, 40), bool))}, "has more than 400 pixels"),
+    ],
+)
+def test_what_is_wrong_with_a_file_of_labelme_is_said(tmp_path, monkeypatch, changed, said):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # the run changes it
+    monkeypatch.setenv("CSSEGCORE_MAX_PIXELS", "400")
+    given = labelme_file(tmp_path / "s", **changed)
+    line = bring(*given, tmp_path / "out").refusal()
+    assert said in line
+    assert "a.json" in line
+    assert "BytesIO" not in line
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_of_voc_s_own(tmp_path):

@@ -81,3 +81,19 @@ def test_published_text_of_a_mask():
 def test_runs_that_do_not_fill_the_mask_are_refused():
     with pytest.raises(ValueError, match="cover 15 pixels, not 16"):
         decode_rle([5, 10], 4, 4)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        [2**70, 1],
+        [2**62, 2**62, 2**62, 2**62, 12],  # 12 modulo 2**64
+        [-1, 13],
+        [5.5, 6.5],
+        [float("inf")],
+        [float("nan"), 12],
+    ],
+)
+def test_a_run_that_is_no_number_of_pixels_is_refused(counts):
+    with pytest.raises(ValueError, match="is no number of its 12 pixels"):
+        decode_rle(counts, 3, 4)
