@@ -15,6 +15,7 @@ from cssegcore.data.importing.colours import colour_mask, read_colour_table
 from cssegcore.data.importing.source import (
     ImportedImage,
     ImportSource,
+    check_background,
     check_source,
     number_classes,
     photograph_of,
@@ -60,7 +61,8 @@ def read_voc_folder(folder: Path, photographs: Path | None = None) -> ImportSour
         photographs: Another folder of the photographs, which CVAT leaves out on wish.
 
     Raises:
-        InputError: One of them is missing, or an image.
+        InputError: One of them is missing, or an image; two lists name one image; or the first
+            line of `classes.txt` is not the background.
     """
     masks = photographs_below(folder / CLASS_FOLDER)
     pictures = folder / "JPEGImages" if photographs is None else photographs
@@ -69,14 +71,21 @@ def read_voc_folder(folder: Path, photographs: Path | None = None) -> ImportSour
         drawing = {name: colour_mask(path, colours) for name, path in masks.items()}
     else:
         own = folder / "classes.txt"
-        named = read_names(own)[1:] if own.exists() else VOC_CLASSES
-        classes, _ = number_classes(named)
+        table = read_names(own) if own.exists() else ("background", *VOC_CLASSES)
+        check_background(table, own)
+        classes, _ = number_classes(table[1:])
         values = {at: at for at in (*range(len(classes)), IGNORE)}
         drawing = {name: number_mask(path, values) for name, path in masks.items()}
     parts: dict[str, Split] = {}
     for part in SPLITS:
         if (path := folder / MASK_LISTS / f"{part}.txt").exists() and path.stat().st_size:
-            parts |= dict.fromkeys(read_names(path), part)
+            named = dict.fromkeys(read_names(path), part)
+            if both := sorted(parts.keys() & named):
+                raise InputError(
+                    f"{path} names {both[0]!r}, which {parts[both[0]]}.txt names too: what is"
+                    " trained on must not be tested on; take it off one of the lists."
+                )
+            parts |= named
     if lost := sorted(set(parts).difference(masks)):
         raise InputError(f"{folder / MASK_LISTS} names {lost[0]!r}, which {CLASS_FOLDER} lacks.")
     listed = sorted(parts) or sorted(masks)

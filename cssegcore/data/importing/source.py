@@ -89,6 +89,20 @@ def number_classes(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int
     return tuple(classes), values
 
 
+def check_background(classes: Sequence[str], path: Path) -> None:
+    """Makes sure that the first name of a class table means the background.
+
+    Raises:
+        InputError: It does not, so that label 0 would be both.
+    """
+    if classes[0].lower() not in BACKGROUND_NAMES:
+        raise InputError(
+            f"the first line of {path} is {classes[0]!r}, and label 0 is the background: if 0 is"
+            " the background there too, call that line `background`; if not, import into another"
+            " folder."
+        )
+
+
 def image_name(path: str) -> str:
     """Returns the name of an image whose photograph has that path below its folder.
 

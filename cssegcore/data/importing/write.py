@@ -14,7 +14,13 @@ from cssegcore.core.files import replacing, write_text
 from cssegcore.core.palette import save_labels
 from cssegcore.core.types import IGNORE, Progress
 from cssegcore.data import images
-from cssegcore.data.importing.source import MOST_CLASSES, ImportedImage, ImportSource, photograph_of
+from cssegcore.data.importing.source import (
+    MOST_CLASSES,
+    ImportedImage,
+    ImportSource,
+    check_background,
+    photograph_of,
+)
 from cssegcore.data.layouts._base import SPLITS, read_names
 
 DrawnOver = Literal["stored", "shown"]
@@ -58,7 +64,8 @@ def write_folder(
         progress: Wraps an iterable of images (second argument: their number).
 
     Raises:
-        InputError: An image is damaged, does not fit its labels, or its name is taken.
+        InputError: An image is damaged, does not fit its labels, or its name is taken; or the
+            folder's first class is not the background.
     """
     classes, numbers = _numbers(source, root)
     rewritten = 0
@@ -84,6 +91,7 @@ def _numbers(source: ImportSource, root: Path) -> tuple[tuple[str, ...], UInt8[n
     """Returns the folder's classes, old and new, and its label for each of the source's."""
     path = root / "classes.txt"
     before = tuple(read_names(path)) if path.exists() else source.classes[:1]
+    check_background(before, path)
     classes = (*before, *(name for name in source.classes[1:] if name not in before))
     if len(classes) - 1 > MOST_CLASSES:
         raise InputError(
@@ -125,8 +133,8 @@ def _photograph(
     height, width = images.check_photograph(content, path, images.MORE_FORMATS, turn=True)
     with images.opened(content, path, "photograph", images.MORE_FORMATS) as opened:
         turned = images.orientation(opened, content)
-        plain = opened.format in images.PHOTOGRAPH_FORMATS
-        is_jpeg = opened.format == "JPEG"
+        is_jpeg = opened.format in ("JPEG", "MPO")  # MPO: a phone's JPEG with pictures behind it
+        plain = is_jpeg or opened.format == "PNG"
         shown = (width, height) if turned in _SWAPS else (height, width)
         fits = {"stored": (height, width) == labelled, "shown": shown == labelled}
         if not any(fits.values()):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cssegcore.data.dataset import open_dataset
 from cssegcore.data.layouts.folder import Folder
 from tests.helpers.shared_data import data
 from tests.helpers.tiny_dataset import run_module
@@ -192,6 +193,51 @@ def test_a_name_that_is_taken_is_refused_before_anything_is_written(tmp_path):
     photograph(out / "images/june/b.jpg", size=(3, 3))
     assert "june/b.jpg is there already" in bring(*colours(tmp_path / "s"), out).refusal()
     assert [path.name for path in out.rglob("*") if path.is_file()] == ["b.jpg"]
+
+
+def test_a_table_without_the_background_is_refused(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "classes.txt").write_text("cat\ndog\n")
+    said = bring(*colours(tmp_path / "s"), out).refusal()
+    assert f"the first line of {out / 'classes.txt'} is 'cat', and label 0 is the back" in said
+    assert [path.name for path in out.rglob("*")] == ["classes.txt"]
+    (out / "classes.txt").write_text("_background_\ndog\n")
+    assert bring(*colours(tmp_path / "t"), out).status == 0
+    assert (out / "classes.txt").read_text() == "_background_\ndog\ncat\n"
+    assert np.array_equal(labels_of(out, "a"), np.array([0, 2, 1])[truth()])
+
+
+def test_voc_s_table_begins_with_the_background(tmp_path):
+    form, root, words = voc(tmp_path / "s")
+    (root / "classes.txt").write_text("cat\ndog\nsheep\n")
+    said = bring(form, root, words, tmp_path / "out").refusal()
+    assert f"the first line of {root / 'classes.txt'} is 'cat'" in said
+
+
+def test_an_image_in_two_of_voc_s_lists_is_refused(tmp_path):
+    form, root, words = voc(tmp_path / "s")
+    (root / "ImageSets/Segmentation/val.txt").write_text("june/b\na\n")
+    said = bring(form, root, words, tmp_path / "out").refusal()
+    assert "Segmentation/val.txt names 'a', which train.txt names too" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_phone_s_jpeg_of_several_pictures_is_copied(tmp_path):
+    form, masks, words = colours(tmp_path / "s")
+    path = tmp_path / "s/photos/a.jpg"
+    with Image.open(path) as first, Image.open(tmp_path / "s/photos/june/b.jpg") as second:
+        first.save(path, "MPO", save_all=True, append_images=[second])
+    with Image.open(path) as image:
+        assert image.format == "MPO"
+        pixels = np.asarray(image)
+    done = bring(form, masks, words, tmp_path / "out")
+    assert done.status == 0
+    assert "written anew" not in done.out
+    copy = tmp_path / "out/images/a.jpg"
+    assert copy.read_bytes() == path.read_bytes()
+    settings = {"name": "x", "root": str(tmp_path / "out"), "layout": {"part": "folder"}}
+    assert np.array_equal(open_dataset(settings).photograph("a"), pixels)
 
 
 def test_a_colour_that_the_table_lacks(tmp_path):
