@@ -35,6 +35,20 @@ LABELS: Final = ("PNG",)
 _COLOUR_MODES: Final = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 """Pillow's modes of 8 bits a sample, or fewer, of which it knows the colours."""
 
+_DAMAGE: Final = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    struct.error,
+)
+"""Errors that Pillow raises for damaged files, by the place of the damage."""
+
 ORIENTATION: Final = 0x0112
 """EXIF's tag of the turn that viewers apply; its value is 1 for none."""
 
@@ -159,8 +173,8 @@ def size(path: Path, what: str) -> tuple[int, int]:
         raise _missing(path, what) from None
     except Image.DecompressionBombError:
         raise _too_large(path, what) from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise unreadable(path, what, error) from None
+    except _DAMAGE as error:
+        raise unreadable(path, what, _reason(error)) from None
 
 
 @contextlib.contextmanager
@@ -187,8 +201,8 @@ def opened(
         raise _too_large(path, what) from None
     except InputError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, LookupError) as error:
-        raise unreadable(path, what, " ".join(str(error).split()) or type(error)) from None
+    except _DAMAGE as error:
+        raise unreadable(path, what, _reason(error)) from None
 
 
 def most_pixels() -> int:
@@ -275,6 +289,10 @@ def depth(image: Image.Image, content: bytes) -> int:
 def unreadable(path: Path, what: str, reason: object) -> InputError:
     """Returns the error about a file that cannot be read, with the reason."""
     return InputError(f"{what} {path} cannot be read ({reason}): replace the file.")
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _missing(path: Path, what: str) -> InputError:

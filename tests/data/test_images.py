@@ -1,5 +1,6 @@
 """What files hold becomes the right pixels, or one line says why it cannot."""
 
+import contextlib
 import io
 import os
 
@@ -260,3 +261,46 @@ def test_a_training_refuses_a_photograph_that_is_another_than_the_index_read(pro
     assert "run `dvc repro`" in line
     path.write_bytes(whole)
     assert project.run("train@step0").status == 0
+
+
+def tag_of_turn():
+    tag = Image.Exif()
+    tag[images.ORIENTATION] = 6
+    tag[0x010F] = "maker"
+    return tag
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("TIFF", {}),
+        ("TIFF", {"save_all": True, "append_images": [Image.fromarray(COLOURS)]}),
+        ("WEBP", {"exif": tag_of_turn()}),
+        ("WEBP", {"exif": tag_of_turn(), "lossless": True}),
+        ("MPO", {"save_all": True, "append_images": [Image.fromarray(COLOURS)]}),
+    ],
+)
+def test_changed_bytes_make_another_photograph_or_one_line(tmp_path, kind, options):
+    whole = encoded(Image.fromarray(COLOURS), kind, **options)
+    rng = np.random.default_rng(0)
+    for _ in range(250):
+        content = bytearray(whole)
+        for at in rng.integers(0, len(whole), rng.integers(1, 4)):
+            content[at] = rng.integers(256)
+        for decode in (images.photograph, images.check_photograph):
+            with contextlib.suppress(InputError):
+                decode(bytes(content), tmp_path / "x", images.MORE_FORMATS, turn=True)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_next_page_of_a_tiff_that_is_none_is_told(tmp_path):
+    pages = {"save_all": True, "append_images": [Image.fromarray(COLOURS)]}
+    content = bytearray(encoded(Image.fromarray(COLOURS), "TIFF", **pages))
+    first = int.from_bytes(content[4:8], "little")
+    entries = int.from_bytes(content[first : first + 2], "little")
+    content[first + 2 + 12 * entries] ^= 64  # the lowest byte of the second page's place
+    line = refusal(
+        images.photograph, bytes(content), tmp_path / "x.tif", images.MORE_FORMATS, turn=True
+    )
+    assert "x.tif cannot be read (Missing dimensions): replace the file." in line

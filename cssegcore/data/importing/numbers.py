@@ -79,7 +79,7 @@ def read_voc_folder(folder: Path, photographs: Path | None = None) -> ImportSour
     parts: dict[str, Split] = {}
     for part in SPLITS:
         if (path := folder / MASK_LISTS / f"{part}.txt").exists() and path.stat().st_size:
-            named = dict.fromkeys(read_names(path), part)
+            named: dict[str, Split] = dict.fromkeys(read_names(path), part)
             if both := sorted(parts.keys() & named):
                 raise InputError(
                     f"{path} names {both[0]!r}, which {parts[both[0]]}.txt names too: what is"
