@@ -304,3 +304,12 @@ def test_the_next_page_of_a_tiff_that_is_none_is_told(tmp_path):
         images.photograph, bytes(content), tmp_path / "x.tif", images.MORE_FORMATS, turn=True
     )
     assert "x.tif cannot be read (Missing dimensions): replace the file." in line
+
+
+def test_damaged_exif_of_a_webp_is_told(tmp_path):
+    content = bytearray(encoded(Image.fromarray(COLOURS), "WEBP", exif=tag_of_turn()))
+    content[content.index(b"EXIF") + 8 + 11] = 0  # the maker's tag is 0x0100, the width, and text
+    line = refusal(
+        images.photograph, bytes(content), tmp_path / "x.webp", images.MORE_FORMATS, turn=True
+    )
+    assert "x.webp cannot be read (required argument is not an integer): replace the" in line
