@@ -6,6 +6,7 @@ PyAV is optional, and ships its codecs: nothing else of this library imports it.
 import contextlib
 import hashlib
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,12 @@ TAG = "comment"
 """Tag of a file that holds its mark, a digest of video, model and settings."""
 
 OURS = "cssegcore "
+
+MATROSKA = "matroska,webm"
+"""FFmpeg's name of the format."""
+
+EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+"""Marks of the two parts that a Matroska file has."""
 
 
 def video_files(out: Path, name: str) -> tuple[Path, Path]:
@@ -53,13 +60,14 @@ def label_video(
         progress: Wraps the iterable of frames (second argument: their number by the file).
 
     Raises:
-        InputError: The video cannot be read, or a result cannot be written or would replace a file
-            that is no result.
+        InputError: The video cannot be read or is cut off, or a result cannot be written or would
+            replace a file that is no result.
     """
     av = _av()
     segmenter.eval()
     with _readable(path), path.open("rb") as file:
         mark = OURS + how.mark(hashlib.file_digest(file, "sha256").digest())
+    _check_whole(path)
     files = video_files(out, path.stem)
     counts = np.zeros(segmenter.classes, np.int64)
     if _done(files, mark):
@@ -127,25 +135,117 @@ def _frames(
     Raises:
         InputError: It is no video, or damaged.
     """
-    av = _av()
-    with _readable(path), av.open(str(path)) as source:
-        if not source.streams.video:
-            raise InputError(f"the video {path} cannot be read (it has no pictures): replace it.")
+    with _readable(path), _opened(path) as source:
         stream = source.streams.video[0]
         rate, size, last = stream.average_rate or 25, {}, -1
         for frame in progress(_decoded(source, stream, path), stream.frames):
+            if frame.is_corrupt:
+                raise _damaged(path, f"the frame at {frame.time or 0:.2f} s is damaged")
             size = size or {"width": frame.width, "height": frame.height}
             pixels = frame.to_ndarray(format=layout, **size)
             pts = last + 1 if frame.pts is None else max(frame.pts, last + 1)
             last = pts
             yield _Time(pts, stream.time_base, rate), np.rot90(pixels, frame.rotation // 90 % 4)
         if not size:
-            raise InputError(f"the video {path} cannot be read (it has no frame): replace it.")
+            raise _damaged(path, "it has no frame")
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Opens a file that has pictures; what its tags say in another encoding is no damage."""
+    with _av().open(str(path), metadata_errors="replace") as source:
+        if not source.streams.video:
+            raise _damaged(path, "it has no pictures")
+        yield source
+
+
+def _check_whole(path: Path) -> None:
+    """Reads a video through without decoding it: FFmpeg ends in silence where a file is cut off.
+
+    A header that tells neither sizes nor numbers, as of a stream, leaves nothing to compare with.
+
+    Raises:
+        InputError: Less is there than its header tells, or a part of it is damaged.
+    """
+    with _readable(path), _opened(path) as source:
+        stream = source.streams.video[0]
+        if source.format.name == MATROSKA and path.stat().st_size < _matroska_size(path):
+            raise _damaged(path, "its end is missing")
+        count, end = 0, Fraction(0)
+        for packet in _heard(source.demux(stream), MATROSKA, path):
+            if not packet.size:
+                continue
+            if packet.is_corrupt:
+                raise _damaged(path, f"it is damaged or cut off after {count} frames")
+            count += 1
+            if packet.pts is not None:
+                end = max(end, (packet.pts + (packet.duration or 0)) * stream.time_base)
+        # both, for a film that was trimmed by its list of edits has more frames, or fewer
+        told = (stream.duration or 0) * (stream.time_base or 0)
+        frame = 1 / (stream.average_rate or 25)
+        if count < stream.frames - 1 and end < told - 3 * frame / 2:
+            raise _damaged(
+                path,
+                f"its header tells {stream.frames} frames in {float(told):.2f} s, and {count} in"
+                f" {float(end):.2f} s are there",
+            )
+
+
+def _heard(items: Iterator[Any], name: str, path: Path) -> Iterator[Any]:
+    """Passes on packets or frames; damage that FFmpeg makes up for is in its log alone.
+
+    Args:
+        items: Packets or frames, made in this thread.
+        name: The format or codec whose errors count.
+        path: Path of the video, named in errors.
+
+    Raises:
+        InputError: An error is logged.
+    """
+    logging = _av().logging
+    while True:
+        before = logging.get_level()
+        logging.set_level(logging.ERROR)
+        try:
+            with logging.Capture(local=True) as said:
+                item = next(items, None)
+        finally:
+            logging.set_level(before)
+        if wrong := [line for _, source, line in said if source == name]:
+            raise _damaged(path, " ".join(wrong[0].split()))
+        if item is None:
+            return
+        yield item
+
+
+def _matroska_size(path: Path) -> int:
+    """Returns the bytes that a Matroska file has by its header; 0 if that does not tell them."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    at = end = 0
+    for known in (EBML, SEGMENT):
+        at = end + len(known)
+        if head[end:at] != known or at >= len(head) or not head[at]:
+            return 0
+        length = 9 - head[at].bit_length()  # leading zeros tell the bytes of a number
+        value = int.from_bytes(head[at : at + length]) & (1 << 7 * length) - 1
+        if value == (1 << 7 * length) - 1:  # of a stream, whose size was not known
+            return 0
+        end = at + length + value
+    return end
+
+
+def _damaged(path: Path, reason: str) -> InputError:
+    return InputError(f"the video {path} cannot be read ({reason}): replace it.")
 
 
 def _decoded(source: Any, stream: Any, path: Path) -> Iterator[Any]:  # noqa: ANN401 - PyAV's
+    frames = source.decode(stream)
+    if stream.codec_context.name == "ffv1":  # it paints over slices whose checksum is wrong
+        stream.codec_context.thread_count = 1
+        frames = _heard(frames, "ffv1", path)
     with _readable(path):
-        yield from source.decode(stream)
+        yield from frames
 
 
 @contextlib.contextmanager
