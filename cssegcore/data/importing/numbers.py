@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import read_text
-from cssegcore.core.types import IGNORE
+from cssegcore.core.types import BACKGROUND, IGNORE
 from cssegcore.data import images
 from cssegcore.data.importing.colours import colour_mask, read_colour_table
 from cssegcore.data.importing.source import (
@@ -73,8 +73,9 @@ def read_voc_folder(folder: Path, photographs: Path | None = None) -> ImportSour
         own = folder / "classes.txt"
         table = read_names(own) if own.exists() else ("background", *VOC_CLASSES)
         check_background(table, own)
-        classes, _ = number_classes(table[1:])
-        values = {at: at for at in (*range(len(classes)), IGNORE)}
+        classes, numbers = number_classes(table[1:])
+        values = {BACKGROUND: BACKGROUND, IGNORE: IGNORE}
+        values |= {at: numbers[name] for at, name in enumerate(table[1:], 1)}
         drawing = {name: number_mask(path, values) for name, path in masks.items()}
     parts: dict[str, Split] = {}
     for part in SPLITS:
@@ -138,11 +139,20 @@ def _values(path: Path) -> dict[int, str]:
     """Reads the name of each pixel value."""
     try:
         rows = list(csv.reader(read_text(path).splitlines(), skipinitialspace=True))[1:]
-        return {int(row[0]): row[1].strip() for row in rows if row}
+        given = [(int(row[0]), row[1].strip()) for row in rows if row]
     except (OSError, ValueError, IndexError, csv.Error) as error:
         raise InputError(
             f"the table {path} cannot be read as `Pixel Value, Class` lines ({error})."
         ) from None
+    values: dict[int, str] = {}
+    for value, name in given:
+        if value in values or not 0 <= value <= 255:
+            raise InputError(
+                f"the table {path} gives {name!r} the pixel value {value}, which is there already"
+                " or not within 0 to 255: give each class its own."
+            )
+        values[value] = name
+    return values
 
 
 def number_mask(path: Path, values: Mapping[int, int]) -> Callable[[], UInt8[np.ndarray, "h w"]]:

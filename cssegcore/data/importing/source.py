@@ -119,7 +119,7 @@ def image_shape(content: Mapping[str, Any], keys: tuple[str, str], where: str) -
     """Returns height and width as a tool's file tells them, under these keys.
 
     Args:
-        content: What the file says of the image.
+        content: Keys and values of the image in the file.
         keys: Keys of height and width.
         where: File and image, named in errors.
 

@@ -215,6 +215,26 @@ def test_voc_s_table_begins_with_the_background(tmp_path):
     assert f"the first line of {root / 'classes.txt'} is 'cat'" in said
 
 
+def test_void_among_the_classes_of_voc_s_table_moves_no_other(tmp_path):
+    form, root, words = voc(tmp_path / "s")
+    (root / "classes.txt").write_text("background\nvoid\ncat\ndog\n")
+    stored = np.where(truth() == 2, 3, truth()).astype(np.uint8)
+    for name in ("a", "june/b"):
+        save(stored, root / f"SegmentationClass/{name}.png")
+    assert bring(form, root, words, tmp_path / "out").status == 0
+    assert (tmp_path / "out/classes.txt").read_text() == "background\ncat\ndog\n"
+    assert np.array_equal(labels_of(tmp_path / "out", "a"), np.array([0, 255, 9, 2])[stored])
+
+
+@pytest.mark.parametrize("value", [1, 300, -1])
+def test_a_pixel_value_of_roboflow_s_table_means_one_class(tmp_path, value):
+    form, root, words = roboflow(tmp_path / "s")
+    table = root / "train/_classes.csv"
+    table.write_text(table.read_text() + f"{value}, sheep\n")
+    said = bring(form, root, words, tmp_path / "out").refusal()
+    assert f"gives 'sheep' the pixel value {value}, which is there already" in said
+
+
 def test_an_image_in_two_of_voc_s_lists_is_refused(tmp_path):
     form, root, words = voc(tmp_path / "s")
     (root / "ImageSets/Segmentation/val.txt").write_text("june/b\na\n")
