@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import read_text
-from cssegcore.core.names import unfit, unprintable
+from cssegcore.core.names import unfit, unfit_class
 from cssegcore.core.types import BACKGROUND, IGNORE
 from cssegcore.data.images import most_pixels
 from cssegcore.data.layouts._base import Split
@@ -68,7 +68,7 @@ def number_classes(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int
     """
     classes, values = ["background"], {}
     for name in names:
-        if not name or name.strip() != name or unprintable(name):
+        if unfit_class(name):
             raise InputError(
                 f"the labels name a class {name[:80]!r}: give it a name without control characters,"
                 " and without spaces around it."
