@@ -128,6 +128,8 @@ def _next(last: str) -> str:
 
 def _new_classes(params: Params, dataset: "Dataset", given: str | None) -> dict[int, str]:
     """Returns the names of the classes to learn, by raw label."""
+    from .common.scenarios import refuse_interpolation
+
     learned = {name for names in params.scenario.classes.values() for name in names}
     names = [name.strip() for name in given.split(",")] if given else None
     if names is None and params.scenario.left_out is not None:
@@ -138,6 +140,7 @@ def _new_classes(params: Params, dataset: "Dataset", given: str | None) -> dict[
             f"all classes of {dataset.root / 'classes.txt'} are learned: append the new ones."
         )
     for name in names:
+        refuse_interpolation(name, dataset.root / "classes.txt")
         if name not in dataset.classes or name in learned:
             why = "a step learns it already" if name in learned else "classes.txt lacks it"
             raise InputError(f"--classes: {name!r} is no new class: {why}.")

@@ -6,11 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from cssegcore.core.config import parse
 from cssegcore.core.errors import InputError
 from cssegcore.scenario.lists import LISTED, StepLists
 
 from .conf import CONF
 from .params import PARAMS, Params
+from .plain_yaml import PlainLoader
+from .scenarios import is_plain
 
 
 def extended_scenario(
@@ -39,11 +44,13 @@ def extended_scenario(
                     f"{path} and {PARAMS} have different classes for {name}: run `cssegcore compose"
                     f" {PARAMS} scenario={params.scenario.name}` first, with what else you choose."
                 )
-        own[step] = _in_one_line([*classes])
+        own[_said(step)] = _in_one_line(_said([*classes]))
         scenario["setting"] = LISTED
-        scenario["lists"] = {name: _as_mapping(given) for name, given in lists.items()}
+        scenario["lists"] = _as_mappings(lists)
 
-    return path, _edited(path, change, offset=2)
+    text = _edited(path, change, offset=2)
+    _check_read(path, text, step, classes, lists)
+    return path, text
 
 
 def extended_params(
@@ -56,14 +63,48 @@ def extended_params(
         last, method = scenario["last"], document["method"]
         _set_listed(method)
         scenario["setting"] = LISTED
-        scenario["classes"][step] = [*classes]
-        scenario["lists"] = {name: _as_mapping(given) for name, given in lists.items()}
-        scenario["last"] = step
+        key = scenario["last"] = _said(step)
+        scenario["classes"][key] = _said([*classes])
+        scenario["lists"] = _as_mappings(lists)
         place = {"previous": last, "recipe": "method", "images": method["images"]}
-        steps[step] = {**steps[last], **place, **document["schedule"]["increment"]}
-        document["increments"] = {**document["increments"], step: {"previous": last}}
+        steps[key] = {**steps[last], **place, **document["schedule"]["increment"]}
+        document["increments"] = {**document["increments"], key: {"previous": last}}
 
-    return _edited(PARAMS, change, offset=0)
+    text = _edited(PARAMS, change, offset=0)
+    _check_read(PARAMS, text, step, classes, lists)
+    return text
+
+
+def _check_read(
+    path: Path, text: str, step: str, classes: Sequence[str], lists: Mapping[str, StepLists]
+) -> None:
+    """Reads a text as the pipeline and as a composition will, before it is written.
+
+    Raises:
+        InputError: Another step, class or list stands in it than was meant.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    meant = ([*classes], {name: dataclasses.asdict(given) for name, given in lists.items()})
+    try:
+        by_hydra: Any = OmegaConf.to_container(OmegaConf.create(text))
+        for read in (yaml.load(text, Loader=PlainLoader), by_hydra):
+            scenario = read["scenario"]
+            given = {k: _NO_LISTS | v for k, v in scenario["lists"].items()}
+            if (scenario["classes"].get(step), given) != meant:
+                raise ValueError("other classes or lists")
+        if path == PARAMS:
+            parse(Params, yaml.load(text, Loader=PlainLoader), str(path)).check_chain()
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise InputError(
+            f"{path} with the step {step!r} would be read otherwise than meant ({said}): give step,"
+            " classes and photographs plainer names. Nothing is written."
+        ) from None
+
+
+_NO_LISTS = {"test": None, "val": None, "annotated": None}
 
 
 def _set_listed(method: Any) -> None:  # noqa: ANN401 - YAML
@@ -72,6 +113,23 @@ def _set_listed(method: Any) -> None:  # noqa: ANN401 - YAML
 
     for _, part in parts_with_a_setting(method):
         part["setting"] = LISTED
+
+
+def _said(value: Any) -> Any:  # noqa: ANN401 - YAML
+    """Returns a value of which the editor writes every text so that all readers agree on it."""
+    from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+    if isinstance(value, Mapping):
+        return {_said(key): _said(held) for key, held in value.items()}
+    if isinstance(value, list):
+        return [_said(held) for held in value]
+    if isinstance(value, str) and not is_plain(value):
+        return DoubleQuotedScalarString(value)
+    return value
+
+
+def _as_mappings(lists: Mapping[str, StepLists]) -> Any:  # noqa: ANN401 - YAML
+    return _said({name: _as_mapping(given) for name, given in lists.items()})
 
 
 def _as_mapping(given: StepLists) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def scenario_text(
     chosen, numbers = overrides(dataset, like)
     return TEMPLATE.format(
         title=title,
-        defaults="\n".join(f"  - {k}: {v}" for k, v in chosen.items()),
+        defaults="\n".join(f"  - {k}: {_value(v)}" for k, v in chosen.items()),
         name=name,
         order="" if is_native else "\n  order: own",
         left_out="" if left_out is None else f"\n  left_out: {left_out}",
@@ -90,12 +90,16 @@ def class_table(dataset: str) -> list[str]:
     """Returns the names of a dataset's raw labels, from conf/dataset/ or its classes.txt.
 
     Raises:
-        InputError: There is no such dataset, or no table.
+        InputError: There is no such dataset, or no table, or a name in it holds `${`.
     """
     settings = _settings(dataset)
-    return list(
-        settings["classes"] or read_names(Path(settings["root"]).expanduser() / "classes.txt")
-    )
+    table = Path(settings["root"]).expanduser() / "classes.txt"
+    classes = list(settings["classes"] or read_names(table))
+    for name in classes:
+        refuse_interpolation(
+            name, conf_file(f"dataset/{dataset}.yaml") if settings["classes"] else table
+        )
+    return classes
 
 
 def _settings(dataset: str) -> dict[str, Any]:
@@ -237,7 +241,39 @@ def wrapped(step: str, names: Sequence[str]) -> str:
     ).replace("\0", " ")
 
 
-def quoted(name: str) -> str:
-    """Returns a name as it stands in a YAML list, in quotes where it would not be a text."""
-    whole = yaml.safe_dump([name], default_flow_style=True, width=1 << 20, allow_unicode=True)
+def _value(value: object) -> object:
+    return quoted(value) if isinstance(value, str) else value
+
+
+def quoted(text: str) -> str:
+    """Returns a text as YAML that PyYAML, OmegaConf and YAML 1.2 read as that text, resolved.
+
+    It is in quotes where one of them would read something else, such as `no`, `1:30` or `1e3`.
+    """
+    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+    style = None if is_plain(escaped) else '"'
+    whole = yaml.safe_dump(
+        [escaped], default_flow_style=True, width=1 << 20, allow_unicode=True, default_style=style
+    )
     return whole.removeprefix("[").removesuffix("]\n")
+
+
+def is_plain(text: str) -> bool:
+    """Whether every reader of YAML takes a text without quotes for itself, in a list as well."""
+    if not text or text[0] in "+-." or text[0].isdigit() or text.strip() != text:
+        return False
+    whole = yaml.safe_dump([text], default_flow_style=True, width=1 << 20, allow_unicode=True)
+    return whole == f"[{text}]\n"
+
+
+def refuse_interpolation(name: str, where: object) -> None:
+    """Refuses a class that a composition would replace by what is in the braces.
+
+    Raises:
+        InputError: The name holds `${`.
+    """
+    if "${" in name:
+        raise InputError(
+            f"{where} names a class {name!r}: Hydra and DVC put a value where `${{` stands, so"
+            " give it a name without."
+        )

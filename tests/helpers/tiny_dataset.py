@@ -43,6 +43,9 @@ TINY = (
     "evaluation.examples=1",
     "evaluation.batch_size=4",
 )
+MISREAD = ["no", "off", "yes", "null", "~", "1:30", "010", "1e3", "1e+3", "6e-2", ".5", "0x1F"]
+MISREAD += ["0o17", "2024-01-01", "=", "<<", "- a", "a: b", "a #b", "'q'", '"d"', "\\"]
+"""Names that one reader of YAML or another takes for something else if no quotes are around."""
 BEFORE_TRAINING = ("check", "index", "split", "saliency")
 BEFORE_STEP = ("memory", "synthesize", "pseudo_label")
 WITHOUT_TORCH = (

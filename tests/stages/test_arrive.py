@@ -1,15 +1,29 @@
 """`arrive`: photographs and classes that come become a step, and nothing before it changes."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from omegaconf import OmegaConf
 from PIL import Image
+from ruamel.yaml import YAML
 
 from stages.common.params import read_params
-from tests.helpers.tiny_dataset import TINY, composed, draw, run_module, write_lines
+from tests.helpers.tiny_dataset import (
+    HOME,
+    MISREAD,
+    TINY,
+    composed,
+    draw,
+    run_module,
+    write_lines,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -39,6 +53,13 @@ def put(root, name, shown, shade):
         path = root / folder / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(array).save(path)
+
+
+def label(root, name, shown):
+    """Puts a label image of a pixel a class in the place of the one that is there."""
+    labels = np.zeros((36, 36), np.uint8)
+    labels[0, : len(shown)] = shown
+    Image.fromarray(labels).save(root / "labels" / f"{name}.png")
 
 
 def split():
@@ -204,6 +225,47 @@ def test_senseless_arrivals_are_refused_and_write_nothing(farm, change, argument
     assert words in arrive(*arguments).refusal()
     assert {path: path.read_bytes() for path in Path().rglob("*.*ml")} == before
     assert not [*Path("lists").rglob("*.txt")]
+
+
+@pytest.mark.parametrize("step", ["step2", "no", "2024"])
+def test_names_are_read_as_they_are_whichever_yaml_is_read(farm, step):
+    split()
+    grow(farm)
+    label(farm, "june/3", range(4, 4 + len(MISREAD)))
+    write_lines(farm / "classes.txt", [*TABLE, *MISREAD])
+    outcome = arrive("--step", step, "--test", "june/8")
+    assert outcome.status == 0, outcome
+    read_params().check_chain()
+    write_lines(farm / "classes.txt", [*TABLE, *MISREAD, "off off"])
+    put(farm, "may/1", [1], 5)
+    label(farm, "may/1", [4 + len(MISREAD)])
+    split()
+    outcome = arrive("--step", "off", "--no-old-classes")
+    assert outcome.status == 0, outcome
+
+    scenario = Path("conf/scenario/mine/main.yaml")
+    shutil.copytree(HOME / "conf", "conf", dirs_exist_ok=True)
+    command = [sys.executable, "-m", "stages.compose", "made.yaml", "scenario=mine/main"]
+    environment = os.environ | {"PYTHONPATH": str(HOME), "FOLDER_ROOT": str(farm)}
+    subprocess.run(command, env=environment, check=True)
+    for path in (scenario, Path("params.yaml"), Path("made.yaml")):
+        readings = [yaml.safe_load(path.read_text()), OmegaConf.to_container(OmegaConf.load(path))]
+        if path.name != "made.yaml":  # which OmegaConf writes, as under `dvc exp run`
+            readings.append(YAML(typ="safe", pure=True).load(path))
+        for read in readings:
+            assert read["scenario"]["classes"][step] == MISREAD
+            assert list(read["scenario"]["lists"])[2] == step
+    for path in (Path("params.yaml"), Path("made.yaml")):
+        read_params(path).check_chain()
+
+
+def test_no_class_is_a_place_for_a_value(farm):
+    split()
+    grow(farm)
+    write_lines(farm / "classes.txt", [*TABLE, "${oc.env:HOME}"])
+    said = arrive().refusal()
+    assert "mine/classes.txt names a class '${oc.env:HOME}': Hydra and DVC put a value" in said
+    assert Path("conf/scenario/mine/main.yaml").read_text() == SCENARIO
 
 
 def test_a_dry_run_writes_nothing(farm):
