@@ -78,12 +78,21 @@ def main(
 
 
 def _open(name: str, root: Path, like: str) -> "Dataset":
-    """Opens the dataset, and refuses photographs that nothing suits before anything is written."""
+    """Opens the dataset.
+
+    Raises:
+        InputError: It cannot be, nothing suits its photographs, or Hydra would change its path.
+    """
     from cssegcore.data.dataset import open_dataset
 
     from .common.recommend import recommend
     from .common.scenarios import AUTO
 
+    if "${" in str(root.resolve()):
+        raise InputError(
+            f"--dataset {str(root.resolve())!r}: Hydra and DVC put a value where `${{` stands in a"
+            " path, and would look into another folder: rename it."
+        )
     layout = {"part": "folder"}
     opened = open_dataset({"name": name, "root": str(root), "layout": layout})
     if like == AUTO:

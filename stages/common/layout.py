@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from .home import shipped
+from .scenarios import quoted
 
 CODE = "    deps:\n      - cssegcore\n      - stages\n"
 LIBRARY = """\
@@ -81,8 +82,8 @@ def own_files(name: str, root: str, scenario: str) -> dict[Path, str]:
     """
     return {
         Path("dvc.yaml"): own_pipeline(),
-        Path("conf/project.yaml"): PROJECT.format(scenario=scenario),
-        Path("conf/dataset", f"{name}.yaml"): DATASET.format(name=name, root=root),
+        Path("conf/project.yaml"): PROJECT.format(scenario=quoted(scenario)),
+        Path("conf/dataset", f"{name}.yaml"): DATASET.format(name=quoted(name), root=quoted(root)),
         Path("conf/hydra_plugins/cssegcore.py"): PLUGIN,
         Path("lists/.gitkeep"): "",  # DVC wants the folder, which is empty until images arrive
     }

@@ -246,24 +246,25 @@ def _value(value: object) -> object:
 
 
 def quoted(text: str) -> str:
-    """Returns a text as YAML that PyYAML, OmegaConf and YAML 1.2 read as that text, resolved.
+    """Returns a text as YAML that PyYAML, OmegaConf and YAML 1.2 read as that text.
 
     It is in quotes where one of them would read something else, such as `no`, `1:30` or `1e3`.
     """
-    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
-    style = None if is_plain(escaped) else '"'
-    whole = yaml.safe_dump(
-        [escaped], default_flow_style=True, width=1 << 20, allow_unicode=True, default_style=style
-    )
-    return whole.removeprefix("[").removesuffix("]\n")
+    return text if is_plain(text) else _dumped(text, '"')
 
 
 def is_plain(text: str) -> bool:
     """Whether every reader of YAML takes a text without quotes for itself, in a list as well."""
     if not text or text[0] in "+-." or text[0].isdigit() or text.strip() != text:
         return False
-    whole = yaml.safe_dump([text], default_flow_style=True, width=1 << 20, allow_unicode=True)
-    return whole == f"[{text}]\n"
+    return _dumped(text) == text
+
+
+def _dumped(text: str, style: str | None = None) -> str:
+    whole = yaml.safe_dump(
+        [text], default_flow_style=True, width=1 << 20, allow_unicode=True, default_style=style
+    )
+    return whole.removeprefix("[").removesuffix("]\n")
 
 
 def refuse_interpolation(name: str, where: object) -> None:

@@ -370,31 +370,33 @@ def test_a_last_step_may_be_shorter_and_that_is_said(elsewhere):
     assert [len(names) for names in made["scenario"]["classes"].values()] == [14, 4, 2]
 
 
-def own_table(*names):
-    """Writes conf/dataset/own.yaml over a folder of which only the class table is there."""
+def own_table(dataset, *names):
+    """Writes a file in conf/dataset/ over a folder of which only the class table is there."""
     Path("own").mkdir()
     scenes.write_lines(Path("own/classes.txt"), ["background", *names])
-    text = "name: own\nroot: own\nlayout: {part: folder}\nclasses: null\n"
-    Path("conf/dataset/own.yaml").write_text(text)
+    text = f"name: '{dataset}'\nroot: own\nlayout: {{part: folder}}\nclasses: null\n"
+    Path(f"conf/dataset/{dataset}.yaml").write_text(text)
 
 
-def test_a_class_is_called_what_it_is_called_whichever_yaml_is_read(elsewhere):
-    own_table(*scenes.MISREAD)
-    outcome = write("own/2-9", 2, 9, "--like", "voc/15-1")
+@pytest.mark.parametrize("dataset", ["no", "1e3"])
+def test_a_class_is_called_what_it_is_called_whichever_yaml_is_read(elsewhere, dataset):
+    own_table(dataset, *scenes.MISREAD)
+    outcome = write(f"{dataset}/2-9", 2, 9, "--like", "voc/15-1")
     assert (outcome.status, outcome.err) == (0, "")
-    path = Path("conf/scenario/own/2-9.yaml")
+    path = Path(f"conf/scenario/{dataset}/2-9.yaml")
     by_hydra = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     by_ruamel = YAML(typ="safe", pure=True).load(path)
-    made = composed_elsewhere(elsewhere, "scenario=own/2-9")
+    made = composed_elsewhere(elsewhere, f"scenario={dataset}/2-9")
     for read in (yaml.safe_load(path.read_text()), by_hydra, by_ruamel, made):
         names = [name for step in read["scenario"]["classes"].values() for name in step]
         assert names == scenes.MISREAD
+    assert made["dataset"]["name"] == dataset
 
 
 @pytest.mark.parametrize("name", ["${oc.env:SECRET}", "${b}", "a${", "a\\${b}"])
 def test_no_class_is_a_place_for_a_value(elsewhere, monkeypatch, name):
     monkeypatch.setenv("SECRET", "hunter2")
-    own_table("a", "b", name)
+    own_table("own", "a", "b", name)
     said = write("own/1-1", 1, 1, "--like", "voc/15-1").refusal()
     assert f"own/classes.txt names a class {name!r}: Hydra and DVC put a value where `${{`" in said
     assert not Path("conf/scenario/own").exists()
