@@ -10,7 +10,7 @@ import typer
 from cssegcore.core.errors import InputError
 
 from .common.cli import bar, run, say
-from .common.params import Params, read_params
+from .common.params import NAME, PARAMS, Params, read_params
 
 if TYPE_CHECKING:
     from cssegcore.data.dataset import Dataset
@@ -64,7 +64,7 @@ def main(
     dataset = open_dataset(params.dataset)
     _check_running(params, dataset, retrain=retrain)
     frozen = freeze(params)
-    step = step or _next(params.scenario.last)
+    step = _checked(step or _next(params.scenario.last), params)
     learned = _new_classes(params, dataset, classes)
     entries = _examine(dataset, _new_names(params, dataset, frozen, photographs))
     held_out = None if test is None else _named(test, [entry.name for entry in entries])
@@ -88,7 +88,7 @@ def main(
         for file, names in frozen.files.items():
             write_text(file, "".join(f"{name}\n" for name in names))
         write_text(path, text)
-        write_text(Path("params.yaml"), changed)
+        write_text(PARAMS, changed)
     counts = ", ".join(f"{len(chosen)} to {kind}" for kind, chosen in images._asdict().items())
     say(f"{step} learns {', '.join(learned.values())}: {counts} (val: to monitor)")
     say("nothing is written." if dry_run else f"{path} and params.yaml have it; next: `dvc repro`")
@@ -124,6 +124,21 @@ def _next(last: str) -> str:
     if match := re.fullmatch(r"(.*?)(\d+)", last):
         return f"{match[1]}{int(match[2]) + 1}"
     raise InputError(f"the last step is called {last!r}: name the new one with --step.")
+
+
+def _checked(step: str, params: Params) -> str:
+    """Returns the name of the new step, out of which files and folders are named."""
+    if not NAME.fullmatch(step):
+        raise InputError(
+            f"--step {step!r}: lists and folders have steps' names, so use letters, digits, `_` and"
+            " `-`, as summer."
+        )
+    if step in params.scenario.classes:
+        raise InputError(
+            f"--step {step!r}: {PARAMS} has such a step already: give another name, or leave --step"
+            f" out. Known: {', '.join(params.scenario.classes)}."
+        )
+    return step
 
 
 def _new_classes(params: Params, dataset: "Dataset", given: str | None) -> dict[int, str]:

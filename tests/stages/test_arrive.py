@@ -215,6 +215,9 @@ def test_what_the_last_run_saw_is_named(farm):
             (),
             "(june/8, …) have none of the old classes red, green, blue. T",
         ),
+        ({}, ("--step", "../../escaped"), "--step '../../escaped': lists and folders have steps'"),
+        ({}, ("--step", "a b"), "--step 'a b': lists and folders have steps' names, so use letters"),
+        ({}, ("--step", "step1"), "'step1': params.yaml has such a step already: give another name"),
         ({}, ("--annotated", "red"), "lacks 'goat', which the step learns: add it."),
     ],
 )
