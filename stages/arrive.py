@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from cssegcore.data.dataset import Dataset
     from cssegcore.data.index import Entry
     from cssegcore.scenario.domains import Chosen
+    from cssegcore.scenario.lists import StepLists
 
     from .common.freezing import Frozen
 
@@ -81,6 +83,7 @@ def main(
         step: StepLists(str(own["train"]), own["test"], own["val"], annotated=readable)
     }
     _check_result(params, dataset, step, [*learned.values()], lists)
+    _check_shared(params, entries, lists, frozen)
     path, text = extended_scenario(params, step, [*learned.values()], lists)
     changed = extended_params(params, step, [*learned.values()], lists)
     _check_free(frozen.files)
@@ -245,6 +248,28 @@ def _check_result(
 
     steps = params.scenario.classes | {step: learned}
     Scenario.of("listed", dataset.classes, steps, None, None, params.scenario.left_out, lists)
+
+
+def _check_shared(
+    params: Params, entries: list["Entry"], lists: dict[str, "StepLists"], frozen: "Frozen"
+) -> None:
+    """Refuses what `split` would: photographs that a list trains on and another one holds out."""
+    from cssegcore.data.index import read_index
+    from cssegcore.data.layouts._base import read_names
+    from cssegcore.scenario.splits import check_leaks
+
+    if params.evaluation.shared == "allow":
+        return
+    known = {entry.name: entry for entry in [*read_index(Path("work/index.csv"))[0], *entries]}
+    parts: dict[str, list[str]] = {}
+    for given in lists.values():
+        for kind in ("train", "val", "test"):
+            if place := getattr(given, kind):
+                for name in frozen.files.get(Path(place)) or read_names(Path(place)):
+                    parts.setdefault(name, []).append(kind)
+    check_leaks(
+        [replace(known[name], parts=tuple(kinds)) for name, kinds in parts.items() if name in known]
+    )
 
 
 def _check_free(files: dict[Path, list[str]]) -> None:

@@ -216,8 +216,16 @@ def test_what_the_last_run_saw_is_named(farm):
             "(june/8, …) have none of the old classes red, green, blue. T",
         ),
         ({}, ("--step", "../../escaped"), "--step '../../escaped': lists and folders have steps'"),
-        ({}, ("--step", "a b"), "--step 'a b': lists and folders have steps' names, so use letters"),
-        ({}, ("--step", "step1"), "'step1': params.yaml has such a step already: give another name"),
+        (
+            {},
+            ("--step", "a b"),
+            "--step 'a b': lists and folders have steps' names, so use letters",
+        ),
+        (
+            {},
+            ("--step", "step1"),
+            "'step1': params.yaml has such a step already: give another name",
+        ),
         ({}, ("--annotated", "red"), "lacks 'goat', which the step learns: add it."),
     ],
 )
@@ -269,6 +277,37 @@ def test_no_class_is_a_place_for_a_value(farm):
     said = arrive().refusal()
     assert "mine/classes.txt names a class '${oc.env:HOME}': Hydra and DVC put a value" in said
     assert Path("conf/scenario/mine/main.yaml").read_text() == SCENARIO
+
+
+def copy(root, old, new):
+    for folder in ("images", "labels"):
+        shutil.copy(root / folder / f"{old}.png", root / folder / f"{new}.png")
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+@pytest.mark.parametrize(
+    ("old", "new", "trained", "tested"),
+    [
+        ("0", "june/9", "0", "june/9"),  # an old training image is to be held out
+        ("9", "june/4", "june/4", "9"),  # an old test image is to be trained on
+        ("june/1", "june/9", "june/1", "june/9"),
+    ],
+)
+def test_no_photograph_is_trained_on_and_held_out(farm, old, new, trained, tested, dry):
+    split()
+    grow(farm)
+    copy(farm, old, new)
+    held_out = ("--test", "june/9", "--test", "june/8")
+    said = arrive(*held_out, *dry).refusal()
+    assert f"{trained!r} is in the training part and in `val` or `test`" in said
+    assert f"under the name {tested!r}" in said
+    assert Path("conf/scenario/mine/main.yaml").read_text() == SCENARIO
+    assert not [*Path("lists").rglob("*.txt")]
+
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["evaluation"]["shared"] = "allow"
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    assert arrive(*held_out, *dry).status == 0
 
 
 def test_a_dry_run_writes_nothing(farm):
