@@ -268,7 +268,7 @@ def _reads_one(tree: Tree) -> bool:
     """Whether the index has class 1 in every pixel of the first image."""
     rows = (tree.folder / "work/index.csv").read_text().splitlines()
     (row,) = (row.split(",") for row in rows if row.startswith("t0,"))
-    return row[7:9] == ["0", str(24 * 24)]
+    return row[8:10] == ["0", str(24 * 24)]
 
 
 def _evil_model(place: Place) -> None:

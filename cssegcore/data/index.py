@@ -16,12 +16,24 @@ from cssegcore.data.dataset import Dataset
 from cssegcore.data.layouts._base import SPLITS
 
 _SEAL = "digest of the lines above"
-_HEAD = ("name", "parts", "domain", "digest", "height", "width", "void")
+_HEAD = ("name", "parts", "domain", "digest", "photograph", "height", "width", "void")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One image: its parts, its digest, its pixels of each raw label, and its domain."""
+    """One image.
+
+    Attributes:
+        name: Its name.
+        parts: Parts of the dataset that have it.
+        digest: Of photograph and label image.
+        height: Its height in pixels.
+        width: Its width.
+        void: Number of void pixels.
+        pixels: Number of pixels of each raw label.
+        domain: Where it was taken; "" if the dataset does not say.
+        photograph: Digest of the photograph alone, by which it is known whatever its label says.
+    """
 
     name: str
     parts: tuple[str, ...]
@@ -31,6 +43,7 @@ class Entry:
     void: int
     pixels: tuple[int, ...]
     domain: str = ""
+    photograph: str = ""
 
     @property
     def present(self) -> frozenset[int]:
@@ -63,6 +76,7 @@ def examine(dataset: Dataset, name: str, parts: tuple[str, ...]) -> Entry:
         parts=parts,
         domain=dataset.layout.domain(name),
         digest=digest(photograph, label),
+        photograph=digest(photograph),
         height=shape[0],
         width=shape[1],
         void=int(counts[IGNORE]),
@@ -136,7 +150,10 @@ def write_index(path: Path, entries: Sequence[Entry], classes: Sequence[str]) ->
     The last row is a digest of all others: another number in one would be another split.
     """
     rows = [
-        (e.name, "+".join(e.parts), e.domain, e.digest, e.height, e.width, e.void, *e.pixels)
+        (
+            *(e.name, "+".join(e.parts), e.domain, e.digest, e.photograph),
+            *(e.height, e.width, e.void, *e.pixels),
+        )
         for e in entries
     ]
     head = (*_HEAD, *classes)
@@ -175,8 +192,9 @@ def _entry(row: list[str], columns: int) -> Entry:
         parts=tuple(row[1].split("+")),
         domain=row[2],
         digest=row[3],
-        height=int(row[4]),
-        width=int(row[5]),
-        void=int(row[6]),
+        photograph=row[4],
+        height=int(row[5]),
+        width=int(row[6]),
+        void=int(row[7]),
         pixels=tuple(map(int, row[len(_HEAD) :])),
     )

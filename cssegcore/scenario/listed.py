@@ -1,5 +1,6 @@
 """The images of steps that list them: the setting `listed`."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -62,14 +63,17 @@ def later_classes(
     return sorted(void), sorted(shown - void - {*classes.raw, *scenario.unlearned})
 
 
-def as_entries(lists: Mapping[str, Mapping[str, ImageList]]) -> list[Entry]:
-    """Returns the images that steps use; the kinds of their lists are their parts."""
-    parts: dict[tuple[str, str], dict[str, None]] = {}
+def as_entries(
+    lists: Mapping[str, Mapping[str, ImageList]], entries: Iterable[Entry]
+) -> list[Entry]:
+    """Returns the entries of images that steps use; the kinds of their lists are their parts."""
+    by_name = {entry.name: entry for entry in entries}
+    parts: dict[str, dict[str, None]] = {}
     for kinds in lists.values():
         for kind in ("train", "val", "test"):
-            for name, digest in kinds[kind].images:
-                parts.setdefault((name, digest), {})[kind] = None
-    return [Entry(name, tuple(used), digest, 0, 0, 0, ()) for (name, digest), used in parts.items()]
+            for name in kinds[kind].names:
+                parts.setdefault(name, {})[kind] = None
+    return [dataclasses.replace(by_name[name], parts=tuple(used)) for name, used in parts.items()]
 
 
 def _shown(entries: Iterable[Entry]) -> set[int]:

@@ -2,7 +2,7 @@
 
 import collections
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from cssegcore.data.image_list import ImageList
@@ -54,7 +54,7 @@ class StepCount(NamedTuple):
 
 
 class SharedImage(NamedTuple):
-    """An image in two lists, or two images with the same files.
+    """An image in two lists, or two images with the same photograph.
 
     Attributes:
         name: Its name in the first list.
@@ -110,13 +110,24 @@ def count_steps(
     return rows
 
 
-def shared_images(lists: Lists) -> list[SharedImage]:
+def shared_images(lists: Lists, entries: Iterable[Entry] = ()) -> list[SharedImage]:
     """Finds images that two training lists share, or a training list and one that is held out.
 
     Tests share images by design: each holds those of the step before.
+
+    Args:
+        lists: The lists.
+        entries: The images, by whose photographs two names are of one; without, they are if
+            photograph and label image are the same files.
     """
+    alone = {entry.name: entry.photograph for entry in entries}
     kinds = ("train", "val", "test")
-    named = {f"{s}/{kind}": of[kind] for s, of in lists.items() for kind in kinds if kind in of}
+    named = {
+        f"{s}/{kind}": {name: alone.get(name) or digest for name, digest in of[kind].images}
+        for s, of in lists.items()
+        for kind in kinds
+        if kind in of
+    }
     train = [place for place in named if place.endswith("/train")]
     pairs = [
         *itertools.combinations(train, 2),
@@ -127,18 +138,20 @@ def shared_images(lists: Lists) -> list[SharedImage]:
     return [*found, *inside]
 
 
-def _shared(one: ImageList, two: ImageList, first: str, second: str) -> Iterator[SharedImage]:
-    names, digests = {*one.names}, {digest: name for name, digest in one.images if digest}
-    for name, digest in two.images:
-        if name in names:
+def _shared(
+    one: Mapping[str, str], two: Mapping[str, str], first: str, second: str
+) -> Iterator[SharedImage]:
+    digests = {digest: name for name, digest in one.items() if digest}
+    for name, digest in two.items():
+        if name in one:
             yield SharedImage(name, name, first, second)
         elif digest in digests:
             yield SharedImage(digests[digest], name, first, second)
 
 
-def _twins(images: ImageList, place: str) -> Iterator[SharedImage]:
-    """Yields images of one list that have the same files."""
+def _twins(images: Mapping[str, str], place: str) -> Iterator[SharedImage]:
+    """Yields images of one list that have the same photograph."""
     seen: dict[str, str] = {}
-    for name, digest in images.images:
+    for name, digest in images.items():
         if digest and seen.setdefault(digest, name) != name:
             yield SharedImage(seen[digest], name, place, place)

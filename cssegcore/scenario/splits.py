@@ -55,7 +55,7 @@ def write_splits(
     """
     lists = step_lists(scenario, entries, table, photograph)
     if not shared:
-        check_leaks(as_entries(lists) if scenario.setting == LISTED else entries)
+        check_leaks(as_entries(lists, entries) if scenario.setting == LISTED else entries)
     for kinds in lists.values():
         for kind in ("train", "test"):
             if not kinds[kind].images:
@@ -63,7 +63,7 @@ def write_splits(
     for step, kinds in lists.items():
         for kind, images in kinds.items():
             images.write(out / step / f"{kind}.json")
-    write_watched(out, lists)
+    write_watched(out, lists, {entry.name: entry.photograph for entry in entries})
     return {step: {k: len(v.images) for k, v in kinds.items()} for step, kinds in lists.items()}
 
 
@@ -71,19 +71,19 @@ def check_leaks(entries: Sequence[Entry]) -> None:
     """Makes sure that no image is both trained and tested on, under one name or two.
 
     Raises:
-        InputError: One is; images of two names are one if photographs and labels are the same
-            bytes.
+        InputError: One is; images of two names are one if their photographs are the same bytes,
+            whatever their labels are.
     """
     trained = {e.name: e.name for e in entries if "train" in e.parts}
-    alike = {e.digest: e.name for e in entries if "train" in e.parts and e.digest}
+    alike = {e.photograph: e.name for e in entries if "train" in e.parts and e.photograph}
     leaks = [
-        (trained.get(e.name) or alike[e.digest], e.name)
+        (trained.get(e.name) or alike[e.photograph], e.name)
         for e in entries
-        if not {*TESTS}.isdisjoint(e.parts) and (e.name in trained or e.digest in alike)
+        if not {*TESTS}.isdisjoint(e.parts) and (e.name in trained or e.photograph in alike)
     ]
     if leaks:
         name, other = leaks[0]
-        twin = "" if name == other else f", as the same files under the name {other!r}"
+        twin = "" if name == other else f", as the same photograph under the name {other!r}"
         raise InputError(
             f"{len(leaks)} images are trained and tested on: {name!r} is in the training part and"
             f" in `val` or `test`{twin}. Take them out of one, or, if it is meant, set"

@@ -8,7 +8,9 @@ from cssegcore.core.errors import InputError
 from cssegcore.data.image_list import ImageList
 
 
-def write_watched(out: Path, lists: Mapping[str, Mapping[str, ImageList]]) -> None:
+def write_watched(
+    out: Path, lists: Mapping[str, Mapping[str, ImageList]], photographs: Mapping[str, str]
+) -> None:
     """Writes `STEP/watched/STEP.json` below `out`: the lists `val` of a step and of earlier ones.
 
     Images that are tested on by then are left out: where a dataset's test images are its
@@ -17,14 +19,19 @@ def write_watched(out: Path, lists: Mapping[str, Mapping[str, ImageList]]) -> No
     Args:
         out: Folder.
         lists: Lists of each step, in order, by `train`, `seen`, `val` and `test`.
+        photographs: Digest of each image's photograph, by which two names are of one.
     """
     tested: set[str] = set()
     previous: dict[str, ImageList] = {}
     for step, kinds in lists.items():
-        tested |= {key for image in kinds["test"].images for key in image if key}
+        tested |= {key for name in kinds["test"].names for key in (name, photographs[name]) if key}
         previous[step] = kinds["val"]
         for earlier, own in previous.items():
-            images = [image for image in own.images if tested.isdisjoint(image)]
+            images = [
+                [name, digest]
+                for name, digest in own.images
+                if tested.isdisjoint((name, photographs[name]))
+            ]
             path = out / step / "watched" / f"{earlier}.json"
             dataclasses.replace(own, images=images).write(path)
 

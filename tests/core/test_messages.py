@@ -167,11 +167,11 @@ def test_a_damaged_index_is_one_line(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    "row", ["t0,train,,x,1,1,0", "t0,train,,x,1,1,0,1,2", "t0,train,,x,a,1,0,1"]
+    "row", ["t0,train,,x,y,1,1,0", "t0,train,,x,y,1,1,0,1,2", "t0,train,,x,y,a,1,0,1"]
 )
 def test_a_damaged_row_of_the_index_is_one_line(tmp_path, row):
     path = tmp_path / "index.csv"
-    path.write_text(f"name,parts,domain,digest,height,width,void,b\n{row}\n")
+    path.write_text(f"name,parts,domain,digest,photograph,height,width,void,b\n{row}\n")
     with pytest.raises(InputError, match=r"index\.csv is damaged \(.*: run `dvc repro -f index`"):
         read_index(path)
 

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from cssegcore.core.errors import InputError
+from cssegcore.core.files import digest
 from cssegcore.data.dataset import open_dataset
 from cssegcore.data.index import build_index, read_index, write_index
 from tests.helpers import tiny_dataset as scenes
@@ -48,12 +49,25 @@ def test_the_table_reads_back_and_is_what_a_spreadsheet_reads(dataset_root, tmp_
 
 def test_a_changed_photograph_or_label_changes_its_digest_alone(dataset_root):
     dataset = open_dataset(settings(dataset_root))
+    photographs = {e.name: e.photograph for e in build_index(dataset, quiet)}
     before = {e.name: e.digest for e in build_index(dataset, quiet)}
     assert len({before[f"t{i}"] for i in range(8)}) == 8
     Image.new("RGB", (24, 24)).save(dataset.photograph_path("t2"))
     Image.new("L", (24, 24), 1).save(dataset.label_path("v1"))
-    after = {e.name: e.digest for e in build_index(dataset, quiet)}
-    assert {name for name in before if before[name] != after[name]} == {"t2", "v1"}
+    entries = build_index(dataset, quiet)
+    assert {e.name for e in entries if before[e.name] != e.digest} == {"t2", "v1"}
+    assert {e.name for e in entries if photographs[e.name] != e.photograph} == {"t2"}
+    content = dataset.photograph_path("t2").read_bytes()
+    assert {e.name: e.photograph for e in entries}["t2"] == digest(content)
+
+
+def test_a_table_of_before_is_asked_for_again(tmp_path):
+    path = tmp_path / "index.csv"
+    path.write_text("name,parts,domain,digest,height,width,void,red\n")
+    with pytest.raises(
+        InputError, match=r"\(its first line is another\): run `dvc repro -f index`"
+    ):
+        read_index(path)
 
 
 def test_palette_and_grey_label_images_read_alike(dataset_root):

@@ -4,14 +4,17 @@ import json
 import shutil
 
 import pytest
+from PIL import Image
 
 from cssegcore.core.errors import InputError
 from cssegcore.data.index import Entry
 from cssegcore.scenario.splits import check_leaks
 
 
-def entry(name, parts, digest=""):
-    return Entry(name, tuple(parts.split()), digest, 1, 1, 0, (1,))
+def entry(name, parts, photograph=""):
+    """An image whose label no other has, so that `digest`, of both, differs from all others."""
+    parts = tuple(parts.split())
+    return Entry(name, parts, f"of {name}", 1, 1, 0, (1,), photograph=photograph)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +43,7 @@ def test_what_is_not_shared_passes():
     )
 
 
-@pytest.mark.parametrize("how", ["name", "content"])
+@pytest.mark.parametrize("how", ["name", "content", "photograph"])
 def test_the_pipeline_refuses_them_before_training_or_says_so(project, how):
     lists = project.root / "ImageSets" / "Segmentation"
     if how == "name":
@@ -53,6 +56,11 @@ def test_the_pipeline_refuses_them_before_training_or_says_so(project, how):
             )
         with (lists / "val.txt").open("a") as file:
             file.write("n\n")
+    if how == "photograph":  # with one pixel of its label corrected
+        path = project.root / "SegmentationClass" / "n.png"
+        label = Image.open(path)
+        label.putpixel((0, 0), 255)
+        label.save(path)
     line = project.run("check", "index", "split").refusal()
     assert "images are trained and tested on: 't0' is in the training part" in line
     assert "set `evaluation.shared` to allow" in line

@@ -1,5 +1,7 @@
 """What a dataset and a scenario hold, counted by hand."""
 
+from dataclasses import replace
+
 from cssegcore.data.index import Entry
 from cssegcore.scenario.overview import SharedImage, count_classes, count_steps, shared_images
 from cssegcore.scenario.scenario import Scenario
@@ -55,3 +57,12 @@ def test_shared_images_and_leaks():
     assert SharedImage("b", "t", "step0/train", "step1/test") in found
     assert SharedImage("a", "c", "step1/train", "step1/train") in found
     assert [image.is_leak for image in found if image.other == "t"] == [True, True]
+
+
+def test_the_same_photograph_is_shared_whatever_its_labels_are():
+    photographs = {"b": "one", "t": "one"}
+    images = [replace(e, photograph=photographs.get(e.name, e.name)) for e in entries()]
+    lists = step_lists(SCENARIO, images, TABLE)
+    found = shared_images(lists, images)
+    assert SharedImage("b", "t", "step0/train", "step1/test") in found
+    assert {(image.name, image.other) for image in found} == {("c", "c"), ("b", "t")}

@@ -25,27 +25,29 @@ def lists(val, test):
     return made
 
 
+PHOTOGRAPHS = {name: f"photograph of {name}" for name in "abcxy"}
+
+
 def watched(folder, step):
     found = read_watched(folder / step / "watched")
     return [(one.step, one.names, one.visible) for one in found]
 
 
 def test_a_step_is_watched_on_the_lists_so_far(tmp_path):
-    write_watched(tmp_path, lists([["a"], ["b", "c"]], [["x"], ["y"]]))
+    write_watched(tmp_path, lists([["a"], ["b", "c"]], [["x"], ["y"]]), PHOTOGRAPHS)
     assert watched(tmp_path, "step0") == [("step0", ["a"], [8])]
     assert watched(tmp_path, "step1") == [("step0", ["a"], [8]), ("step1", ["b", "c"], [12])]
 
 
 def test_what_is_tested_on_by_then_is_left_out(tmp_path):
-    write_watched(tmp_path, lists([["a", "b"], ["c"]], [["b"], ["a", "b"]]))
+    write_watched(tmp_path, lists([["a", "b"], ["c"]], [["b"], ["a", "b"]]), PHOTOGRAPHS)
     assert watched(tmp_path, "step0") == [("step0", ["a"], [8])]  # a later test changes nothing
     assert watched(tmp_path, "step1") == [("step0", [], [8]), ("step1", ["c"], [12])]
 
 
-def test_the_same_image_under_another_name_is_left_out(tmp_path):
+def test_the_same_photograph_under_another_name_is_left_out(tmp_path):
     made = lists([["a"], []], [["x"], ["x"]])
-    made["step0"]["val"] = dataclasses.replace(made["step0"]["val"], images=[["a", "digest of x"]])
-    write_watched(tmp_path, made)
+    write_watched(tmp_path, made, PHOTOGRAPHS | {"a": "photograph of x"})
     assert watched(tmp_path, "step0") == [("step0", [], [8])]
 
 

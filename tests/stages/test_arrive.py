@@ -297,6 +297,7 @@ def test_no_photograph_is_trained_on_and_held_out(farm, old, new, trained, teste
     split()
     grow(farm)
     copy(farm, old, new)
+    label(farm, new, [4, 1])  # annotated in another way
     held_out = ("--test", "june/9", "--test", "june/8")
     said = arrive(*held_out, *dry).refusal()
     assert f"{trained!r} is in the training part and in `val` or `test`" in said
