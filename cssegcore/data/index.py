@@ -26,12 +26,12 @@ class Entry:
     Attributes:
         name: Its name.
         parts: Parts of the dataset that have it.
-        digest: Of photograph and label image.
+        digest: Digest of photograph and label image.
         height: Its height in pixels.
         width: Its width.
         void: Number of void pixels.
         pixels: Number of pixels of each raw label.
-        domain: Where it was taken; "" if the dataset does not say.
+        domain: Place where it was taken; "" if the dataset does not say.
         photograph: Digest of the photograph alone, by which it is known whatever its label says.
     """
 
