@@ -40,7 +40,7 @@ def main(
     lists = step_lists(scenario, entries, dataset.classes, dataset.photograph_path)
     classes = overview.count_classes(scenario, entries, dataset.classes)
     contents = overview.count_steps(scenario, lists, entries, dataset.classes)
-    shared = overview.shared_images(lists)
+    shared = overview.shared_images(lists, entries)
     _say_classes(classes, len(entries), sum(e.void > 0 for e in entries))
     for step, kinds in lists.items():
         _say_step(step, kinds, [row for row in contents if row.step == step])
@@ -88,7 +88,9 @@ def _say_shared(shared: "Sequence[SharedImage]") -> None:
     counts = collections.Counter((image.first, image.second, image.is_leak) for image in shared)
     for (first, second, is_leak), number in counts.items():
         what = "warning: trained and tested on: " if is_leak else ""
-        within = f"{first} twice, as the same files" if first == second else f"{first}, {second}"
+        within = (
+            f"{first} twice, as the same photograph" if first == second else f"{first}, {second}"
+        )
         say(f"{what}{number} images in {within}")
     if not shared:
         say("no image is in two lists")
