@@ -87,7 +87,8 @@ def split(table: Path, out: Path) -> list[int]:
     entries, classes = read_index(table)
     text = (CONF / "scenario" / f"{SCENARIO}.yaml").read_text(encoding="utf-8")
     steps = yaml.safe_load(text)["scenario"]["classes"]
-    counts = write_splits(out, Scenario.of("overlapped", classes, steps), entries, classes)
+    scenario = Scenario.of("overlapped", classes, steps)
+    counts = write_splits(out, scenario, entries, classes, shared=True)  # photographs are drawn
     return [kinds["train"] for kinds in counts.values()]
 
 

@@ -52,11 +52,9 @@ def draw_dataset(root: Path, size: tuple[int, int], count: int, classes: list[st
     draw_photograph(root / "photograph.jpg", (width, height))
     Image.fromarray(labels.copy()).save(root / "labels.png")
     names = [f"{at:06}" for at in range(count)]
-    mirrored = labels[:, ::-1].copy()  # images that are trained and tested on would be refused
-    Image.fromarray(mirrored).save(root / "other.png")
-    for name, label in [*((name, "labels") for name in names), ("test", "other")]:
+    for name in [*names, "test"]:
         (root / "JPEGImages" / f"{name}.jpg").hardlink_to(root / "photograph.jpg")
-        (root / "SegmentationClass" / f"{name}.png").hardlink_to(root / f"{label}.png")
+        (root / "SegmentationClass" / f"{name}.png").hardlink_to(root / "labels.png")
     (lists / "train.txt").write_text("\n".join(names))
     (lists / "val.txt").write_text("test")
     (root / "classes.txt").write_text("\n".join(["background", *classes]))

@@ -39,6 +39,7 @@ SMALL = ("stem=[8,8]", "widths=[8,8,8]")
 CONFIGURED = (
     "method=ft",
     "scenario=shapes/4-2",
+    "evaluation.shared=allow",  # all photographs are one
     "optimizer.batch_size=24",
     "augmentation.size=512",
     "model.depth=8",

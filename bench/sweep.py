@@ -107,7 +107,8 @@ def measured(params: Mapping[str, Any]) -> Lengths:
     entries = build_index(dataset, lambda items, _: items)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_splits(folder, typed.scenario_of(dataset.classes), entries, dataset.classes)
+        scenario = typed.scenario_of(dataset.classes)
+        write_splits(folder, scenario, entries, dataset.classes, shared=True)
         return {
             step: {
                 kind: len(ImageList.read(folder / step / f"{kind}.json").images)

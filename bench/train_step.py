@@ -193,7 +193,8 @@ def first_only(batches: Iterable[Batch], _: int) -> Iterator[Batch]:
 def split(params: Params, dataset: Dataset, folder: Path) -> list[ImageList]:
     """Returns the training lists of the first two steps."""
     entries = build_index(dataset, lambda items, _: items)
-    write_splits(folder, params.scenario_of(dataset.classes), entries, dataset.classes)
+    scenario = params.scenario_of(dataset.classes)
+    write_splits(folder, scenario, entries, dataset.classes, shared=True)  # drawn ones are one
     names = [name for name in params.steps if params.step(name).previous in ("none", FIRST)]
     return [ImageList.read(folder / name / "train.json") for name in names]
 
