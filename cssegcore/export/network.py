@@ -21,7 +21,8 @@ class PhotographNetwork(nn.Module):
 
     def __init__(self, segmenter: Segmenter) -> None:
         super().__init__()
-        self.segmenter = segmenter.eval()
+        # a product with weights that may be trained is written for one number of photographs
+        self.segmenter = segmenter.eval().requires_grad_(False)
         for name in ("mean", "std"):
             numbers = torch.tensor(getattr(segmenter.normalization, name))
             self.register_buffer(name, numbers.to(next(segmenter.parameters()).device))

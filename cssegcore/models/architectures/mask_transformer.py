@@ -156,8 +156,12 @@ class _MaskExtractor(FeatureExtractor):
     ) -> Float[Tensor, "b c h w"]:
         """Enlarges to whole patches and cuts off the padding of the photographs."""
         whole = [side * self.backbone.strides[-1] for side in logits_lowres.shape[-2:]]
+        enlarged = super().enlarge(logits_lowres, whole)
         h, w = size
-        return super().enlarge(logits_lowres, whole)[..., :h, :w]
+        if torch.compiler.is_exporting():  # a slice asks whether it is all, so for one kind of size
+            rows, columns = (torch.arange(side, device=enlarged.device) for side in (h, w))
+            return enlarged.index_select(2, rows).index_select(3, columns)
+        return enlarged[..., :h, :w]
 
 
 class _Decoder(nn.Module):

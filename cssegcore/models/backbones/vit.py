@@ -102,17 +102,15 @@ class _ViT(Backbone):
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
         if torch.compiler.is_exporting():
-            tokens = _exportable_tokens(self.network, images)
-        else:
-            tokens = self.network.forward_features(images)  # type: ignore[operator]
-        patches = tokens[:, 1:]
+            return (_exportable_map(self.network, images),)
+        patches = self.network.forward_features(images)[:, 1:]  # type: ignore[operator]
         (side,) = self.strides
         h, w = ((length + side - 1) // side for length in images.shape[-2:])
         return (patches.mT.unflatten(-1, (h, w)),)
 
 
-def _exportable_tokens(network: Any, images: Float[Tensor, "b 3 h w"]) -> Tensor:  # noqa: ANN401
-    """Computes `forward_features` with positions for every size: timm asks whether it is theirs."""
+def _exportable_map(network: Any, images: Float[Tensor, "b 3 h w"]) -> Tensor:  # noqa: ANN401
+    """Computes `_ViT.forward` with positions for every size: timm asks whether it is theirs."""
     patches = network.patch_embed(images)
     height, width = patches.shape[1:3]
     positions = network.pos_embed[0]
@@ -122,7 +120,8 @@ def _exportable_tokens(network: Any, images: Float[Tensor, "b 3 h w"]) -> Tensor
     grid = torch.einsum("wx,hxd->hwd", _resampling(width, side, grid), grid)
     first = network.cls_token.expand(patches.shape[0], -1, -1)
     seen = torch.cat([first + positions[:1], (patches + grid).flatten(1, 2)], 1)
-    return network.norm(network.blocks(network.norm_pre(seen)))
+    tokens = network.norm(network.blocks(network.norm_pre(seen)))
+    return tokens[:, 1:].unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
 
 def _resampling(length: int, side: int, like: Tensor) -> Float[Tensor, "_ _"]:
