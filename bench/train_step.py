@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from bench._device import Clock, arithmetic_rate, copy_rate, quartiles
+from bench._operations import operation_counter
 from bench._traffic import Traffic
 from cssegcore.data.batch import Batch
 from cssegcore.data.dataset import Dataset, open_dataset
@@ -74,7 +74,7 @@ class Subject:
 
     def count(self, resume: Path) -> None:
         """Counts the operations of an iteration, and their bytes."""
-        counter, traffic = FlopCounterMode(display=False), Traffic()
+        counter, traffic = operation_counter(), Traffic()
 
         def watched(batches: Iterable[Batch], count: int) -> Iterator[Batch]:
             for batch in first_only(batches, count):
