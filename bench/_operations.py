@@ -25,7 +25,7 @@ def _convolution_backward(
     _stride: object,
     _padding: object,
     _dilation: object,
-    transposed: bool,  # noqa: FBT001 - as PyTorch calls it
+    transposed: bool,
     _output_padding: object,
     _groups: int,
     output_mask: Sequence[bool],
