@@ -142,7 +142,7 @@ class _Loop:
             inverted = invert(
                 self.teacher.segmenter, self._student, targets, settings, rng, request.progress
             )
-            self.finished.add(inverted)
+            self.finished.add(at, inverted)
         seen = quality.predict_mirrored(self.teacher.segmenter, inverted.images)
         return _Batch(targets, inverted, *seen)
 

@@ -205,8 +205,9 @@ class TestSynthesize:
 
         with pytest.raises(KilledError):
             self.made(lists, models, cut, how=how, tell=tell, progress=progress)
-        resume = cut / "step1-synthesis.pt"
-        assert resume.exists()
+        finished = sorted(path.name for path in cut.glob("step1-synthesis*"))
+        count = 2 if moment == "between batches" else 1
+        assert finished == [f"step1-synthesis.batch{at:04d}.pt" for at in range(count)]
         assert not (cut / "step1" / "synthesis").exists()
 
         calls, real = [], synthesis.invert
