@@ -7,6 +7,7 @@ import fcntl
 import functools
 import hashlib
 import io
+import itertools
 import json
 import os
 import pickle
@@ -150,11 +151,7 @@ def write_json(path: Path, value: object) -> None:
 
 def write_table(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Writes CSV; None is an empty cell."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(head)
-    table.writerows(rows)
-    write_text(path, text.getvalue())
+    write_text(path, _csv(itertools.chain([head], rows)))
 
 
 def write_csv(
@@ -173,9 +170,44 @@ def write_csv(
         numbers: Format of floating-point numbers.
     """
     columns = list(dict.fromkeys([*leading, *(key for row in rows for key in row)]))
-    filled = ([row.get(column) for column in columns] for row in rows)
-    cells = ([format(v, numbers) if isinstance(v, float) else v for v in row] for row in filled)
-    write_table(path, columns, cells)
+    write_table(path, columns, _cells(rows, columns, numbers))
+
+
+def append_csv(path: Path, rows: Sequence[Mapping[str, object]], *, numbers: str = ".6g") -> None:
+    """Appends rows, whose columns are all the file's in its order, to a CSV file.
+
+    A process that is killed may leave the file cut off: another one must say that it is whole.
+
+    Args:
+        path: The file.
+        rows: One mapping of column to value a row, each with the columns of the first.
+        numbers: Format of floating-point numbers.
+
+    Raises:
+        InputError: The disk is full or the file cannot be written.
+    """
+    text = _csv(_cells(rows, list(rows[0]), numbers))
+    try:
+        with path.open("ab") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
+def _cells(
+    rows: Iterable[Mapping[str, object]], columns: Sequence[str], numbers: str
+) -> Iterator[list[object]]:
+    for row in rows:
+        values = (row.get(column) for column in columns)
+        yield [format(v, numbers) if isinstance(v, float) else v for v in values]
+
+
+def _csv(rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def read_text(path: Path) -> str:

@@ -1,6 +1,6 @@
 """A contact sheet of the generated images of each class, with their label maps and labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,14 @@ TILE_SIDE = 96
 MARGIN, TITLE = 4, 14
 
 
-def save_contact_sheet(path: Path, rows: Mapping[str, Sequence[GeneratedImage]]) -> None:
-    """Writes a PNG with three lines a class: images, label maps if there are any, labels."""
-    lines = [line for title, images in rows.items() for line in _lines(title, images[:COLUMNS])]
+def save_contact_sheet(path: Path, rows: Iterable[tuple[str, Sequence[GeneratedImage]]]) -> None:
+    """Writes a PNG with three lines a class: images, label maps if there are any, labels.
+
+    Args:
+        path: The file.
+        rows: Name and images of each class, one class at a time: only tiles are held of the others.
+    """
+    lines = [line for title, images in rows for line in _lines(title, images[:COLUMNS])]
     width = MARGIN + COLUMNS * (TILE_SIDE + MARGIN)
     height = sum(TITLE * bool(title) + TILE_SIDE + MARGIN for title, _ in lines) + MARGIN
     sheet = Image.new("RGB", (width, height), "white")

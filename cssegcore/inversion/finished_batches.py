@@ -1,6 +1,7 @@
 """Finished batches on disk, so that a synthesis that was killed continues after the last one."""
 
-from typing import Any
+import contextlib
+import itertools
 
 import torch
 
@@ -9,26 +10,33 @@ from cssegcore.runtime.resume import ResumeFile
 
 
 class FinishedBatches:
-    """The batches of a resume file, from a run that was killed and from this run."""
+    """The finished batches of a synthesis, each in a file of its own; memory holds none."""
 
-    def __init__(self, file: ResumeFile) -> None:
-        """Reads the file, if there is one.
+    def __init__(self, state: ResumeFile) -> None:
+        """Counts the batches that a killed run left, up to the first one that is missing.
+
+        Args:
+            state: The synthesis's resume file, beside which the batches lie.
+        """
+        self._state = state
+        there = (state.batch(at).path.exists() for at in itertools.count())
+        self._count = sum(itertools.takewhile(bool, there))
+
+    def get(self, at: int) -> InvertedBatch | None:
+        """Reads batch number `at`, counted from 0; None if it is not finished.
 
         Raises:
             InputError: The file is damaged.
         """
-        self._file = file
-        state = file.load(torch.device("cpu")) or {"batches": []}
-        self._batches: list[dict[str, Any]] = state["batches"]
-
-    def get(self, at: int) -> InvertedBatch | None:
-        """Returns batch number `at`, counted from 0; None if it is not finished."""
-        if at >= len(self._batches):
+        if at >= self._count:
             return None
-        return InvertedBatch(self._batches[at]["images"].numpy(), self._batches[at]["rows"])
+        batch = self._state.batch(at).load(torch.device("cpu"))
+        return None if batch is None else InvertedBatch(batch["images"].numpy(), batch["rows"])
 
-    def add(self, batch: InvertedBatch) -> None:
-        """Appends a batch and saves the file."""
-        images = torch.from_numpy(batch.images)
-        self._batches.append({"images": images, "rows": batch.rows})
-        self._file.save({"batches": self._batches})
+    def add(self, at: int, batch: InvertedBatch) -> None:
+        """Writes batch number `at`, the first one that is not finished."""
+        # the next one's file would follow a batch that is gone, of which other images were kept
+        with contextlib.suppress(OSError):
+            self._state.batch(at + 1).path.unlink(missing_ok=True)
+        self._state.batch(at).save({"images": torch.from_numpy(batch.images), "rows": batch.rows})
+        self._count = at + 1

@@ -1,10 +1,12 @@
 """Quality of generated images: labels, agreement with their targets, distance of statistics."""
 
+import dataclasses
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Int64, UInt8
 from torch import Tensor
 
 from cssegcore.core.types import BACKGROUND, IGNORE
@@ -34,15 +36,6 @@ def predict_mirrored(
         mirrored = segmenter(photographs.flip(-1)).logits.softmax(1).flip(-1)
         confidence, classes = ((plain + mirrored) / 2).max(1)
     return classes.byte().cpu().numpy(), (confidence * 255).round().byte().cpu().numpy()
-
-
-def predict_classes(
-    segmenter: Segmenter, images: UInt8[np.ndarray, "n s s 3"], batch_size: int
-) -> ClassMaps:
-    """Predicts the class of each pixel of any number of images, `batch_size` images at a time."""
-    starts = range(0, len(images), batch_size)
-    batches = (images[at : at + batch_size] for at in starts)
-    return np.concatenate([predict_mirrored(segmenter, batch)[0] for batch in batches])
 
 
 def reliable_labels(
@@ -88,8 +81,54 @@ def mask_iou(
     return both / np.maximum(either, 1)
 
 
-def agreement(asked: ClassMaps, classes: ClassMaps, outputs: int) -> dict[str, Any]:
-    """Compares label maps (255: no class asked for) with a network's predictions.
+@dataclasses.dataclass(frozen=True)
+class LabelledImages:
+    """Some generated images.
+
+    Attributes:
+        images: RGB values from 0 to 255.
+        labels: Their training labels.
+        asked: The class asked for at each pixel; 255 for none.
+    """
+
+    images: UInt8[np.ndarray, "n s s 3"]
+    labels: ClassMaps
+    asked: ClassMaps
+
+
+def assess(
+    batches: Iterable[LabelledImages], networks: Mapping[str, Segmenter], outputs: int
+) -> dict[str, Any]:
+    """Compares images with what was asked for, a batch at a time.
+
+    Args:
+        batches: All images; memory holds one batch at a time.
+        networks: Networks of the same classes, by name.
+        outputs: Number of their classes.
+
+    Returns:
+        agreement: Agreement of each network's predictions; see `agreement`.
+        labelled: Share of pixels that have a label.
+    """
+    counts = {name: np.zeros((outputs, outputs), np.int64) for name in networks}
+    labelled: list[float] = []
+    for batch in batches:
+        labelled += [float((one != IGNORE).mean()) for one in batch.labels]
+        for name, network in networks.items():
+            seen, _ = predict_mirrored(network, batch.images)
+            pairs = torch.from_numpy(batch.asked), torch.from_numpy(seen)
+            counts[name] += confusion_matrix(*pairs, outputs, outputs).numpy()
+    return {
+        "agreement": {name: agreement(count) for name, count in counts.items()},
+        "labelled": float(np.mean(labelled)),
+    }
+
+
+def agreement(matrix: Int64[np.ndarray, "c c"]) -> dict[str, Any]:
+    """Returns the numbers of a network's agreement with label maps.
+
+    Args:
+        matrix: Pixels by the class asked for (row) and the predicted one (column).
 
     Returns:
         target_pixels: Share of the pixels of a class other than background whose prediction is the
@@ -98,8 +137,6 @@ def agreement(asked: ClassMaps, classes: ClassMaps, outputs: int) -> dict[str, A
         by_class: Share of agreeing pixels of each class, background included; None for a class that
             no pixel asks for.
     """
-    pairs = torch.from_numpy(asked), torch.from_numpy(classes)
-    matrix = confusion_matrix(*pairs, outputs, outputs).numpy()
     hits, wanted = np.diagonal(matrix), matrix.sum(1)
     shares = [h / n if n else None for h, n in zip(hits.tolist(), wanted.tolist(), strict=True)]
     total = int(wanted[1:].sum())
@@ -108,11 +145,6 @@ def agreement(asked: ClassMaps, classes: ClassMaps, outputs: int) -> dict[str, A
         "miou": mean_defined(iou(matrix)) if wanted.any() else None,
         "by_class": shares,
     }
-
-
-def labelled_share(labels: ClassMaps) -> float:
-    """Returns the share of pixels that have a label."""
-    return float(np.mean([(one != IGNORE).mean() for one in labels]))
 
 
 def feature_distance(segmenter: Segmenter, images: Float[Tensor, "b 3 h w"]) -> float:

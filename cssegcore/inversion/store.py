@@ -15,6 +15,7 @@ from cssegcore.core.files import digest, read_manifest, replacing
 from cssegcore.core.palette import save_labels
 from cssegcore.data.dataset import Dataset
 from cssegcore.data.image_list import ImageList
+from cssegcore.data.images import labels, photograph, read
 from cssegcore.data.layouts import Layout
 from cssegcore.data.layouts._base import Split
 from cssegcore.inversion.request import GeneratedImages
@@ -61,6 +62,17 @@ def write_image(folder: Path, generated: GeneratedImage) -> list[str]:
                 Image.fromarray(values).save(path, format="PNG")
             content[kind] = path.read_bytes()
     return [generated.name, digest(content["images"], content["labels"])]
+
+
+def read_image(folder: Path, name: str) -> GeneratedImage:
+    """Reads an image that `write_image` wrote.
+
+    Raises:
+        InputError: A file of it is missing or damaged.
+    """
+    image, *maps = (folder / kind / f"{name}.png" for kind in KINDS)
+    shown = photograph(read(image, "photograph"), image)
+    return GeneratedImage(name, shown, *(labels(read(path, "label image"), path) for path in maps))
 
 
 def image_list(current: ImageList, known: int, images: list[list[str]]) -> ImageList:

@@ -78,6 +78,10 @@ class ResumeFile:
         """The file of the state after the best epoch so far, beside this one."""
         return ResumeFile(self.path.with_suffix(".best.pt"))
 
+    def batch(self, at: int) -> "ResumeFile":
+        """Returns the file of batch number `at`, beside this one, of a work done in batches."""
+        return ResumeFile(self.path.with_suffix(f".batch{at:04d}.pt"))
+
 
 def _head(content: bytes | memoryview) -> bytes:
     return _HEAD + hashlib.sha256(content).hexdigest().encode() + b"\n"

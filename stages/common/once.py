@@ -23,7 +23,7 @@ from typing import Any
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import write_json
 
-from .places import states
+from .places import files_beside, states
 
 BEAT = 5.0
 """Seconds between a holder's signs of life."""
@@ -157,8 +157,7 @@ def _clear(state: Path, known: str) -> None:
     if not about.get("safe") and about.get("outs") and all(out in known for out in about["outs"]):
         write_json(note, about | {"safe": True})
     safe = about.get("safe") and now - note.stat().st_mtime > GRACE
-    beside = (state.with_suffix(f".{kind}.pt") for kind in ("before", "best"))
-    files = (state, *beside, note, lock)
+    files = (state, *files_beside(state), note, lock)
     newest = max((path.stat().st_mtime for path in files if path.exists()), default=now)
     if not safe and now - newest < ABANDONED:
         return

@@ -1,7 +1,9 @@
 """Where things lie that outlive a run of the pipeline."""
 
+import glob
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,6 +45,11 @@ def states() -> list[Path]:
 
 
 def _state_of(file: Path) -> Path:
-    """Returns the state that a file belongs to; see `ResumeFile.beforehand` and `best`."""
-    name = file.name.replace(".before.pt", ".pt").replace(".best.pt", ".pt")
+    """Returns the state that a file belongs to; see `files_beside`."""
+    name = re.sub(r"\.(before|best|batch\d+)\.pt$", ".pt", file.name)
     return file.with_name(name).with_suffix(".pt")
+
+
+def files_beside(state: Path) -> list[Path]:
+    """Lists the further files of a state: `ResumeFile.beforehand`, `best`, and each `batch`."""
+    return sorted(state.parent.glob(f"{glob.escape(state.stem)}.*.pt"))

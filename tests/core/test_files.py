@@ -8,6 +8,7 @@ import pytest
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import (
+    append_csv,
     copy_content,
     digest,
     replacing,
@@ -126,6 +127,17 @@ def test_a_table_has_the_columns_of_all_rows(tmp_path):
     assert (tmp_path / "c.csv").read_bytes() == b"\n".join(lines)
     write_csv(tmp_path / "c.csv", [{"miou": 100.0}], numbers="")
     assert (tmp_path / "c.csv").read_bytes() == b"miou\n100.0\n"
+
+
+def test_a_table_that_grows_is_the_one_that_is_written_at_once(tmp_path):
+    rows = [{"batch": float(at), "loss": at / 3, "n": at} for at in range(4)]
+    write_csv(tmp_path / "whole.csv", rows)
+    write_csv(tmp_path / "grown.csv", rows[:1])
+    for more in (rows[1:3], rows[3:]):
+        append_csv(tmp_path / "grown.csv", more)
+    assert (tmp_path / "grown.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    with pytest.raises(InputError, match=r"^cannot write .*: Is a directory"):
+        append_csv(tmp_path, rows)
 
 
 def test_a_digest_tells_parts_apart_by_their_lengths():

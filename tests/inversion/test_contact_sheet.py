@@ -15,7 +15,7 @@ def test_a_sheet_shows_each_class_with_its_name(tmp_path):
         {"red": [generated()] * 2, "green": [generated()], "none": []},
         {"red": [bare]},
     ):
-        contact_sheet.save_contact_sheet(tmp_path / "sheet.png", rows)
+        contact_sheet.save_contact_sheet(tmp_path / "sheet.png", rows.items())
         with Image.open(tmp_path / "sheet.png") as image:
             sizes.append(image.size)
             assert len(np.unique(np.asarray(image.convert("RGB")))) > 2

@@ -32,11 +32,24 @@ class TestQuality:
         assert classes.dtype == confidence.dtype == np.uint8
 
     @pytest.mark.parametrize("batch_size", [1, 2, 5, 8])
-    def test_any_number_of_images_is_seen_alike(self, batch_size):
-        segmenter = telling(GREY, RED, BLUE)
-        images = np.random.default_rng(1).integers(0, 256, (5, 8, 8, 3), np.uint8)
-        found = quality.predict_classes(segmenter, images, batch_size)
-        assert np.array_equal(found, nearest(images, GREY, RED, BLUE))
+    def test_any_number_of_images_is_assessed_alike(self, batch_size):
+        rng, networks = np.random.default_rng(1), {"a": (GREY, RED, BLUE), "b": (RED, GREY, BLUE)}
+        images = rng.integers(0, 256, (5, 8, 8, 3), np.uint8)
+        labels, asked = (rng.choice([0, 1, 2, VOID], (5, 8, 8)).astype(np.uint8) for _ in range(2))
+        batches = (
+            quality.LabelledImages(*(values[at : at + batch_size] for values in rows))
+            for rows in [(images, labels, asked)]
+            for at in range(0, 5, batch_size)
+        )
+        segmenters = {name: telling(*colours) for name, colours in networks.items()}
+        found = quality.assess(batches, segmenters, 3)
+        assert found["labelled"] == pytest.approx((labels != VOID).mean())
+        for name, colours in networks.items():
+            seen = nearest(images, *colours)
+            assert found["agreement"][name]["by_class"] == [
+                pytest.approx((seen == asked)[asked == label].mean()) for label in range(3)
+            ]
+        assert found["agreement"]["a"] != found["agreement"]["b"]
 
     CLASSES = np.array([[0, 1, 2, 3], [0, 1, 2, 3]], np.uint8).reshape(2, 2, 2)
     SURE = np.array([[255, 178, 177, 255], [100, 255, 255, 255]], np.uint8).reshape(2, 2, 2)
@@ -78,10 +91,14 @@ class TestQuality:
 
     def test_agreement_is_counted(self):
         rng = np.random.default_rng(3)
-        asked = rng.choice([0, 0, 1, 2, VOID], (3, 6, 6)).astype(np.uint8)
+        asked = rng.choice([0, 0, 1, 2, VOID], (3, 6, 6))
         seen = np.where(rng.random(asked.shape) < 0.6, asked % VOID, rng.integers(0, 4, (3, 6, 6)))
-        found = quality.agreement(asked, seen.astype(np.uint8), 4)
         pairs = list(zip(asked.ravel().tolist(), seen.ravel().tolist(), strict=True))
+        matrix = np.zeros((4, 4), np.int64)
+        for label, found in pairs:
+            if label != VOID:
+                matrix[label, found] += 1
+        found = quality.agreement(matrix)
         shares, ious = [], []
         for label in range(4):
             mine = [s == label for a, s in pairs if a == label]
@@ -96,10 +113,11 @@ class TestQuality:
         assert found["miou"] == pytest.approx(sum(ious) / len(ious), abs=1e-5)
 
     def test_where_nothing_was_asked_for_there_is_no_number(self):
-        nothing, seen = np.full((1, 4, 4), VOID, np.uint8), np.zeros((1, 4, 4), np.uint8)
-        found = quality.agreement(nothing, seen, 3)
+        matrix = np.zeros((3, 3), np.int64)
+        found = quality.agreement(matrix)
         assert (found["target_pixels"], found["miou"]) == (None, None)
-        assert quality.agreement(seen, seen, 3)["target_pixels"] is None
+        matrix[0, 0] = 16
+        assert quality.agreement(matrix)["target_pixels"] is None
 
     def test_a_network_that_met_just_these_images_is_no_distance_away(self):
         segmenter = telling(GREY, RED)

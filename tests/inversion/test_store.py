@@ -32,6 +32,11 @@ class TestStore:
         ):
             with Image.open(tmp_path / kind / f"{name}.png") as image:
                 assert np.array_equal(np.asarray(image), values)
+        again = vars(store.read_image(tmp_path, name))
+        assert again.pop("name") == name
+        for field, values in again.items():
+            assert np.array_equal(values, getattr(made, field))
+            assert values.dtype == np.uint8
 
     def test_the_digest_is_that_of_image_and_labels(self, tmp_path):
         made = generated()

@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import json
 import shutil
+import weakref
 
 import numpy as np
 import pytest
@@ -57,6 +58,30 @@ def part(inversion=None, **numbers):
 
 def files(folder):
     return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
+class Living:
+    """Counts the bytes of arrays that live, of all that watched functions ever returned.
+
+    Attributes:
+        arrays: Weak references; a view that somebody holds keeps its array alive.
+        peak: The most bytes after any call.
+    """
+
+    def __init__(self):
+        self.arrays, self.peak = [], 0
+
+    def watched(self, make):
+        def made(*arguments):
+            result = make(*arguments)
+            values = vars(result).values() if dataclasses.is_dataclass(result) else [*result]
+            values = [result] if isinstance(result, np.ndarray) else values
+            self.arrays += [weakref.ref(v) for v in values if isinstance(v, np.ndarray)]
+            living = [array for reference in self.arrays if (array := reference()) is not None]
+            self.peak = max(self.peak, sum(array.nbytes for array in living))
+            return result
+
+        return made
 
 
 class TestSynthesize:
@@ -171,7 +196,8 @@ class TestSynthesize:
             " `method.replay.inversion.phases` more iterations, or lower"
             " `method.replay.agreement`."
         )
-        assert not (tmp_path / "step1" / "synthesis").exists()
+        left = files(tmp_path / "step1" / "synthesis")
+        assert {name.split("/")[0] for name in left} == {"curves"}
 
     def test_seed_and_step_decide(self, lists, models, tmp_path):
         found = [
@@ -205,9 +231,10 @@ class TestSynthesize:
 
         with pytest.raises(KilledError):
             self.made(lists, models, cut, how=how, tell=tell, progress=progress)
-        resume = cut / "step1-synthesis.pt"
-        assert resume.exists()
-        assert not (cut / "step1" / "synthesis").exists()
+        finished = sorted(path.name for path in cut.glob("step1-synthesis*"))
+        count = 2 if moment == "between batches" else 1
+        assert finished == [f"step1-synthesis.batch{at:04d}.pt" for at in range(count)]
+        assert not (cut / "step1" / "synthesis" / "manifest.json").exists()
 
         calls, real = [], synthesis.invert
         monkeypatch.setattr(synthesis, "invert", lambda *a: calls.append(1) or real(*a))
@@ -219,6 +246,44 @@ class TestSynthesize:
         fixed, *_ = self.made(lists, models, cut, how=how)
         assert calls == []
         assert files(fixed) == files(whole_run)
+
+    def test_an_image_is_on_disk_once_it_is_kept_and_the_list_comes_last(
+        self, lists, models, tmp_path
+    ):
+        early, *_ = self.made(lists, models, tmp_path, "step1")
+        out, seen = tmp_path / "step2" / "synthesis", []
+
+        def tell(line):
+            there = files(out)
+            seen.append(len([name for name in there if name.startswith("images/step1_")]))
+            assert f" {seen[-1]} of 8 images kept" in line
+            assert not there.keys() & {"list.json", "manifest.json"}
+            kept = {n: text for n, text in files(early).items() if "/" in n}
+            assert {name: there[name] for name in kept} == kept
+
+        self.made(lists, models, tmp_path, "step2", part(per_class=8), tell=tell)
+        assert seen == [4, 8]
+
+    def test_memory_holds_no_more_images_the_more_are_made(
+        self, lists, models, tmp_path, monkeypatch
+    ):
+        makers = [
+            (synthesis, "draw_targets"),
+            (synthesis, "invert"),
+            (quality, "predict_mirrored"),
+            (quality, "reliable_labels"),
+            (store, "read_image"),
+        ]
+        peaks = []
+        for per_class in (contact_sheet.COLUMNS, 3 * contact_sheet.COLUMNS):
+            living = Living()
+            with monkeypatch.context() as patch:
+                for module, name in makers:
+                    patch.setattr(module, name, living.watched(getattr(module, name)))
+                self.made(lists, models, tmp_path / str(per_class), how=part(per_class=per_class))
+            assert len(living.arrays) > 2 * 2 * per_class
+            peaks.append(living.peak)
+        assert peaks[0] == peaks[1] > 0
 
     def test_statistics(self, lists, models, tmp_path, monkeypatch):
         monkeypatch.setenv("HOME", str(models["step0"].parent))

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from cssegcore.core.errors import InputError
+from cssegcore.runtime.resume import ResumeFile
 from stages.common import once
 from stages.common.places import resume_path, states
 from tests.helpers import tiny_dataset as scenes
@@ -219,6 +220,22 @@ class TestClear:
         self.age(state, 0.9 * once.ABANDONED)
         once.clear()
         assert states() == [state]
+        self.age(state, 1.1 * once.ABANDONED)
+        once.clear()
+        assert states() == []
+
+    def test_batches_go_with_the_work_that_they_are_of(self, state, result):
+        state.unlink()
+        other = resume_path("step1", ["other"], [])
+        for work, count in ((state, 3), (other, 1)):
+            for at in range(count):
+                ResumeFile(work).batch(at).path.write_text("of a killed process")
+        assert states() == sorted([state, other])
+        self.known(result, "model", "folder")
+        once.clear()  # notes that DVC has it
+        self.age(state, 2 * once.GRACE)
+        once.clear()
+        assert list(state.parent.iterdir()) == [ResumeFile(other).batch(0).path]
         self.age(state, 1.1 * once.ABANDONED)
         once.clear()
         assert states() == []
