@@ -4,6 +4,12 @@ VENV := .venv
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
+# Where no bytecode may lie beside sources, each of some twenty processes would compile PyTorch anew.
+ifdef PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/bytecode
+export PYTHONDONTWRITEBYTECODE :=
+endif
+
 .PHONY: help env data demo repro ui table exps params format check test test-all test-fast requirements
 
 help:  ## list the targets
@@ -40,8 +46,8 @@ ui: $(READY)  ## send what is not sent yet, then open MLflow's UI (make ui PORT=
 table: $(READY)  ## all finished runs as one table (make table ARGS='--counting plop --out table.tex')
 	@python -m stages.compare $(ARGS)
 
-exps: $(READY)  ## DVC's experiments on one screen; more columns: make exps ARGS="--keep 'optimizer.*'"
-	@dvc exp show --no-pager --drop '.*' --keep '^(Experiment|all|base_nobg|added_nobg|average|forgetting)$$' \
+exps: $(READY)  ## DVC's experiments on one screen; more columns: make exps ARGS="--keep forgetting"
+	@dvc exp show --no-pager --drop '.*' --keep '^(Experiment|all|base_nobg|added_nobg)$$' \
 	    --keep '^(seed|method.name|scenario.name)$$' $(ARGS)
 
 params: $(READY)  ## compose the default params.yaml from conf/
