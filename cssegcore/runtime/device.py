@@ -26,6 +26,8 @@ def choose_device() -> torch.device:
         wanted = f"cuda:{rank}"
     try:
         device = torch.device(wanted)
+        if device.type == "meta":
+            raise RuntimeError("its tensors have shapes and no numbers")
         torch.empty(0, device=device)
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)  # NCCL and allocations without a device go by it

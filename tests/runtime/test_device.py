@@ -10,7 +10,7 @@ class TestDevice:
         monkeypatch.setenv("CSSEGCORE_DEVICE", "cpu")
         assert choose_device() == CPU
 
-    @pytest.mark.parametrize("wanted", ["gpu", "cuda:99"])
+    @pytest.mark.parametrize("wanted", ["gpu", "cuda:99", "meta"])
     def test_a_device_that_is_not_there(self, monkeypatch, wanted):
         monkeypatch.setenv("CSSEGCORE_DEVICE", wanted)
         with pytest.raises(InputError, match=f"CSSEGCORE_DEVICE is '{wanted}'") as refused:
