@@ -37,6 +37,18 @@ def packaged(model, tmp_path_factory):
     return folder
 
 
+def test_a_damaged_model_is_packaged_by_nobody(model, tmp_path):
+    damaged = bytearray(model.read_bytes())
+    damaged[-1] ^= 1  # the last weight
+    (tmp_path / "model.safetensors").write_bytes(damaged)
+    done = run_module(
+        "stages.export", str(tmp_path / "model.safetensors"), "--out", str(tmp_path / "a.mlflow")
+    )
+    assert done.status == 2
+    assert "damaged" in done.err
+    assert not (tmp_path / "a.mlflow").exists()
+
+
 def photographs():
     coarse = np.random.default_rng(0).integers(0, 256, (2, 6, 9, 3), np.uint8)
     return coarse.repeat(6, 1).repeat(6, 2)
