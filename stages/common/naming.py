@@ -18,7 +18,7 @@ from .conf import CONF, conf_folders
 
 CHOICES = ("method/replay", "model", "model/backbone", "optimizer", "augmentation", "schedule")
 """Config groups that a run may choose from beside its method and scenario."""
-SWITCHES = ("published", "tuned", "paired")
+SWITCHES = ("published", "tuned", "paired", "fitted")
 """Groups that apply by themselves and can be turned off."""
 NAMELESS = ("method/replay", "model", "model/backbone")
 """Groups whose choice says by itself what it is."""

@@ -701,3 +701,19 @@ def test_a_replay_has_numbers_of_its_own_for_some_methods():
     assert (fine_tuned["labels"], fine_tuned["weight"]) == ("logits", 2)
     assert fine_tuned["moves_statistics"]
     assert replay("method=ft") == {"part": "none"}
+
+
+def test_a_replay_has_numbers_of_its_own_on_some_networks():
+    for path in (CONF / "fitted").glob("*/*.yaml"):
+        assert (CONF / "method" / "replay" / f"{path.parent.name}.yaml").exists()
+        assert (CONF / "model" / path.name).exists()
+
+    def features(*asked):
+        method = scenes.composed("method=mib", "method/replay=deepinversion", *asked)["method"]
+        return method["replay"]["inversion"]["weights"]["features"]
+
+    on = "scenario=animals/3-1"
+    assert features() == 0.03
+    assert features(on) == 0.003
+    assert features(on, "fitted=none") == 0.03
+    assert features(on, "method.replay.inversion.weights.features=1") == 1
