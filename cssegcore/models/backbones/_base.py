@@ -13,6 +13,7 @@ from cssegcore.core.errors import InputError
 from cssegcore.core.normalization import IMAGENET, Normalization
 from cssegcore.core.registry import build_part, part_module
 from cssegcore.models.backbones._pretrained import COUNTER, WEIGHTS, WeightSource, matched
+from cssegcore.models.backbones._values import check_values
 
 PACKAGE = "cssegcore.models.backbones"
 WHERE = "model.backbone"
@@ -189,9 +190,11 @@ class BackboneKind(abc.ABC):
             return None
         names, own = self.names(backbone), backbone.state_dict()
         wanted = {key: own[name].shape for key, name in names.items()}
+        floating = {key: own[name].is_floating_point() for key, name in names.items()}
 
         def fit(stored: dict[str, Tensor]) -> dict[str, Tensor]:
             found = matched(wanted, self.translated(stored), tuple(self.unused(backbone)))
+            check_values(found, floating)
             given = {names[key]: value for key, value in found.items()}
             # older files do not count batches
             counts = {k: torch.tensor(0) for k in own if k.endswith(COUNTER)}
