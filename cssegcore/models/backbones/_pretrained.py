@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import pickle
 import re
+import struct
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -23,6 +24,17 @@ POINTER = b"version https://git-lfs"
 """First bytes of a Git LFS pointer, which stands for another file."""
 COUNTER = "num_batches_tracked"
 """Key of a normalisation that old files lack; nothing depends on its value."""
+NO_PICKLE = (
+    pickle.UnpicklingError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+)
+"""Errors of `torch.load` for a text or other bytes, which it takes for commands of a pickle."""
 SHOWN = 3
 """Number of keys that an error names."""
 
@@ -123,9 +135,10 @@ def read_tensors(path: Path) -> StateDict:
         return load_file(path)
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError):  # PyTorch's words propose to run what is in it
+    except NO_PICKLE:  # PyTorch's words propose to run what is in it, or are a bare number
         raise ValueError(
-            "it is damaged, or holds more than tensors, which could run programs and is not read"
+            "it holds no weights, is damaged, or holds more than tensors, which could run programs"
+            " and is not read"
         ) from None
     return _unwrapped(stored)
 
