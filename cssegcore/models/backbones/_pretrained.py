@@ -22,6 +22,9 @@ WEIGHTS = "model.backbone.weights"
 SHA256 = "model.backbone.sha256"
 POINTER = b"version https://git-lfs"
 """First bytes of a Git LFS pointer, which stands for another file."""
+POINTER_ADVICE = (
+    "it is a Git LFS pointer, which stands for the file: run `git lfs pull` where it is"
+)
 COUNTER = "num_batches_tracked"
 """Key of a normalisation that old files lack; nothing depends on its value."""
 NO_PICKLE = (
@@ -76,11 +79,16 @@ class WeightSource:
         """Holds the file's digest against `sha256`.
 
         Raises:
-            InputError: They differ, or the file cannot be read.
+            InputError: They differ, the file cannot be read, or it is a Git LFS pointer.
         """
-        if not self.sha256 or self.weights == "none":
+        if self.weights in ("none", "imagenet"):
             return
-        found = file_digest(Path(self.weights))
+        path = Path(self.weights)
+        found = file_digest(path)
+        if is_pointer(path):
+            raise InputError(
+                f"`{WEIGHTS}`: {path} cannot be used as weights. Reason: {POINTER_ADVICE}."
+            )
         if not found.startswith(self.sha256):
             raise InputError(
                 f"`{SHA256}` is {self.sha256}, but the SHA-256 of {self.weights} is {found}: fetch"
@@ -119,6 +127,16 @@ def file_digest(path: Path) -> str:
         raise InputError(f"`{WEIGHTS}`: {path} cannot be read ({error}).") from None
 
 
+def is_pointer(path: Path) -> bool:
+    """Whether a file is a Git LFS pointer.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(len(POINTER)) == POINTER
+
+
 def read_tensors(path: Path) -> StateDict:
     """Reads a state dict, also one that a training script wrapped into something else.
 
@@ -126,11 +144,8 @@ def read_tensors(path: Path) -> StateDict:
         ValueError: The file holds no state dict, or several. Damaged files raise an error of
             `UNREADABLE`, or `SafetensorError`.
     """
-    with path.open("rb") as file:
-        if file.read(len(POINTER)) == POINTER:
-            raise ValueError(
-                "it is a Git LFS pointer, which stands for the file: run `git lfs pull` where it is"
-            )
+    if is_pointer(path):
+        raise ValueError(POINTER_ADVICE)
     if path.suffix == ".safetensors":
         return load_file(path)
     try:

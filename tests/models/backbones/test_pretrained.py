@@ -181,6 +181,11 @@ class TestDigests:
         for part in (f"`model.backbone.sha256` is {other}", str(path), digest):
             assert part in said
 
+    def test_a_pointer_is_told_before_its_digest(self, tmp_path):
+        (tmp_path / "w.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1")
+        said = refusal(small(tmp_path / "w.pth", sha256="0" * 8))
+        assert said.endswith("which stands for the file: run `git lfs pull` where it is.")
+
     @pytest.mark.parametrize("wrong", ["abc", "0" * 65, "ABCDEF01", "sha256-12", "0676ba6g"])
     def test_what_is_no_digest(self, wrong):
         message = r"`model\.backbone`: `sha256` must be 8 to 64 hex.*" + wrong
