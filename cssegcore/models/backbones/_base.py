@@ -163,10 +163,11 @@ class BackboneKind(abc.ABC):
         """Makes sure that `build` will succeed, and holds the file's digest against `sha256`.
 
         Raises:
-            InputError: `build` would raise it, or the digest differs.
+            InputError: `build` would raise it, the digest differs, or the file is known to be of
+                images of another normalisation.
         """
         outline = self.outline(output_stride)
-        self.source.check_digest()
+        self.source.check_digest(outline.normalization)
         self._stored(outline)
 
     def _fitting(self, output_stride: int) -> Backbone:

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import UNREADABLE
+from cssegcore.core.normalization import Normalization
+from cssegcore.models.backbones._known import check_normalization
 
 WEIGHTS = "model.backbone.weights"
 SHA256 = "model.backbone.sha256"
@@ -75,11 +77,15 @@ class WeightSource:
         elif not Path(self.weights).is_file():
             raise ValueError(f"`weights` is {self.weights!r}, and there is no such file: {way}")
 
-    def check_digest(self) -> None:
-        """Holds the file's digest against `sha256`.
+    def check_digest(self, normalization: Normalization) -> None:
+        """Holds the file's digest against `sha256`, and against files that are known.
+
+        Args:
+            normalization: Normalisation of the images that the network will read.
 
         Raises:
-            InputError: They differ, the file cannot be read, or it is a Git LFS pointer.
+            InputError: The digest differs, the file cannot be read, it is a Git LFS pointer, or it
+                is known to be of images of another normalisation.
         """
         if self.weights in ("none", "imagenet"):
             return
@@ -94,6 +100,7 @@ class WeightSource:
                 f"`{SHA256}` is {self.sha256}, but the SHA-256 of {self.weights} is {found}: fetch"
                 f" the file again, or set `{SHA256}` to the latter if it is the file you mean."
             )
+        check_normalization(found, path, normalization)
 
     def read(self, fit: Callable[[StateDict], StateDict], network: str) -> StateDict:
         """Reads the file.
