@@ -155,13 +155,19 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
 
 
 def _check_lists(params: Params, dataset: "Dataset") -> None:
-    """Reads the lists of steps that name their images, which `split` does after the index."""
+    """Reads the lists of steps that name their images, which `split` does after the index.
+
+    Raises:
+        InputError: One cannot be read, or two share an image that is trained and tested on.
+    """
     from cssegcore.data.layouts._base import SPLITS
-    from cssegcore.scenario.lists import read_lists
+    from cssegcore.scenario.lists import check_shared, read_lists
 
     if params.scenario.lists:
         names = {name for part in SPLITS for name in dataset.names(part)}
-        read_lists(params.scenario.lists, names, dataset.photograph_path)
+        named = read_lists(params.scenario.lists, names, dataset.photograph_path)
+        if params.evaluation.shared != "allow":
+            check_shared(named)
 
 
 def _note_scenario(params: Params, tables: dict[str, dict[str, str]]) -> None:

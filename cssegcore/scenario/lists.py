@@ -30,7 +30,7 @@ class StepLists:
     Attributes:
         train: List of the training images.
         test: List of the images that are tested in this and all later steps; null if the step is
-            tested on the images of earlier ones alone.
+            tested on the images of earlier ones alone, so never in the first step.
         val: List of the images for monitoring; null for none.
         annotated: Classes whose annotation the step may read, those that it adds among them; null
             for these alone.
@@ -70,6 +70,16 @@ def check_lists(
             f"`scenario.setting` is {LISTED!r}, so `scenario.lists` must name the images of"
             f" {', '.join(steps)}; got those of {', '.join(lists) or 'none'}."
         )
+    first = next(iter(lists))
+    if lists[first].test is None:
+        raise InputError(
+            f"`scenario.lists.{first}.test` is null, and the first step needs images that it is"
+            " tested on: name a list file or a folder of them."
+        )
+    _check_annotated(lists, steps)
+
+
+def _check_annotated(lists: Mapping[str, StepLists], steps: Mapping[str, Sequence[str]]) -> None:
     known: list[str] = []
     for step, given in lists.items():
         known += steps[step]
@@ -111,6 +121,39 @@ def read_lists(
         )
         for step, given in lists.items()
     ]
+
+
+def check_shared(named: Sequence[NamedImages]) -> None:
+    """Makes sure that no name is in a list of training images and in one that is held out.
+
+    `check_leaks` also finds the same photograph under two names, but needs the index.
+
+    Args:
+        named: Images of the steps, as `read_lists` returns them.
+
+    Raises:
+        InputError: One is.
+    """
+    trained = {name for step in named for name in step.train}
+    held_out = dict.fromkeys(name for step in named for name in (*step.val, *step.test))
+    if shared := [name for name in held_out if name in trained]:
+        raise shared_images(len(shared), shared[0])
+
+
+def shared_images(count: int, name: str, other: str = "") -> InputError:
+    """Returns the error for images that are both trained and tested on.
+
+    Args:
+        count: Number of such images.
+        name: One of them, as the training part names it.
+        other: Its name in `val` or `test`; "" for the same.
+    """
+    twin = f", as the same photograph under the name {other!r}" if other else ""
+    return InputError(
+        f"{count} images are trained and tested on: {name!r} is in the training part and"
+        f" in `val` or `test`{twin}. Take them out of one, or, if it is meant, set"
+        " `evaluation.shared` to allow."
+    )
 
 
 def _read(key: str, place: str, paths: Mapping[str, str]) -> list[str]:

@@ -13,6 +13,7 @@ from cssegcore.core.errors import InputError
 from cssegcore.core.normalization import IMAGENET, Normalization
 from cssegcore.core.registry import build_part, part_module
 from cssegcore.models.backbones._pretrained import COUNTER, WEIGHTS, WeightSource, matched
+from cssegcore.models.backbones._values import check_values
 
 PACKAGE = "cssegcore.models.backbones"
 WHERE = "model.backbone"
@@ -162,10 +163,11 @@ class BackboneKind(abc.ABC):
         """Makes sure that `build` will succeed, and holds the file's digest against `sha256`.
 
         Raises:
-            InputError: `build` would raise it, or the digest differs.
+            InputError: `build` would raise it, the digest differs, or the file is known to be of
+                images of another normalisation.
         """
         outline = self.outline(output_stride)
-        self.source.check_digest()
+        self.source.check_digest(outline.normalization)
         self._stored(outline)
 
     def _fitting(self, output_stride: int) -> Backbone:
@@ -189,9 +191,11 @@ class BackboneKind(abc.ABC):
             return None
         names, own = self.names(backbone), backbone.state_dict()
         wanted = {key: own[name].shape for key, name in names.items()}
+        floating = {key: own[name].is_floating_point() for key, name in names.items()}
 
         def fit(stored: dict[str, Tensor]) -> dict[str, Tensor]:
             found = matched(wanted, self.translated(stored), tuple(self.unused(backbone)))
+            check_values(found, floating)
             given = {names[key]: value for key, value in found.items()}
             # older files do not count batches
             counts = {k: torch.tensor(0) for k in own if k.endswith(COUNTER)}

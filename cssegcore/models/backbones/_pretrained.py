@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import pickle
 import re
+import struct
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -16,13 +17,29 @@ from torch import Tensor
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import UNREADABLE
+from cssegcore.core.normalization import Normalization
+from cssegcore.models.backbones._known import check_normalization
 
 WEIGHTS = "model.backbone.weights"
 SHA256 = "model.backbone.sha256"
 POINTER = b"version https://git-lfs"
 """First bytes of a Git LFS pointer, which stands for another file."""
+POINTER_ADVICE = (
+    "it is a Git LFS pointer, which stands for the file: run `git lfs pull` where it is"
+)
 COUNTER = "num_batches_tracked"
 """Key of a normalisation that old files lack; nothing depends on its value."""
+NO_PICKLE = (
+    pickle.UnpicklingError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+)
+"""Errors of `torch.load` for a text or other bytes, which it takes for commands of a pickle."""
 SHOWN = 3
 """Number of keys that an error names."""
 
@@ -60,20 +77,30 @@ class WeightSource:
         elif not Path(self.weights).is_file():
             raise ValueError(f"`weights` is {self.weights!r}, and there is no such file: {way}")
 
-    def check_digest(self) -> None:
-        """Holds the file's digest against `sha256`.
+    def check_digest(self, normalization: Normalization) -> None:
+        """Holds the file's digest against `sha256`, and against files that are known.
+
+        Args:
+            normalization: Normalisation of the images that the network will read.
 
         Raises:
-            InputError: They differ, or the file cannot be read.
+            InputError: The digest differs, the file cannot be read, it is a Git LFS pointer, or it
+                is known to be of images of another normalisation.
         """
-        if not self.sha256 or self.weights == "none":
+        if self.weights in ("none", "imagenet"):
             return
-        found = file_digest(Path(self.weights))
+        path = Path(self.weights)
+        found = file_digest(path)
+        if is_pointer(path):
+            raise InputError(
+                f"`{WEIGHTS}`: {path} cannot be used as weights. Reason: {POINTER_ADVICE}."
+            )
         if not found.startswith(self.sha256):
             raise InputError(
                 f"`{SHA256}` is {self.sha256}, but the SHA-256 of {self.weights} is {found}: fetch"
                 f" the file again, or set `{SHA256}` to the latter if it is the file you mean."
             )
+        check_normalization(found, path, normalization)
 
     def read(self, fit: Callable[[StateDict], StateDict], network: str) -> StateDict:
         """Reads the file.
@@ -107,6 +134,16 @@ def file_digest(path: Path) -> str:
         raise InputError(f"`{WEIGHTS}`: {path} cannot be read ({error}).") from None
 
 
+def is_pointer(path: Path) -> bool:
+    """Whether a file is a Git LFS pointer.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(len(POINTER)) == POINTER
+
+
 def read_tensors(path: Path) -> StateDict:
     """Reads a state dict, also one that a training script wrapped into something else.
 
@@ -114,18 +151,16 @@ def read_tensors(path: Path) -> StateDict:
         ValueError: The file holds no state dict, or several. Damaged files raise an error of
             `UNREADABLE`, or `SafetensorError`.
     """
-    with path.open("rb") as file:
-        if file.read(len(POINTER)) == POINTER:
-            raise ValueError(
-                "it is a Git LFS pointer, which stands for the file: run `git lfs pull` where it is"
-            )
+    if is_pointer(path):
+        raise ValueError(POINTER_ADVICE)
     if path.suffix == ".safetensors":
         return load_file(path)
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError):  # PyTorch's words propose to run what is in it
+    except NO_PICKLE:  # PyTorch's words propose to run what is in it, or are a bare number
         raise ValueError(
-            "it is damaged, or holds more than tensors, which could run programs and is not read"
+            "it holds no weights, is damaged, or holds more than tensors, which could run programs"
+            " and is not read"
         ) from None
     return _unwrapped(stored)
 

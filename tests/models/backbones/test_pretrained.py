@@ -90,10 +90,13 @@ class TestWhatAFileMayHold:
         ("content", "reason"),
         [
             (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\n", "a Git LFS pointer"),
+            (b"hello, a text", "Reason: it holds no weights, is damaged, or holds more than"),
+            (b"(a text", "Reason: it holds no weights, is damaged, or holds more than"),
+            (b"U" + bytes([3, 0x84, 0x8D, 0x93]), "Reason: it holds no weights, is damaged, or"),
             (b"no weights at all", "damaged, or holds more than tensors, which could run programs"),
-            (b"", "Reason: it is damaged, or holds more than tensors"),
-            (b"PK\5\6" + bytes(18), "Reason: it is damaged, or holds more than tensors"),
-            (collections.deque([1]), "Reason: it is damaged, or holds more than tensors"),
+            (b"", "it holds no weights, is damaged, or holds more than tensors"),
+            (b"PK\5\6" + bytes(18), "it holds no weights, is damaged, or holds more than tensors"),
+            (collections.deque([1]), "it holds no weights, is damaged, or holds more than tensors"),
             ([1, 2], "it holds a list, no state dict"),
             ({"epoch": 3}, "it holds no state dict, but epoch"),
             ({}, "it holds no state dict, but nothing"),
@@ -177,6 +180,11 @@ class TestDigests:
         said = refusal(small(path, sha256=other))
         for part in (f"`model.backbone.sha256` is {other}", str(path), digest):
             assert part in said
+
+    def test_a_pointer_is_told_before_its_digest(self, tmp_path):
+        (tmp_path / "w.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1")
+        said = refusal(small(tmp_path / "w.pth", sha256="0" * 8))
+        assert said.endswith("which stands for the file: run `git lfs pull` where it is.")
 
     @pytest.mark.parametrize("wrong", ["abc", "0" * 65, "ABCDEF01", "sha256-12", "0676ba6g"])
     def test_what_is_no_digest(self, wrong):
