@@ -12,6 +12,7 @@ from cssegcore.method._background_compatibility import (
 from cssegcore.method._old_view_compatibility import (
     old_classes_are_hidden,
     old_classes_are_seen_alike,
+    old_scores_are_read_as_learned,
     pseudo_labels_are_read,
 )
 from cssegcore.method._pretuning_compatibility import a_head_can_be_trained_beforehand
@@ -267,6 +268,7 @@ _Rule = Callable[[AssembledRecipe], Iterator[str]]
 RULES: tuple[_Rule, ...] = (
     _terms_compare_with_a_previous_model,
     _terms_read_scores_alike,
+    old_scores_are_read_as_learned,
     _something_is_learned,
     _statistics_are_gathered,
     _unknown_is_where_it_is_expected,

@@ -12,6 +12,37 @@ STAR_REFUSED = {
             " set `raw_threshold` of all alike.",
         ),
     ],
+    "old_scores_are_read_as_learned": [
+        (
+            "mib",
+            {"losses.hold": {"part": "old_features"}},
+            "`method.losses.hold` reads the previous model's logits as sigmoid, but"
+            " `method.base.losses` make them softmax: take it out (`-S '~method.losses.hold'`), or"
+            " give all steps losses of that kind, such as `bce`.",
+        ),
+        (
+            "mib",
+            {
+                "losses.apart": {"part": "separation"},
+                "base.statistics": FEATURES,
+                "statistics": FEATURES,
+            },
+            "`method.losses.apart` reads the previous model's logits as sigmoid, *",
+        ),
+        (
+            "mib",
+            {"base.statistics": FEATURES, "statistics": FEATURES},
+            "`method.statistics.class_features` reads the previous model's logits as sigmoid, *"
+            " (`-S '~method.statistics.class_features'`), or give all steps *",
+        ),
+        ("mib", {"losses.r": {"part": "reasoning"}}, "`method.losses.r` reads * as sigmoid, *"),
+        (
+            "lwf_mc",
+            {"losses.wf": {"part": "weighted_feature_mse"}},
+            "`method.losses.wf` reads the previous model's logits as softmax, but"
+            " `method.base.losses` make them sigmoid: * such as `ce`.",
+        ),
+    ],
     "old_classes_are_hidden": [
         (
             "star",

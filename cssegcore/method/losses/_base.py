@@ -102,6 +102,8 @@ class Term:
     needs_teachers: the logits of each generated image by its teacher.
     statistic: the part of the slot `statistics` that it reads, "" for none.
     scores: how it reads logits; None if it does not.
+    reads_old_as: how it reads the old model's logits beside that, or what its statistic makes of
+        them; None if it does not.
     is_supervised: whether it teaches the classes that are annotated.
     expects_background_at_0: whether output 0 must mean "no class seen so far", not the unknown
         class.
@@ -126,6 +128,7 @@ class Term:
     needs_teachers: ClassVar[bool] = False
     statistic: ClassVar[str] = ""
     scores: ClassVar[Scores | None] = None
+    reads_old_as: ClassVar[Scores | None] = None
     is_supervised: ClassVar[bool] = False
     expects_background_at_0: ClassVar[bool] = False
     acts_on_features: ClassVar[bool] = False
