@@ -112,10 +112,12 @@ def _statistics_are_gathered(assembled: AssembledRecipe) -> Iterator[str]:
     for where, method in assembled.phases():
         for name, term in method.terms.items():
             if term.statistic and term.statistic not in method.statistics:
+                # the base step is first to gather it, and increments gather what that does
+                lacking = "method" if term.statistic in assembled.base.statistics else "method.base"
                 yield (
                     f"`{where}.losses.{name}` needs the statistic {term.statistic!r}, which is not"
                     f" gathered: add `{term.statistic}: {{part: {term.statistic}}}` to"
-                    f" `{where}.statistics`."
+                    f" `{lacking}.statistics`."
                 )
     if assembled.recipe.statistics.keys() - assembled.recipe.base.statistics.keys():
         name = min(assembled.recipe.statistics.keys() - assembled.recipe.base.statistics.keys())
@@ -145,7 +147,8 @@ def _unknown_is_where_it_is_expected(assembled: AssembledRecipe) -> Iterator[str
                 yield (
                     f"`{where}.losses.{name}` takes output 0 for the background, where a model with"
                     f" `method.base.unknown_class: {rule}` has the unknown class: set"
-                    " `method.base.unknown_class` to none, or take `bce` instead."
+                    " `method.base.unknown_class` to none, or"
+                    f" {'take `ce` instead' if term.is_supervised else 'drop the term'}."
                 )
     if method.classifier_init.expects_background_at_0:
         yield (

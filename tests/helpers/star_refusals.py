@@ -68,7 +68,13 @@ STAR_REFUSED_ELSEWHERE = [
         "star",
         {"base.statistics": {}, "statistics": {}},
         "`method.losses.replayed_bce` needs the statistic 'class_features', which is not gathered:"
-        " add `class_features: {part: class_features}` to `method.statistics`.",
+        " add `class_features: {part: class_features}` to `method.base.statistics`.",
+    ),
+    (
+        "_statistics_are_gathered",
+        "star",
+        {"statistics": {}},
+        "`method.losses.replayed_bce` needs * to `method.statistics`.",
     ),
     (
         "_statistics_are_gathered",

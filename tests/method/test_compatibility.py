@@ -207,7 +207,7 @@ REFUSED = BACKGROUND_REFUSED | {
             "sdr",
             {"statistics": {}, "base.statistics": {}},
             "`method.losses.prototype_matching` needs the statistic 'prototypes', * to"
-            " `method.statistics`.",
+            " `method.base.statistics`.",
         ),
         (
             "ewc",
@@ -234,7 +234,12 @@ REFUSED = BACKGROUND_REFUSED | {
             {"base.unknown_class": {"part": "everything"}, "classifier_init": {"part": "none"}},
             "`method.losses.unbiased_ce` takes output 0 for the background, where a model with"
             " `method.base.unknown_class: everything` has the unknown class: set"
-            " `method.base.unknown_class` to none, or take `bce` instead.",
+            " `method.base.unknown_class` to none, or take `ce` instead.",
+        ),
+        (
+            "ssul",
+            {"base.head": {"part": "linear"}, "losses.apart": {"part": "orthogonal"}},
+            "`method.losses.apart` takes output 0 for the background, * to none, or drop the term.",
         ),
         (
             "ssul",
