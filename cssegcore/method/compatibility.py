@@ -31,40 +31,6 @@ def check_recipe(assembled: AssembledRecipe) -> None:
             raise InputError(refusal)
 
 
-def check_without_new_classes(assembled: AssembledRecipe) -> None:
-    """Refuses parts that make no sense in steps that bring domains and no class.
-
-    Raises:
-        InputError: A part needs new classes, or a background; the message names a substitute.
-    """
-    recipe = assembled.recipe
-    parts = {
-        "method.classifier_init": recipe.classifier_init,
-        "method.freeze": recipe.freeze,
-        "method.after": recipe.after,
-        "method.pseudo_labels": recipe.pseudo_labels,
-        "method.replay": recipe.replay,
-        "method.base.unknown_class": recipe.base.unknown_class,
-    }
-    for where, part in parts.items():
-        if part["part"] != "none":
-            raise InputError(
-                f"`{where}` is {part['part']!r}, and the scenario's steps bring domains and no"
-                " class: set it to none."
-            )
-    if assembled.increment.background.output != "argmax":
-        raise InputError(
-            f"`method.base.background` is {recipe.base.background['part']!r}, and the scenario's"
-            " steps bring domains and no class: set it to argmax."
-        )
-    for name, term in assembled.increment.terms.items():
-        if term.needs_new_classes:
-            raise InputError(
-                f"`method.losses.{name}` sets new classes apart from old ones, and the scenario's"
-                " steps bring domains and no class: take plain terms, such as `ce` and `kd`."
-            )
-
-
 def _terms_compare_with_a_previous_model(assembled: AssembledRecipe) -> Iterator[str]:
     for where, method in assembled.phases():
         for name, term in method.terms.items():

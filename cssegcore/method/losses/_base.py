@@ -112,6 +112,7 @@ class Term:
     needs_new_classes: whether it makes no sense in a step that adds no class.
     reads_annotated: whether a loss is a mean over the annotated labels, not over those with
         pseudo-labels.
+    reads_old_labels: whether the label of an old class tells it other things than background does.
     reads_classifiers: whether it computes with the weights of the heads, which must be single 1x1
         convolutions.
     needs_linear_scores: whether it scores features by those weights itself, which class tokens do
@@ -135,6 +136,7 @@ class Term:
     needs_pseudo_labels: ClassVar[bool] = False
     needs_new_classes: ClassVar[bool] = False
     reads_annotated: ClassVar[bool] = False
+    reads_old_labels: ClassVar[bool] = False
     reads_classifiers: ClassVar[bool] = False
     needs_linear_scores: ClassVar[bool] = False
     void_is_no: ClassVar[bool] = False

@@ -53,6 +53,7 @@ class OldFeatures(Loss):
     needs_old: ClassVar[bool] = True
     reads_old_as: ClassVar[Scores | None] = "sigmoid"
     acts_on_features: ClassVar[bool] = True
+    reads_old_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

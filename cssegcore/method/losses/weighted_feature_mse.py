@@ -57,6 +57,7 @@ class WeightedFeatureMSE(Loss):
     reads_old_as: ClassVar[Scores | None] = "softmax"
     acts_on_features: ClassVar[bool] = True
     expects_background_at_0: ClassVar[bool] = True
+    reads_old_labels: ClassVar[bool] = True
 
     @property
     def reads_lowres(self) -> bool:
