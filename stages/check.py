@@ -238,7 +238,10 @@ def _metrics(params: Params) -> list[str]:
 
 def _check_room(params: Params, assembled: "AssembledRecipe", dataset: "Dataset") -> None:
     """Refuses what does not fit dataset, batch or scenario."""
-    from cssegcore.method.compatibility import check_without_new_classes
+    from cssegcore.method.scenario_compatibility import (
+        check_annotated,
+        check_without_new_classes,
+    )
 
     size, photographs = assembled.increment.replay.size, _photographs(params, dataset)
     if size > photographs:
@@ -259,8 +262,10 @@ def _check_room(params: Params, assembled: "AssembledRecipe", dataset: "Dataset"
                 f" {params.scenario.setting!r}: both say which classes are annotated, so set them"
                 " alike."
             )
-    if params.scenario_of(dataset.classes).by_domain:
+    scenario = params.scenario_of(dataset.classes)
+    if scenario.by_domain:
         check_without_new_classes(assembled)
+    check_annotated(assembled, scenario)
     _check_label_0(params, assembled, dataset)
     if assembled.increment.unknown.present and len(dataset.classes) > IGNORE - 1:
         raise InputError(

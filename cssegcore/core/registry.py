@@ -6,9 +6,10 @@ its numbers. So a recipe can only name a part that lies in these folders, to add
 file, and a run depends on the files of its own parts alone.
 """
 
+import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from cssegcore.core.config import cut, did_you_mean, parse, shown
@@ -56,16 +57,41 @@ def build_part(package: str, base: type[_T], recipe: object, where: str) -> _T:
         InputError: Unknown part, one that is not of the class `base`, unknown or missing number, or
             a value the part refuses.
     """
-    module = importlib.import_module(part_module(package, recipe, where))
+    module = part_module(package, recipe, where)
     assert isinstance(recipe, Mapping)
-    found = [
-        c
-        for c in vars(module).values()
-        if isinstance(c, type) and issubclass(c, base) and c.__module__ == module.__name__
-    ]
-    if not found:
+    cls = _class_of(module, base)
+    if cls is None:
         raise InputError(
             f"`{where}.part`: {recipe['part']!r} is no {base.__name__}, which must stand here."
         )
-    (cls,) = found
-    return parse(cls, {k: v for k, v in recipe.items() if k != "part"}, where)
+    numbers = {k: v for k, v in recipe.items() if k != "part"}
+    if unknown := [k for k in numbers if k not in _keys(cls)]:
+        _refuse_keys_of_another_part(package, base, recipe["part"], unknown, where)
+    return parse(cls, numbers, where)
+
+
+def _class_of(module: str, base: type[_T]) -> type[_T] | None:
+    found = vars(importlib.import_module(module)).values()
+    own = [c for c in found if isinstance(c, type) and c.__module__ == module]
+    classes = [c for c in own if issubclass(c, base)]
+    assert len(classes) <= 1, f"{module} defines {classes}"
+    return classes[0] if classes else None
+
+
+def _keys(cls: type) -> set[str]:
+    return {field.name for field in dataclasses.fields(cls) if field.init}
+
+
+def _refuse_keys_of_another_part(
+    package: str, base: type, name: str, unknown: Sequence[object], where: str
+) -> None:
+    """Refuses keys that were left when `part` was changed; leaves others, misspelt ones, alone."""
+    for other in part_names(package):
+        cls = _class_of(f"{package}.{other}", base)
+        left = [key for key in unknown if cls is not None and key in _keys(cls)]
+        if left and len(left) == len(unknown):
+            out = " ".join(f"-S '~{where}.{key}'" for key in left)
+            raise InputError(
+                f"`{where}.{left[0]}` is not a key of `{where}` with `part: {name}`, but of"
+                f" {other!r}: take out what was meant for that (`{out}`)."
+            )

@@ -23,6 +23,23 @@ def old_classes_are_seen_alike(assembled: AssembledRecipe) -> Iterator[str]:
             )
 
 
+def old_scores_are_read_as_learned(assembled: AssembledRecipe) -> Iterator[str]:
+    """Yields the parts that read the old model's logits as its losses did not make them."""
+    method, learned = assembled.increment, assembled.base.scores
+    if method.from_scratch or not learned:
+        return
+    other = "`bce`" if learned == "softmax" else "`ce`"
+    for slot, parts in (("losses", method.losses), ("statistics", method.statistics)):
+        for name, part in parts.items():
+            if part.reads_old_as and part.reads_old_as != learned:
+                yield (
+                    f"`method.{slot}.{name}` reads the previous model's logits as"
+                    f" {part.reads_old_as}, but `method.base.losses` make them {learned}: take it"
+                    f" out (`-S '~method.{slot}.{name}'`), or give all steps losses of that kind,"
+                    f" such as {other}."
+                )
+
+
 def old_classes_are_hidden(assembled: AssembledRecipe) -> Iterator[str]:
     """Yields the statistics that look for old classes in a background that hides none."""
     if assembled.recipe.images != "seen":

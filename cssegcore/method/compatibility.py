@@ -12,6 +12,7 @@ from cssegcore.method._background_compatibility import (
 from cssegcore.method._old_view_compatibility import (
     old_classes_are_hidden,
     old_classes_are_seen_alike,
+    old_scores_are_read_as_learned,
     pseudo_labels_are_read,
 )
 from cssegcore.method._pretuning_compatibility import a_head_can_be_trained_beforehand
@@ -28,40 +29,6 @@ def check_recipe(assembled: AssembledRecipe) -> None:
     for rule in RULES:
         for refusal in rule(assembled):
             raise InputError(refusal)
-
-
-def check_without_new_classes(assembled: AssembledRecipe) -> None:
-    """Refuses parts that make no sense in steps that bring domains and no class.
-
-    Raises:
-        InputError: A part needs new classes, or a background; the message names a substitute.
-    """
-    recipe = assembled.recipe
-    parts = {
-        "method.classifier_init": recipe.classifier_init,
-        "method.freeze": recipe.freeze,
-        "method.after": recipe.after,
-        "method.pseudo_labels": recipe.pseudo_labels,
-        "method.replay": recipe.replay,
-        "method.base.unknown_class": recipe.base.unknown_class,
-    }
-    for where, part in parts.items():
-        if part["part"] != "none":
-            raise InputError(
-                f"`{where}` is {part['part']!r}, and the scenario's steps bring domains and no"
-                " class: set it to none."
-            )
-    if assembled.increment.background.output != "argmax":
-        raise InputError(
-            f"`method.base.background` is {recipe.base.background['part']!r}, and the scenario's"
-            " steps bring domains and no class: set it to argmax."
-        )
-    for name, term in assembled.increment.terms.items():
-        if term.needs_new_classes:
-            raise InputError(
-                f"`method.losses.{name}` sets new classes apart from old ones, and the scenario's"
-                " steps bring domains and no class: take plain terms, such as `ce` and `kd`."
-            )
 
 
 def _terms_compare_with_a_previous_model(assembled: AssembledRecipe) -> Iterator[str]:
@@ -111,10 +78,12 @@ def _statistics_are_gathered(assembled: AssembledRecipe) -> Iterator[str]:
     for where, method in assembled.phases():
         for name, term in method.terms.items():
             if term.statistic and term.statistic not in method.statistics:
+                # the base step is first to gather it, and increments gather what that does
+                lacking = "method" if term.statistic in assembled.base.statistics else "method.base"
                 yield (
                     f"`{where}.losses.{name}` needs the statistic {term.statistic!r}, which is not"
                     f" gathered: add `{term.statistic}: {{part: {term.statistic}}}` to"
-                    f" `{where}.statistics`."
+                    f" `{lacking}.statistics`."
                 )
     if assembled.recipe.statistics.keys() - assembled.recipe.base.statistics.keys():
         name = min(assembled.recipe.statistics.keys() - assembled.recipe.base.statistics.keys())
@@ -144,7 +113,8 @@ def _unknown_is_where_it_is_expected(assembled: AssembledRecipe) -> Iterator[str
                 yield (
                     f"`{where}.losses.{name}` takes output 0 for the background, where a model with"
                     f" `method.base.unknown_class: {rule}` has the unknown class: set"
-                    " `method.base.unknown_class` to none, or take `bce` instead."
+                    " `method.base.unknown_class` to none, or"
+                    f" {'take `ce` instead' if term.is_supervised else 'drop the term'}."
                 )
     if method.classifier_init.expects_background_at_0:
         yield (
@@ -267,6 +237,7 @@ _Rule = Callable[[AssembledRecipe], Iterator[str]]
 RULES: tuple[_Rule, ...] = (
     _terms_compare_with_a_previous_model,
     _terms_read_scores_alike,
+    old_scores_are_read_as_learned,
     _something_is_learned,
     _statistics_are_gathered,
     _unknown_is_where_it_is_expected,

@@ -78,7 +78,14 @@ def _parts_suit_class_tokens(
             " of linear classifiers, and the classes of this network are tokens: set"
             " `method.classifier_init` to background, or background_copy."
         )
-    if assembled.increment.freeze.freezes_extractor:
+    freeze = assembled.increment.freeze
+    if freeze.keeps_statistics and not freeze.freezes_extractor:
+        yield (
+            f"`method.freeze: {assembled.recipe.freeze['part']}` holds batch normalisation and"
+            " dropout, and this network, a transformer, has neither: set `method.freeze.part` to"
+            " old_heads or none."
+        )
+    if freeze.freezes_extractor:
         yield (
             f"`method.freeze: {assembled.recipe.freeze['part']}` holds old classes by holding their"
             " features, and on this network every new class token moves the scores of all: set"

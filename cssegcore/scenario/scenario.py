@@ -15,6 +15,7 @@ from cssegcore.core.class_table import ClassTable
 from cssegcore.core.config import did_you_mean
 from cssegcore.core.errors import InputError
 from cssegcore.core.types import BACKGROUND, ClassSetting
+from cssegcore.scenario.choices import check_left_out, check_partition
 from cssegcore.scenario.lists import LISTED, StepLists, check_lists
 from cssegcore.scenario.partition import PartitionRule
 
@@ -99,14 +100,16 @@ class Scenario:
 
         Raises:
             InputError: A class is unknown, stands in two steps or in none, a step has none, or the
-                `partition_groups` of a step do not hold each of its classes once; or the domains or
-                lists do not fit the setting or the steps.
+                `partition_groups` of a step do not hold each of its classes once; the domains or
+                lists do not fit the setting or the steps; or `partition` or `left_out` act on
+                nothing.
         """
         finer = partition_groups or {}
         places, listed = domains or {}, lists or {}
         _check_portions(finer, steps)
         _check_domains(setting, places, steps)
         check_lists(setting, listed, steps)
+        check_partition(setting, partition or PartitionRule())
         taken: dict[str, str] = {}
         made = []
         for index, (name, classes) in enumerate(steps.items()):
@@ -132,11 +135,7 @@ class Scenario:
                 )
             )
         left = [c for c in table[1:] if c not in taken]
-        if left and left_out is None and setting != LISTED:
-            raise InputError(
-                f"`scenario.classes`: no step learns {', '.join(left)}; add them to a step's list,"
-                " or set `scenario.left_out` to background or void."
-            )
+        check_left_out(setting, left_out, left)
         unlearned = tuple(map(table.index, left)) if left_out else ()
         ignored = unlearned if left_out == "void" else ()
         return cls(setting, tuple(made), ignored, unlearned, partition or PartitionRule())

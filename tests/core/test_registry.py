@@ -6,6 +6,7 @@ from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part, part_module, part_names
 from cssegcore.data.augmentation import CropRule
 from cssegcore.data.augmentation.random_resized_crop import RandomResizedCrop
+from cssegcore.method.freeze import Freeze
 
 SLOT = "cssegcore.data.augmentation"
 LAYOUTS = "cssegcore.data.layouts"
@@ -52,6 +53,19 @@ def test_a_recipe_without_a_part_is_refused(recipe):
 def test_an_unknown_number_is_named_with_its_whole_key():
     with pytest.raises(InputError, match=r"^`augmentation.sise` is not .* Did you mean `size`\?"):
         make({"part": "random_resized_crop", "sise": 24})
+
+
+def test_keys_that_another_part_left_are_named_with_that_part_and_the_way_out():
+    left = {"part": "old_heads", "decay": "all", "newest_lr": 10}
+    with pytest.raises(InputError) as refused:
+        build_part("cssegcore.method.freeze", Freeze, left, "method.freeze")
+    assert str(refused.value) == (
+        "`method.freeze.decay` is not a key of `method.freeze` with `part: old_heads`, but of"
+        " 'norms': take out what was meant for that (`-S '~method.freeze.decay' -S"
+        " '~method.freeze.newest_lr'`)."
+    )
+    with pytest.raises(InputError, match=r"^`f.dekay` is not a key of `f`\. Known: none\."):
+        build_part("cssegcore.method.freeze", Freeze, {"part": "none", "dekay": "all"}, "f")
 
 
 def test_a_number_that_the_part_refuses_is_named():

@@ -12,6 +12,37 @@ STAR_REFUSED = {
             " set `raw_threshold` of all alike.",
         ),
     ],
+    "old_scores_are_read_as_learned": [
+        (
+            "mib",
+            {"losses.hold": {"part": "old_features"}},
+            "`method.losses.hold` reads the previous model's logits as sigmoid, but"
+            " `method.base.losses` make them softmax: take it out (`-S '~method.losses.hold'`), or"
+            " give all steps losses of that kind, such as `bce`.",
+        ),
+        (
+            "mib",
+            {
+                "losses.apart": {"part": "separation"},
+                "base.statistics": FEATURES,
+                "statistics": FEATURES,
+            },
+            "`method.losses.apart` reads the previous model's logits as sigmoid, *",
+        ),
+        (
+            "mib",
+            {"base.statistics": FEATURES, "statistics": FEATURES},
+            "`method.statistics.class_features` reads the previous model's logits as sigmoid, *"
+            " (`-S '~method.statistics.class_features'`), or give all steps *",
+        ),
+        ("mib", {"losses.r": {"part": "reasoning"}}, "`method.losses.r` reads * as sigmoid, *"),
+        (
+            "lwf_mc",
+            {"losses.wf": {"part": "weighted_feature_mse"}},
+            "`method.losses.wf` reads the previous model's logits as softmax, but"
+            " `method.base.losses` make them sigmoid: * such as `ce`.",
+        ),
+    ],
     "old_classes_are_hidden": [
         (
             "star",
@@ -37,7 +68,13 @@ STAR_REFUSED_ELSEWHERE = [
         "star",
         {"base.statistics": {}, "statistics": {}},
         "`method.losses.replayed_bce` needs the statistic 'class_features', which is not gathered:"
-        " add `class_features: {part: class_features}` to `method.statistics`.",
+        " add `class_features: {part: class_features}` to `method.base.statistics`.",
+    ),
+    (
+        "_statistics_are_gathered",
+        "star",
+        {"statistics": {}},
+        "`method.losses.replayed_bce` needs * to `method.statistics`.",
     ),
     (
         "_statistics_are_gathered",

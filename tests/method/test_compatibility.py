@@ -11,7 +11,7 @@ from cssegcore.method.compatibility import check_recipe
 from cssegcore.method.method import SLOTS, Method, Recipe
 from cssegcore.method.pseudo_labels import PseudoLabels
 from tests.helpers.background_refusals import BACKGROUND_REFUSED
-from tests.helpers.star_refusals import STAR_REFUSED, STAR_REFUSED_ELSEWHERE
+from tests.helpers.star_refusals import FEATURES, STAR_REFUSED, STAR_REFUSED_ELSEWHERE
 from tests.helpers.tiny_training import METHODS, method_section
 
 BCE, CE = {"bce": {"part": "bce"}}, {"ce": {"part": "ce"}}
@@ -207,7 +207,7 @@ REFUSED = BACKGROUND_REFUSED | {
             "sdr",
             {"statistics": {}, "base.statistics": {}},
             "`method.losses.prototype_matching` needs the statistic 'prototypes', * to"
-            " `method.statistics`.",
+            " `method.base.statistics`.",
         ),
         (
             "ewc",
@@ -234,7 +234,12 @@ REFUSED = BACKGROUND_REFUSED | {
             {"base.unknown_class": {"part": "everything"}, "classifier_init": {"part": "none"}},
             "`method.losses.unbiased_ce` takes output 0 for the background, where a model with"
             " `method.base.unknown_class: everything` has the unknown class: set"
-            " `method.base.unknown_class` to none, or take `bce` instead.",
+            " `method.base.unknown_class` to none, or take `ce` instead.",
+        ),
+        (
+            "ssul",
+            {"base.head": {"part": "linear"}, "losses.apart": {"part": "orthogonal"}},
+            "`method.losses.apart` takes output 0 for the background, * to none, or drop the term.",
         ),
         (
             "ssul",
@@ -391,6 +396,17 @@ def test_weights_are_fused_in_every_recipe_that_trains_old_ones(method):
         ("ssul", {"pseudo_labels": {"part": "none"}, "classifier_init": {"part": "none"}}),
         ("ft", {"pseudo_labels": {"part": "entropy"}}),
         ("lwf_mc", {"replay": {"part": "exemplars"}}),
+        ("lwf_mc", {"losses.hold": {"part": "old_features"}}),
+        (
+            "lwf_mc",  # its classes say yes or no each for itself, beside the background's output
+            {
+                "losses.apart": {"part": "separation"},
+                "base.statistics": FEATURES,
+                "statistics": FEATURES,
+            },
+        ),
+        ("lwf_mc", {"losses.r": {"part": "reasoning"}}),
+        ("mib", {"losses.wf": {"part": "weighted_feature_mse"}}),
         ("ft", {"replay": MADE}),
         ("plop", {"replay": MADE | {"labels": "logits", "weight": 1}}),
         ("ft", {"start": "scratch", "replay": MADE}),

@@ -1,6 +1,7 @@
 from importlib.util import find_spec
 
 import pytest
+from torch import nn
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part
@@ -73,6 +74,17 @@ def test_still_features_hold_nothing():
     said = refusal("ft", changed)
     assert said.startswith("`method.freeze: all_but_newest` holds old classes by holding")
     assert said.endswith("set `method.freeze` to old_heads or none.")
+
+
+def test_a_transformer_has_no_statistics_to_hold():
+    assert refusal("ft", {"freeze": {"part": "norms"}}) == (
+        "`method.freeze: norms` holds batch normalisation and dropout, and this network, a"
+        " transformer, has neither: set `method.freeze.part` to old_heads or none."
+    )
+    modules = network(VIT_MODEL).extractor().modules()
+    held = nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd
+    assert not [m for m in modules if isinstance(m, held) and getattr(m, "p", 1) > 0]
+    check_network(assembled("ft", {"freeze": {"part": "norms"}}), network(MODEL))
 
 
 @pytest.mark.parametrize("method", METHODS)

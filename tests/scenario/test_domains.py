@@ -17,9 +17,9 @@ from cssegcore.data.image_store import ImageStore
 from cssegcore.data.index import Entry, build_index, read_index, write_index
 from cssegcore.evaluation import evaluate
 from cssegcore.method.assembled import AssembledRecipe
-from cssegcore.method.compatibility import check_without_new_classes
 from cssegcore.method.method import SLOTS, Method, Recipe
 from cssegcore.method.pseudo_labels import PseudoLabels
+from cssegcore.method.scenario_compatibility import check_without_new_classes
 from cssegcore.metrics.continual import step_metrics
 from cssegcore.metrics.record import evaluated
 from cssegcore.models import checkpoint

@@ -11,6 +11,7 @@ from cssegcore.core.class_table import ClassTable
 from cssegcore.core.errors import InputError
 from cssegcore.data.image_list import ImageList
 from cssegcore.data.index import Entry
+from cssegcore.scenario.partition import PartitionRule
 from cssegcore.scenario.scenario import Scenario
 from cssegcore.scenario.splits import write_splits
 from tests.scenario.test_partition import slow_partition
@@ -259,6 +260,32 @@ def test_classes_that_no_step_learns(tmp_path, setting, meaning):
 def test_classes_that_no_step_learns_must_have_a_meaning():
     with pytest.raises(InputError, match=r"learns b, d, e, f, g; .*`scenario.left_out` to backgr"):
         Scenario.of("overlapped", TABLE, PILOT)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_meaning_of_classes_that_all_are_learned_is_refused(setting):
+    with pytest.raises(InputError) as refused:
+        Scenario.of(setting, TABLE, FOUR_TWO, left_out="void")
+    assert str(refused.value) == (
+        "`scenario.left_out` is 'void', but every class of the dataset is learned: set it to null,"
+        " or take those that are not to be learned out of `scenario.classes`."
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "key", "value"),
+    [(PartitionRule("drawn"), "rule", "'drawn'"), (PartitionRule(seed=3), "seed", "3")],
+)
+def test_a_rule_of_a_partition_is_refused_in_other_settings(rule, key, value):
+    with pytest.raises(InputError) as refused:
+        Scenario.of("overlapped", TABLE, FOUR_TWO, partition=rule)
+    assert str(refused.value) == (
+        f"`scenario.partition.{key}` is {value}, but `scenario.setting` is 'overlapped', which"
+        " parts no images: set it to 'partitioned', or `scenario.partition` to {rule: mib, seed:"
+        " 0}."
+    )
+    assert Scenario.of("partitioned", TABLE, FOUR_TWO, partition=rule).partition == rule
+    assert Scenario.of("overlapped", TABLE, FOUR_TWO, partition=PartitionRule()).steps
 
 
 def test_a_step_without_images_is_named(tmp_path):

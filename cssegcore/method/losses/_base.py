@@ -102,6 +102,8 @@ class Term:
     needs_teachers: the logits of each generated image by its teacher.
     statistic: the part of the slot `statistics` that it reads, "" for none.
     scores: how it reads logits; None if it does not.
+    reads_old_as: how it reads the old model's logits beside that, or what its statistic makes of
+        them; None if it does not.
     is_supervised: whether it teaches the classes that are annotated.
     expects_background_at_0: whether output 0 must mean "no class seen so far", not the unknown
         class.
@@ -110,6 +112,7 @@ class Term:
     needs_new_classes: whether it makes no sense in a step that adds no class.
     reads_annotated: whether a loss is a mean over the annotated labels, not over those with
         pseudo-labels.
+    reads_old_labels: whether the label of an old class tells it other things than background does.
     reads_classifiers: whether it computes with the weights of the heads, which must be single 1x1
         convolutions.
     needs_linear_scores: whether it scores features by those weights itself, which class tokens do
@@ -126,12 +129,14 @@ class Term:
     needs_teachers: ClassVar[bool] = False
     statistic: ClassVar[str] = ""
     scores: ClassVar[Scores | None] = None
+    reads_old_as: ClassVar[Scores | None] = None
     is_supervised: ClassVar[bool] = False
     expects_background_at_0: ClassVar[bool] = False
     acts_on_features: ClassVar[bool] = False
     needs_pseudo_labels: ClassVar[bool] = False
     needs_new_classes: ClassVar[bool] = False
     reads_annotated: ClassVar[bool] = False
+    reads_old_labels: ClassVar[bool] = False
     reads_classifiers: ClassVar[bool] = False
     needs_linear_scores: ClassVar[bool] = False
     void_is_no: ClassVar[bool] = False

@@ -66,6 +66,7 @@ class AdaptiveCrossEntropy(Loss):
     is_supervised: ClassVar[bool] = True
     expects_background_at_0: ClassVar[bool] = True
     needs_pseudo_labels: ClassVar[bool] = True
+    reads_old_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

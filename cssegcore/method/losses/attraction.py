@@ -79,6 +79,7 @@ class Attraction(Loss):
 
     statistic: ClassVar[str] = "prototypes"
     acts_on_features: ClassVar[bool] = True
+    reads_old_labels: ClassVar[bool] = True
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         features = batch.new.features.last_stage

@@ -80,6 +80,7 @@ class BinaryCrossEntropy(Averaged):
 
     scores: ClassVar[Scores | None] = "sigmoid"
     is_supervised: ClassVar[bool] = True
+    reads_old_labels: ClassVar[bool] = True
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         return binary_cross_entropy(batch.logits, batch.labels, self.average)

@@ -34,6 +34,7 @@ class CrossEntropy(Averaged):
 
     scores: ClassVar[Scores | None] = "softmax"
     is_supervised: ClassVar[bool] = True
+    reads_old_labels: ClassVar[bool] = True
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         return cross_entropy(batch.logits, batch.labels, self.average)

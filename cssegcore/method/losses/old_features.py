@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cssegcore.core.precision import at_least_float32
 from cssegcore.core.ranges import non_negative
-from cssegcore.core.types import BACKGROUND
+from cssegcore.core.types import BACKGROUND, Scores
 from cssegcore.method._old_regions import RAW_THRESHOLD, old_classes_are_seen, reduced
 from cssegcore.method.losses._base import Loss, LossInputs
 from cssegcore.runtime.distributed import all_reduce_sum
@@ -51,7 +51,9 @@ class OldFeatures(Loss):
     raw_threshold: float = RAW_THRESHOLD
 
     needs_old: ClassVar[bool] = True
+    reads_old_as: ClassVar[Scores | None] = "sigmoid"
     acts_on_features: ClassVar[bool] = True
+    reads_old_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

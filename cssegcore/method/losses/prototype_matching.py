@@ -95,6 +95,7 @@ class PrototypeMatching(Loss):
     expects_background_at_0: ClassVar[bool] = True
     needs_new_classes: ClassVar[bool] = True
     acts_on_features: ClassVar[bool] = True
+    reads_old_labels: ClassVar[bool] = True
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         features, old = batch.new.features.last_stage, batch.old_outputs.logits

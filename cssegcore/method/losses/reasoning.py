@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cssegcore.core.precision import at_least_float32
+from cssegcore.core.types import Scores
 from cssegcore.method.losses._base import Loss, LossInputs
 
 Sign = Literal["positive", "negative"]
@@ -61,6 +62,7 @@ class Reasoning(Loss):
     sign: Sign = "positive"
 
     needs_old: ClassVar[bool] = True
+    reads_old_as: ClassVar[Scores | None] = "sigmoid"
     reads_classifiers: ClassVar[bool] = True
     needs_linear_scores: ClassVar[bool] = True
 

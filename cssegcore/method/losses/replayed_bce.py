@@ -102,6 +102,7 @@ class ReplayedCrossEntropy(Loss):
     reads_classifiers: ClassVar[bool] = True
     needs_linear_scores: ClassVar[bool] = True
     void_is_no: ClassVar[bool] = True
+    reads_old_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -69,6 +69,7 @@ class Repulsion(Loss):
     gather: Gather = "intended"
 
     acts_on_features: ClassVar[bool] = True
+    reads_old_labels: ClassVar[bool] = True
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         features = batch.new.features.last_stage

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cssegcore.core.precision import at_least_float32
+from cssegcore.core.types import Scores
 from cssegcore.method._old_regions import reduced, unit
 from cssegcore.method.losses._base import Loss, LossInputs
 from cssegcore.runtime.distributed import all_reduce_sum
@@ -61,6 +62,7 @@ class Separation(Loss):
 
     needs_old: ClassVar[bool] = True  # its prototypes, in fact
     statistic: ClassVar[str] = "class_features"
+    reads_old_as: ClassVar[Scores | None] = "sigmoid"
     needs_new_classes: ClassVar[bool] = True
     acts_on_features: ClassVar[bool] = True
 

@@ -63,6 +63,7 @@ class Sparsification(Loss):
     """`sparsification` as a term. The published weight is 1e-3."""
 
     acts_on_features: ClassVar[bool] = True
+    reads_old_labels: ClassVar[bool] = True
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:
         features = batch.new.features.last_stage

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cssegcore.core.precision import at_least_float32
-from cssegcore.core.types import BACKGROUND
+from cssegcore.core.types import BACKGROUND, Scores
 from cssegcore.method._class_features import nearest_labels
 from cssegcore.method.losses._base import Loss, LossInputs
 
@@ -54,8 +54,10 @@ class WeightedFeatureMSE(Loss):
     """
 
     needs_old: ClassVar[bool] = True
+    reads_old_as: ClassVar[Scores | None] = "softmax"
     acts_on_features: ClassVar[bool] = True
     expects_background_at_0: ClassVar[bool] = True
+    reads_old_labels: ClassVar[bool] = True
 
     @property
     def reads_lowres(self) -> bool:

@@ -12,6 +12,7 @@ from torch.nn import Parameter
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.tensors import Tensors
+from cssegcore.core.types import Scores
 from cssegcore.models.outputs import Outputs
 
 LabelledOutputs = tuple[Outputs, Int[Tensor, "b h w"]]
@@ -134,11 +135,13 @@ class Statistic(abc.ABC):
 
     Attributes:
         needs_old_pass: Whether its accumulator must `prepare`.
+        reads_old_as: How it reads the old model's logits; None if it does not.
         needs_final_pass: Whether its accumulator must `conclude`; its result is then of the weights
             as saved, not as trained.
     """
 
     needs_old_pass: ClassVar[bool] = False
+    reads_old_as: ClassVar[Scores | None] = None
     needs_final_pass: ClassVar[bool] = False
 
     @abc.abstractmethod

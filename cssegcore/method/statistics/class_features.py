@@ -16,7 +16,7 @@ from torch import Tensor
 from cssegcore.core.precision import at_least_float32
 from cssegcore.core.ranges import fraction, non_negative
 from cssegcore.core.tensors import Tensors
-from cssegcore.core.types import BACKGROUND, IGNORE, ClassSetting
+from cssegcore.core.types import BACKGROUND, IGNORE, ClassSetting, Scores
 from cssegcore.method._class_features import class_sums
 from cssegcore.method._old_regions import RAW_THRESHOLD, centre_pixels, predicted_classes, unit
 from cssegcore.method.statistics._base import (
@@ -126,6 +126,7 @@ class ClassFeatures(Statistic):
     shared_background: float = 0.5
 
     needs_old_pass: ClassVar[bool] = True
+    reads_old_as: ClassVar[Scores | None] = "sigmoid"
     needs_final_pass: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -13,7 +13,8 @@ from cssegcore import api
 from cssegcore.core.class_table import ClassTable
 from cssegcore.core.errors import InputError
 from cssegcore.data.crop_and_resize import normalise
-from cssegcore.method.compatibility import check_recipe, check_without_new_classes
+from cssegcore.method.compatibility import check_recipe
+from cssegcore.method.scenario_compatibility import check_without_new_classes
 from cssegcore.models import checkpoint
 from cssegcore.models.checkpoint import Model
 from cssegcore.models.segmenter import class_scores, classify

@@ -1,15 +1,18 @@
 """What holds for every loss and penalty; one that is added is checked without a line here."""
 
+import dataclasses
 import math
 
 import pytest
+import torch
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.registry import build_part, part_names
+from cssegcore.core.types import BACKGROUND
 from cssegcore.method.losses import Loss
 from cssegcore.method.losses._base import Term
 from cssegcore.method.method import SLOTS
-from tests.helpers.loss_tester import LossTester, every_term
+from tests.helpers.loss_tester import OLD, Case, LossTester, every_term
 
 TERMS = every_term()
 LOSSES = [name for name, term in TERMS.items() if isinstance(term, Loss)]
@@ -55,6 +58,16 @@ class TestEveryLoss:
         part = name.split(",")[0]
         found = LossTester(TERMS[name]).pieces_make_the_whole()
         assert found == (part not in OF_THE_WHOLE_BATCH)
+
+    def test_what_old_labels_tell_is_what_it_says(self, name):
+        batch, term = Case(TERMS[name]).batch, TERMS[name]
+        is_old = (batch.labels > BACKGROUND) & (batch.labels < OLD)
+        hidden = torch.where(is_old, BACKGROUND, batch.labels)
+        told, untold = (
+            dataclasses.replace(batch, labels=labels, annotated=labels)
+            for labels in (batch.labels, hidden)
+        )
+        assert torch.equal(term(told), term(untold)) != term.reads_old_labels
 
 
 @pytest.mark.parametrize("name", SUPERVISED)
