@@ -12,7 +12,7 @@ import typer
 from cssegcore.core.errors import InputError
 from cssegcore.core.types import IGNORE
 
-from .common.cli import run, say
+from .common.cli import run, say, warn
 from .common.home import PACKAGE
 from .common.params import Params, read_params, read_raw
 
@@ -241,6 +241,7 @@ def _check_room(params: Params, assembled: "AssembledRecipe", dataset: "Dataset"
     from cssegcore.method.scenario_compatibility import (
         check_annotated,
         check_without_new_classes,
+        labels_without_effect,
     )
 
     size, photographs = assembled.increment.replay.size, _photographs(params, dataset)
@@ -266,6 +267,8 @@ def _check_room(params: Params, assembled: "AssembledRecipe", dataset: "Dataset"
     if scenario.by_domain:
         check_without_new_classes(assembled)
     check_annotated(assembled, scenario)
+    for remark in labels_without_effect(assembled, scenario):
+        warn(remark)
     _check_label_0(params, assembled, dataset)
     if assembled.increment.unknown.present and len(dataset.classes) > IGNORE - 1:
         raise InputError(

@@ -42,28 +42,36 @@ def check_without_new_classes(assembled: AssembledRecipe) -> None:
 
 
 def check_annotated(assembled: AssembledRecipe, scenario: Scenario) -> None:
-    """Refuses steps that may read labels of old classes, if the recipe has no use for them.
+    """Refuses steps that may read labels of old classes, if a statistic counts them as hidden.
 
     Raises:
-        InputError: A step has such labels; the message names the key and a way out.
+        InputError: A step has such labels; the message names the key and the way out.
     """
     for step, old in _annotated_old_classes(scenario):
-        key = f"`scenario.lists.{step}.annotated`"
         for name, statistic in assembled.increment.statistics.items():
             if statistic.needs_old_pass:
                 raise InputError(
-                    f"{key} has {old!r}, which an earlier step learns, and"
-                    f" `method.statistics.{name}` counts the old classes that labels hide: take"
-                    f" {old!r} out."
+                    f"`scenario.lists.{step}.annotated` has {old!r}, which an earlier step learns,"
+                    f" and `method.statistics.{name}` counts the old classes that labels hide:"
+                    f" take {old!r} out."
                 )
-        losses = assembled.increment.losses
-        if not any(term.reads_old_labels for term in losses.values()):
-            name = next(name for name, term in losses.items() if term.is_supervised)
-            raise InputError(
-                f"{key} has {old!r}, which an earlier step learns, and `method.losses.{name}` takes"
-                f" old classes for background, so its labels would change nothing: take {old!r}"
-                " out, or take a method that learns them again, such as `ft`."
-            )
+
+
+def labels_without_effect(assembled: AssembledRecipe, scenario: Scenario) -> Iterator[str]:
+    """Says which labels of old classes a step may read and the recipe takes for background.
+
+    They are no error: `arrive` freezes a setting that annotates old classes into such lists.
+    """
+    losses = assembled.increment.losses
+    if any(term.reads_old_labels for term in losses.values()):
+        return
+    for step, old in _annotated_old_classes(scenario):
+        name = next(name for name, term in losses.items() if term.is_supervised)
+        yield (
+            f"`scenario.lists.{step}.annotated` has {old!r}, which an earlier step learns, and"
+            f" `method.losses.{name}` takes old classes for background: these labels change"
+            " nothing. A method that learns them again is `ft`."
+        )
 
 
 def _annotated_old_classes(scenario: Scenario) -> Iterator[tuple[str, str]]:
