@@ -12,6 +12,7 @@ runs alone; `--classes` adds one of the IoU of each class.
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import platform
 import re
@@ -21,11 +22,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from cssegcore.report.comparison.runs import Benchmark, FinishedRun
 from cssegcore.report.comparison.table import compare_runs
 from cssegcore.report.comparison.writers import TABLE_WRITERS
 from stages.common.dvc_runs import dvc_runs
 from stages.common.found_runs import finished_run
+from stages.compose import composed
 
 METHODS = (
     *("ft", "ewc", "pi", "rw", "lwf", "lwf_mc", "ilt", "mib", "plop"),
@@ -46,6 +50,7 @@ class Record:
         commit: The code that made it.
         trained: Trainings that were run for it.
         restored: Trainings that came from the cache.
+        parameters: Digest of its parameters; "" in files that were written before it was kept.
     """
 
     run: FinishedRun
@@ -53,6 +58,7 @@ class Record:
     commit: str
     trained: int
     restored: int
+    parameters: str = ""
 
     @classmethod
     def read(cls, content: dict[str, Any]) -> "Record":
@@ -86,7 +92,29 @@ def experiment(method: str, seed: int, overrides: Sequence[str]) -> Record:
         run("git", "rev-parse", "--short", "HEAD").strip(),
         len(re.findall(r"^Running stage 'train@", printed, re.MULTILINE)),
         len(re.findall(r"^Stage 'train@.*(?:cached|didn't change)", printed, re.MULTILINE)),
+        parameters_digest(sets),
     )
+
+
+def parameters_digest(overrides: Sequence[str]) -> str:
+    """Digests what conf/ makes of the overrides; places of files are no part of it."""
+    made = OmegaConf.to_container(composed([*without_places(overrides), "dataset.root=data"]))
+    return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def check_alike(record: Record, overrides: Sequence[str]) -> None:
+    """Refuses a record whose parameters conf/ no longer makes.
+
+    Raises:
+        SystemExit: They differ; the message names the run.
+    """
+    sets = [*overrides, f"method={record.run.method}", f"seed={record.run.seed}"]
+    if record.parameters not in ("", parameters_digest(sets)):
+        raise SystemExit(
+            f"{record.run.method}, seed {record.run.seed}, was made by {record.commit} with other"
+            " parameters: conf/ has changed since, and one table would hold both. Give another"
+            " --out and no --add."
+        )
 
 
 def without_places(overrides: Iterable[str]) -> tuple[str, ...]:
@@ -132,8 +160,9 @@ def main() -> None:
     known = {(r.run.method, r.run.seed): r for r in records if r.overrides == told}
     for seed in given.seeds:
         for method in given.methods:
-            if (method, seed) in known:
-                print(f"{method}, seed {seed}: made by {known[method, seed].commit}", flush=True)
+            if made := known.get((method, seed)):
+                check_alike(made, given.set)
+                print(f"{method}, seed {seed}: made by {made.commit}", flush=True)
                 continue
             record = experiment(method, seed, given.set)
             counts = f"{record.trained} trainings run, {record.restored} from the cache"

@@ -103,3 +103,24 @@ def test_classes_and_hours_are_told(made, monkeypatch, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "|  | disc |\n| --- | --- |\n| `ft` | 70.0 |\n| `mib` | 70.0 |" in said
     assert "4 trainings run, 2 taken from the cache\n1.0 hours of training" in said
+
+
+class TestParameters:
+    OVERRIDES = ("scenario=shapes/4-2", "method=mib", "seed=1")
+
+    def test_places_are_no_part_of_them(self):
+        somewhere = ("model.backbone.weights=/a/file", "dataset.root=/a/folder")
+        digest = compare.parameters_digest(self.OVERRIDES)
+        assert compare.parameters_digest((*self.OVERRIDES, *somewhere)) == digest
+        assert compare.parameters_digest((*self.OVERRIDES, "optimizer.backbone_lr=0.1")) != digest
+
+    def test_runs_of_other_parameters_are_not_taken_for_these(self, made, monkeypatch, tmp_path):
+        now = compare.parameters_digest(self.OVERRIDES)
+        alike = dataclasses.replace(record("mib"), parameters=now)
+        for kept in (record("mib"), alike):
+            compare._write(tmp_path / "kept.json", [kept])
+            call(monkeypatch, "--methods", "mib", *GRID[3:], "--add", tmp_path / "kept.json")
+        assert made == []
+        compare._write(tmp_path / "kept.json", [dataclasses.replace(alike, parameters="other")])
+        with pytest.raises(SystemExit, match="mib, seed 1, was made by abc with other parameters"):
+            call(monkeypatch, "--methods", "mib", *GRID[3:], "--add", tmp_path / "kept.json")
