@@ -33,7 +33,7 @@ from stages.compose import composed
 
 METHODS = (
     *("ft", "ewc", "pi", "rw", "lwf", "lwf_mc", "ilt", "mib", "plop"),
-    *("sdr", "sdr_mib", "sdr_plop", "ssul", "ssul_m", "ewf_mib", "ewf_plop", "lgkd"),
+    *("sdr", "sdr_mib", "sdr_plop", "ssul", "ssul_m", "ewf_mib", "ewf_plop", "lgkd", "ewf_lgkd"),
     *("nest_mib", "nest_plop", "mbs", "dkd", "dkd_m", "star", "star_m", "deepinversion", "joint"),
 )
 ON_TOKENS = ("mbs",)
