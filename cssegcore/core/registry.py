@@ -65,7 +65,8 @@ def build_part(package: str, base: type[_T], recipe: object, where: str) -> _T:
             f"`{where}.part`: {recipe['part']!r} is no {base.__name__}, which must stand here."
         )
     numbers = {k: v for k, v in recipe.items() if k != "part"}
-    if unknown := [k for k in numbers if k not in _keys(cls)]:
+    moved = getattr(cls, "MOVED", {})  # of these the next line says where they are
+    if unknown := [k for k in numbers if k not in _keys(cls) and k not in moved]:
         _refuse_keys_of_another_part(package, base, recipe["part"], unknown, where)
     return parse(cls, numbers, where)
 

@@ -137,10 +137,10 @@ def check_shared(named: Sequence[NamedImages]) -> None:
     trained = {name for step in named for name in step.train}
     held_out = dict.fromkeys(name for step in named for name in (*step.val, *step.test))
     if shared := [name for name in held_out if name in trained]:
-        raise shared_images(len(shared), shared[0])
+        raise leak_error(len(shared), shared[0])
 
 
-def shared_images(count: int, name: str, other: str = "") -> InputError:
+def leak_error(count: int, name: str, other: str = "") -> InputError:
     """Returns the error for images that are both trained and tested on.
 
     Args:

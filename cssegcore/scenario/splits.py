@@ -10,7 +10,7 @@ from cssegcore.data.image_list import ImageList
 from cssegcore.data.index import Entry
 from cssegcore.scenario.domains import Chosen, domain_images
 from cssegcore.scenario.listed import as_entries, later_classes, listed_images
-from cssegcore.scenario.lists import LISTED, shared_images
+from cssegcore.scenario.lists import LISTED, leak_error
 from cssegcore.scenario.scenario import Scenario, Step
 from cssegcore.scenario.watching import write_watched
 
@@ -83,7 +83,7 @@ def check_leaks(entries: Sequence[Entry]) -> None:
     ]
     if leaks:
         name, other = leaks[0]
-        raise shared_images(len(leaks), name, other if other != name else "")
+        raise leak_error(len(leaks), name, other if other != name else "")
 
 
 def _without_images(
