@@ -34,6 +34,7 @@ UNTRIED = {
     "bench.pipeline": "a whole pipeline in a clone: what tests/pipeline does, timed",
     "bench.pseudo_labels": "asks for a finished run in work/",
     "bench.selection": "trains and tests after every epoch, for minutes",
+    "bench.spinning": "times trainings that fight for cores, for a minute",
     "bench.torture": "hours; tests/bench/test_torture.py runs its trials one by one",
 }
 """What no test runs, and why. Of stages there is nothing."""
