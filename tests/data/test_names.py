@@ -185,7 +185,6 @@ def test_no_stage_writes_outside_of_its_folders(
     folder = tmp_path / "watched"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("sys.dont_write_bytecode", True)
     watched = scenes.Project(folder, dataset_root, *overrides)
     stages = [s for s in scenes.EVERY_STAGE if "step2" not in s and s != "report"]
     assert watched.run(*scenes.BEFORE_TRAINING).status == 0  # imports, with what they may cache

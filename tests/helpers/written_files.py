@@ -26,16 +26,21 @@ _noted: list[Path] | None = None
 
 @contextlib.contextmanager
 def writes() -> Iterator[list[Path]]:
-    """Gives a list that fills with the paths that are written, made, moved or removed."""
+    """Gives a list that fills with the paths that are written, made, moved or removed.
+
+    Python caches no bytecode meanwhile: whichever module is imported first would write it.
+    """
     global _noted
     if not hasattr(sys, "_cssegcore_watched"):
         sys.addaudithook(_note)  # which nothing can take away again
         sys._cssegcore_watched = True  # type: ignore[attr-defined]
     _noted = []
+    cached, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         yield _noted
     finally:
         _noted = None
+        sys.dont_write_bytecode = cached
 
 
 def _note(event: str, arguments: tuple[Any, ...]) -> None:
