@@ -33,7 +33,7 @@ def test_they_apply_by_themselves_and_may_be_left_out():
             ("scenario=shapes/4-1",),
         )
     )
-    assert (tuned["optimizer"]["part"], tuned["optimizer"]["batch_size"]) == ("adamw", 4)
+    assert (tuned["optimizer"]["part"], tuned["optimizer"]["batch_size"]) == ("adamw", 8)
     assert by_hand["optimizer"] == tuned["optimizer"] | {"batch_size": 7}
     assert plain["optimizer"] == other["optimizer"]
     assert plain["schedule"] == other["schedule"] != tuned["schedule"]

@@ -1,6 +1,8 @@
 """The vision transformer, as timm builds it, on photographs of any size.
 
-Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021, https://arxiv.org/abs/2010.11929.
+Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021, https://arxiv.org/abs/2010.11929. The
+stem is that of Xiao et al., Early Convolutions Help Transformers See Better, NeurIPS 2021,
+https://arxiv.org/abs/2106.14881.
 """
 
 import dataclasses
@@ -31,6 +33,8 @@ class ViT(BackboneKind):
         depth: Number of blocks.
         heads: Number of heads of the attention.
         image: Side of the photographs that positions are stored for, a multiple of `patch`.
+        stem: Channels of 3×3 convolutions that see a photograph before patches are made of it; the
+            first log2(patch) of them halve it. Without any, a patch is a linear map of its pixels.
     """
 
     UNUSED: ClassVar[tuple[str, ...]] = ("head.",)
@@ -41,6 +45,7 @@ class ViT(BackboneKind):
     depth: int = 12
     heads: int = 12
     image: int = 512
+    stem: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,6 +57,17 @@ class ViT(BackboneKind):
                     f"`{name}` must be a multiple of `{whole}`, got {getattr(self, name)} and"
                     f" {part}"
                 )
+        if self.stem:
+            at_least(1, stem=min(self.stem))
+            if 2**self._halvings != self.patch or len(self.stem) < self._halvings:
+                raise ValueError(
+                    "`stem` needs a `patch` that is a power of 2 and a convolution for each"
+                    f" halving, got patch {self.patch} and {len(self.stem)} convolutions"
+                )
+
+    @property
+    def _halvings(self) -> int:
+        return self.patch.bit_length() - 1
 
     @property
     def has_download(self) -> bool:
@@ -70,6 +86,17 @@ class ViT(BackboneKind):
             key: self._resampled(value) if key.endswith("pos_embed") else value
             for key, value in stored.items()
         }
+
+    def convolutions(self) -> nn.Sequential:
+        """Builds the stem: photographs (b, 3, h, w) to patches (b, width, h / patch, w / patch)."""
+        layers: list[nn.Module] = []
+        before = 3
+        for i, channels in enumerate(self.stem):
+            stride = 2 if i < self._halvings else 1
+            convolution = nn.Conv2d(before, channels, 3, stride, padding=1, bias=False)
+            layers += [convolution, nn.BatchNorm2d(channels), nn.ReLU()]
+            before = channels
+        return nn.Sequential(*layers, nn.Conv2d(before, self.width, 1))
 
     def names(self, backbone: Backbone) -> dict[str, str]:
         return {key.removeprefix("network."): key for key in backbone.state_dict()}
@@ -99,6 +126,8 @@ class _ViT(Backbone):
             dynamic_img_size=True,
             dynamic_img_pad=True,
         )
+        if kind.stem:
+            self.network.patch_embed.proj = kind.convolutions()  # type: ignore[union-attr]
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
         if torch.compiler.is_exporting():

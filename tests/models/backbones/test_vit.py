@@ -66,3 +66,38 @@ def test_without_timm_the_way_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "timm.layers", None)
     with pytest.raises(InputError, match=r"`model\.backbone\.part` is vit, .* `pip install timm`"):
         kind().outline(8)
+
+
+def test_convolutions_before_the_patches():
+    torch.manual_seed(0)
+    backbone = kind(stem=(4, 4, 4, 6)).build(8)
+    layers = backbone.network.patch_embed.proj
+    assert [c.stride for c in layers if isinstance(c, torch.nn.Conv2d)] == [
+        *[(2, 2)] * 3,
+        *[(1, 1)] * 2,
+    ]
+    assert backbone.input_norms() == [layers[1]]
+    photographs = torch.rand(2, 3, 32, 40)
+    (features,) = backbone(photographs)
+    assert features.shape == (2, 8, 4, 5)
+    assert backbone(photographs[..., :30, :33])[0].shape == (2, 8, 4, 5)  # whole patches
+    seen = torch.rand(1, 3, 64, 64, requires_grad=True)
+    layers.eval()(seen)[0, :, 4, 4].sum().backward()
+    rows = seen.grad.abs().sum((0, 1, 3)).nonzero().flatten()
+    assert rows[0] < 32
+    assert rows[-1] >= 40
+
+
+@pytest.mark.parametrize(
+    ("patch", "stem"), [(6, (4, 4, 4)), (8, (4, 4)), (8, (4, 0, 4))], ids=["power", "few", "none"]
+)
+def test_convolutions_that_do_not_make_patches_are_refused(patch, stem):
+    with pytest.raises((ValueError, InputError), match="stem"):
+        kind(patch=patch, image=24, stem=stem)
+
+
+def test_a_file_without_convolutions_is_another_network_s(tmp_path):
+    stored = {k.removeprefix("network."): v for k, v in kind().build(8).state_dict().items()}
+    torch.save(stored, tmp_path / "w.pth")
+    with pytest.raises(InputError, match=r"patch_embed\.proj"):
+        kind(weights=str(tmp_path / "w.pth"), stem=(4, 4, 4)).check(8)
