@@ -1,9 +1,8 @@
 """Makes images of earlier classes out of the previous model."""
 
-import contextlib
 import functools
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +10,13 @@ from .common.cli import bar, run, say
 from .common.once import alone, keep
 from .common.params import read_params
 from .common.places import resume_path
+from .common.processes import launch_distributed
+
+if TYPE_CHECKING:
+    from cssegcore.method.replay import Replay, SynthesisRequest
+
+DAY = 86400
+"""Seconds."""
 
 
 def main(
@@ -51,10 +57,23 @@ def main(
         progress=bar("iterations", f"invert for {step}"),
         tell=say,
     )
-    with alone(state(), say) if way.generates else contextlib.nullcontext():
+    if not way.generates:
         way.synthesize(out, request)
-    if way.generates:
-        keep(state(), [out])
+        return
+    with alone(state(), say):
+        _synthesize(way, out, request, state())
+
+
+@launch_distributed
+def _synthesize(way: "Replay", out: Path, request: "SynthesisRequest", state: Path) -> None:
+    from cssegcore.runtime.device import choose_device
+    from cssegcore.runtime.distributed import process_group
+
+    # a batch takes as long as it takes, and so long the other processes wait for it
+    with process_group(choose_device(), patience=DAY) as world:
+        way.synthesize(out, request)
+        if world.is_main:
+            keep(state, [out])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""Finished batches on disk, so that a synthesis that was killed continues after the last one."""
+"""Finished batches on disk, so that a synthesis that was killed makes none of them again."""
 
-import contextlib
-import itertools
+from collections.abc import Sequence
 
 import torch
 
@@ -10,33 +9,33 @@ from cssegcore.runtime.resume import ResumeFile
 
 
 class FinishedBatches:
-    """The finished batches of a synthesis, each in a file of its own; memory holds none."""
+    """The finished batches of a synthesis, each in a file of its own; memory holds none.
+
+    What a batch shows follows from the classes it was made for, so a file counts for them alone. If
+    a batch is lost and made again as other images, those of the next round may be for others.
+    """
 
     def __init__(self, state: ResumeFile) -> None:
-        """Counts the batches that a killed run left, up to the first one that is missing.
+        """Looks at no file yet.
 
         Args:
             state: The synthesis's resume file, beside which the batches lie.
         """
         self._state = state
-        there = (state.batch(at).path.exists() for at in itertools.count())
-        self._count = sum(itertools.takewhile(bool, there))
 
-    def get(self, at: int) -> InvertedBatch | None:
-        """Reads batch number `at`, counted from 0; None if it is not finished.
+    def get(self, at: int, primaries: Sequence[int]) -> InvertedBatch | None:
+        """Reads batch number `at`, counted from 0; None if it was not finished for `primaries`.
 
         Raises:
             InputError: The file is damaged.
         """
-        if at >= self._count:
-            return None
         batch = self._state.batch(at).load(torch.device("cpu"))
-        return None if batch is None else InvertedBatch(batch["images"].numpy(), batch["rows"])
+        if batch is None or batch["primaries"] != list(primaries):
+            return None
+        return InvertedBatch(batch["images"].numpy(), batch["rows"])
 
-    def add(self, at: int, batch: InvertedBatch) -> None:
-        """Writes batch number `at`, the first one that is not finished."""
-        # the next one's file would follow a batch that is gone, of which other images were kept
-        with contextlib.suppress(OSError):
-            self._state.batch(at + 1).path.unlink(missing_ok=True)
-        self._state.batch(at).save({"images": torch.from_numpy(batch.images), "rows": batch.rows})
-        self._count = at + 1
+    def add(self, at: int, primaries: Sequence[int], batch: InvertedBatch) -> None:
+        """Writes batch number `at`, made for the classes `primaries`."""
+        images = torch.from_numpy(batch.images)
+        whole = {"images": images, "rows": batch.rows, "primaries": list(primaries)}
+        self._state.batch(at).save(whole)

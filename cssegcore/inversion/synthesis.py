@@ -1,8 +1,13 @@
-"""Synthesis: generates images of the classes that the previous model learned last."""
+"""Synthesis: generates images of the classes that the previous model learned last.
+
+Batches are made in rounds: a round has as many as would do if every image were kept, and the next
+round those that lack then. So the batches of a round do not depend on each other, several processes
+share them, and the images are the same by any number of processes.
+"""
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +40,7 @@ from cssegcore.inversion.store import GeneratedImage
 from cssegcore.inversion.teacher import Teacher, load_second, load_teacher
 from cssegcore.models.segmenter import Segmenter
 from cssegcore.runtime.device import choose_device
+from cssegcore.runtime.distributed import all_gather, world
 from cssegcore.runtime.resume import ResumeFile
 
 SAMPLED = 200
@@ -43,6 +49,8 @@ SAMPLED = 200
 
 def synthesize(out: Path, settings: SynthesisSettings, request: SynthesisRequest) -> None:
     """Writes the images of all classes that the previous model knows; see `store` for the files.
+
+    Of several processes (`process_group`) each makes its share of the batches; the first writes.
 
     Images of earlier steps are copied; images of the classes that the previous model learned last
     are generated. The manifest has `images` (names) and `steps`: statistics of each model that
@@ -55,10 +63,13 @@ def synthesize(out: Path, settings: SynthesisSettings, request: SynthesisRequest
     device = choose_device()
     teacher = load_teacher(request.model, device)
     student = load_second(settings.student, "student", teacher, device)
-    verifier = load_second(settings.verifier, "verifier", teacher, device)
     views = Augmentation.of(request.augmentation)
-    earlier = _begin(out, request)
     loop = _Loop(teacher, student, settings, request, views.size, out)
+    if not world().is_main:
+        loop.run()
+        return
+    verifier = load_second(settings.verifier, "verifier", teacher, device)
+    earlier = _begin(out, request)
     loop.run()
     statistics = _statistics(loop, verifier, settings)
     statistics["distance"] = _distances(teacher, loop.first, request, views)
@@ -84,20 +95,11 @@ def _begin(out: Path, request: SynthesisRequest) -> _Earlier:
     return _Earlier(entries, read_manifest(source).get("steps", []))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Batch:
-    """A finished batch and the teacher's predictions for it."""
-
-    targets: InversionTargets
-    inverted: InvertedBatch
-    classes: UInt8[np.ndarray, "n s s"]
-    confidence: UInt8[np.ndarray, "n s s"]
-
-
 class _Loop:
     """Generates batches until each class has its images, or until no more batches are allowed.
 
-    Kept images and curves go to disk batch by batch, so memory holds one batch beside the first.
+    Kept images and curves go to disk batch by batch, so memory holds one batch of each process
+    beside the first. What it counts, the first process counts alone.
 
     Attributes:
         teacher: The model that images are inverted from.
@@ -134,19 +136,21 @@ class _Loop:
         Raises:
             InputError: No image is good enough.
         """
-        step, size = self.teacher.step, self._settings.inversion.batch_size
+        size = self._settings.inversion.batch_size
         wanted = self._settings.per_class * len(self.kept)
-        for _ in range(-(-wanted // size) + self._settings.extra):
-            self._take(self._batch(self.batches))
-            count = sum(map(len, self.kept.values()))
-            self._request.tell(f"{step}: batch {self.batches}, {count} of {wanted} images kept")
-            if count == wanted:
-                break
-        if not self.entries:
+        left, at = -(-wanted // size) + self._settings.extra, 0
+        while planned := self._round()[:left]:
+            for begin in range(0, len(planned), world().size):
+                wave = planned[begin : begin + world().size]
+                for primaries, inverted in zip(wave, self._made(at, wave), strict=True):
+                    self._take(self._targets(at, primaries)[0], inverted)
+                    at += 1
+            left -= len(planned)
+        if not all_gather(self.entries)[0]:
             raise InputError(
-                f"none of {self.batches * size} images made from {step}'s model shows what was"
-                " asked for: give `method.replay.inversion.phases` more iterations, or lower"
-                " `method.replay.agreement`."
+                f"none of {at * size} images made from {self.teacher.step}'s model shows"
+                " what was asked for: give `method.replay.inversion.phases` more iterations, or"
+                " lower `method.replay.agreement`."
             )
 
     @property
@@ -159,50 +163,72 @@ class _Loop:
         """Whether the targets are label maps."""
         return self._shapes is not None
 
-    def _batch(self, at: int) -> _Batch:
-        """Generates batch number `at`, or takes its images from a run that was killed."""
-        settings, request = self._settings.inversion, self._request
-        rng = request.generator(at)
+    def _round(self) -> list[list[int]]:
+        """Returns the classes of each batch that is due, as if all of its images were kept."""
         missing = {c: self._settings.per_class - len(kept) for c, kept in self.kept.items()}
-        primaries = share_out(missing, settings.batch_size)
-        known = range(1, len(self.teacher.classes))
-        targets = draw_targets(primaries, known, self._size, self._shapes, rng)
-        inverted = self._finished.get(at)
-        if inverted is None:
-            inverted = invert(
-                self.teacher.segmenter, self._student, targets, settings, rng, request.progress
-            )
-            self._finished.add(at, inverted)
-        seen = quality.predict_mirrored(self.teacher.segmenter, inverted.images)
-        return _Batch(targets, inverted, *seen)
+        (missing, *_) = all_gather(missing)
+        batches = []
+        while any(count > 0 for count in missing.values()):
+            batches.append(share_out(missing, self._settings.inversion.batch_size))
+            missing = {c: count - batches[-1].count(c) for c, count in missing.items()}
+        return batches
 
-    def _take(self, batch: _Batch) -> None:
+    def _made(self, at: int, wave: Sequence[list[int]]) -> list[InvertedBatch]:
+        """Generates batch number `at` and those after it, one a process."""
+        rank = world().rank
+        own = self._batch(at + rank, wave[rank]) if rank < len(wave) else None
+        return [batch for batch in all_gather(own) if batch]
+
+    def _batch(self, at: int, primaries: Sequence[int]) -> InvertedBatch:
+        """Generates batch number `at`, or takes its images from a run that was killed."""
+        inverted = self._finished.get(at, primaries)
+        if inverted is None:
+            targets, rng = self._targets(at, primaries)
+            settings, progress = self._settings.inversion, self._request.progress
+            inverted = invert(
+                self.teacher.segmenter, self._student, targets, settings, rng, progress
+            )
+            self._finished.add(at, primaries, inverted)
+        return inverted
+
+    def _targets(
+        self, at: int, primaries: Sequence[int]
+    ) -> tuple[InversionTargets, np.random.Generator]:
+        """Returns what batch number `at` shows, and the generator as drawing it left it."""
+        rng, known = self._request.generator(at), range(1, len(self.teacher.classes))
+        return draw_targets(primaries, known, self._size, self._shapes, rng), rng
+
+    def _take(self, targets: InversionTargets, inverted: InvertedBatch) -> None:
         """Writes a batch's rows of the curves, and those of its images that are kept."""
+        if not world().is_main:
+            return
         if not self.batches:
-            self.first = batch.inverted.images
-        rows = [{"batch": float(self.batches), **row} for row in batch.inverted.rows]
+            self.first = inverted.images
+        rows = [{"batch": float(self.batches), **row} for row in inverted.rows]
         write = append_csv if self.batches else write_csv
         write(self.out / "curves" / f"{self.teacher.step}.csv", rows)
-        self._keep(batch)
-        self.made.update(batch.targets.primaries.tolist())
+        self._keep(targets, inverted.images)
+        self.made.update(targets.primaries.tolist())
         self.batches += 1
+        count, wanted = sum(map(len, self.kept.values())), self._settings.per_class * len(self.kept)
+        step = self.teacher.step
+        self._request.tell(f"{step}: batch {self.batches}, {count} of {wanted} images kept")
 
-    def _keep(self, batch: _Batch) -> None:
+    def _keep(self, targets: InversionTargets, images: UInt8[np.ndarray, "n s s 3"]) -> None:
         """Keeps the images that score well, as long as their class needs images."""
-        settings, targets = self._settings, batch.targets
+        settings = self._settings
+        classes, confidence = quality.predict_mirrored(self.teacher.segmenter, images)
         asked = targets.label_maps if self.by_label_map else None
-        labels = quality.reliable_labels(
-            batch.classes, batch.confidence, asked, settings.confidence
-        )
-        scores = quality.primary_scores(targets.primaries, batch.classes, labels, asked)
+        labels = quality.reliable_labels(classes, confidence, asked, settings.confidence)
+        scores = quality.primary_scores(targets.primaries, classes, labels, asked)
         for at, primary in enumerate(targets.primaries.tolist()):
             kept = self.kept[primary]
             if len(kept) < settings.per_class and scores[at] >= settings.agreement:
                 generated = GeneratedImage(
                     f"{self._stems[primary]}_{len(kept):04d}",
-                    batch.inverted.images[at],
+                    images[at],
                     labels[at],
-                    batch.confidence[at],
+                    confidence[at],
                     targets.label_maps[at],
                 )
                 kept.append(store.write_image(self.out, generated))

@@ -81,8 +81,11 @@ def node() -> World:
 
 
 @contextlib.contextmanager
-def process_group(device: torch.device) -> Iterator[World]:
+def process_group(device: torch.device, patience: int = 0) -> Iterator[World]:
     """Joins the processes that torchrun started, by NCCL on CUDA and by gloo elsewhere.
+
+    A process waits for the others as many seconds as `CSSEGCORE_PATIENCE` says, or `patience` if
+    that is more.
 
     If the block raises, the process group is not destroyed: other processes may still wait, and
     torchrun ends them.
@@ -93,7 +96,7 @@ def process_group(device: torch.device) -> Iterator[World]:
     if processes_started() == 1:
         yield ALONE
         return
-    seconds = _patience()
+    seconds = max(_patience(), patience)
     limit = datetime.timedelta(seconds=seconds)
     try:
         if device.type == "cuda":

@@ -64,8 +64,7 @@ class ResumeFile:
             return torch.load(state, map_location=device, weights_only=True)
         except UNREADABLE:
             raise InputError(
-                f"the resume file {self.path} is damaged: delete it, and the step starts from its"
-                " first epoch."
+                f"the resume file {self.path} is damaged: delete it, and what it held is made anew."
             ) from None
 
     @property
