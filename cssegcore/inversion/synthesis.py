@@ -194,7 +194,7 @@ class _Loop:
     def _targets(
         self, at: int, primaries: Sequence[int]
     ) -> tuple[InversionTargets, np.random.Generator]:
-        """Draws the label maps of batch number `at`; also returns the generator, for what follows."""
+        """Draws the label maps of batch `at`; also returns the generator, for what follows."""
         rng, known = self._request.generator(at), range(1, len(self.teacher.classes))
         return draw_targets(primaries, known, self._size, self._shapes, rng), rng
 

@@ -93,13 +93,19 @@ class Writer:
         """Returns the sum of all processes' counts, on the host."""
         return all_reduce_sum(counts.to(self._device)).cpu()
 
-    def write(self, rule: PixelRule, thresholds: Sequence[float | None]) -> None:
+    def write(
+        self, rule: PixelRule, thresholds: Sequence[float | None]
+    ) -> list[tuple[str, int, int]]:
         """Writes the label images of all lists, and the manifest in the first process.
 
         Args:
             rule: Labels a batch.
             thresholds: Threshold of each class in `known`, for the manifest; None for infinity,
                 which JSON lacks.
+
+        Returns:
+            Each class in `known`, the number of background pixels that the model predicts to be of
+            it, and of those that the rule accepts.
 
         Raises:
             InputError: A file cannot be read or written.
@@ -116,9 +122,11 @@ class Writer:
                     with replacing(self._out / which / f"{name}.png", durable=False) as temporary:
                         save_labels(temporary, image)
         counts, background = self.total_of(counts), self.total_of(background)  # all are done
+        predicted, accepted = counts.tolist()
+        told = list(zip(self.known, predicted, accepted, strict=True))
         if not world().is_main:
-            return
-        rows = zip(self.known, thresholds, *counts.tolist(), strict=True)
+            return told
+        rows = zip(self.known, thresholds, predicted, accepted, strict=True)
         keys = ("class", "threshold", "predicted", "accepted")
         manifest = {
             "images": {key: images.names for key, images in self._images.items()},
@@ -126,6 +134,7 @@ class Writer:
             "classes": [dict(zip(keys, row, strict=True)) for row in rows],
         }
         write_manifest(self._out, manifest)
+        return told
 
     def _count(self, ruling: Ruling, background: Bool[Tensor, "b h w"]) -> Int[Tensor, "2 k"]:
         """Counts background pixels predicted to be of each class, and accepted ones."""

@@ -6,6 +6,8 @@ https://arxiv.org/abs/2011.11390.
 
 import dataclasses
 import math
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, final
 
@@ -13,11 +15,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from cssegcore.core.errors import InputWarning
 from cssegcore.core.precision import at_least_float32
 from cssegcore.core.ranges import at_least, non_negative
 from cssegcore.core.types import BACKGROUND, IGNORE, Scores
 from cssegcore.method.pseudo_labels._base import LabelRequest, PseudoLabels
 from cssegcore.method.pseudo_labels._writing import Ruling, Writer
+from cssegcore.runtime.distributed import world
 
 ThresholdRule = Literal["released", "median"]
 """Rule that derives a class's threshold from the entropies of its pixels."""
@@ -25,6 +29,9 @@ ThresholdRule = Literal["released", "median"]
 BINS: dict[ThresholdRule, int] = {"released": 100, "median": 1000}
 """Number of histogram bins of [0, 1]. The paper states none; with 1000 a bin is as wide as the
 published base threshold."""
+
+LOST = 0.01
+"""Share of the predicted pixels from which on a class with none accepted is worth a warning."""
 
 
 def entropy_unit(num_old: int, num_classes: int, rule: ThresholdRule) -> float:
@@ -193,7 +200,26 @@ class Entropy(PseudoLabels):
             return Ruling(labelled, predicted, accepted)
 
         # JSON has no infinity; no score exceeds 1, so 1 accepts the same pixels
-        writer.write(rule, thresholds.clamp(max=1).tolist())
+        self._warn(writer.write(rule, thresholds.clamp(max=1).tolist()))
+
+    def _warn(self, told: Sequence[tuple[str, int, int]]) -> None:
+        """Says which classes lost all their pixels, if they had many: a training would forget them.
+
+        The released rule ends below all scores of a class where these are nearly equal, as those of
+        class tokens are: normalised scores have a largest one.
+        """
+        many = LOST * sum(predicted for _, predicted, _ in told)
+        lost = [f"{name} ({n} pixels)" for name, n, taken in told if n > many and not taken]
+        if lost and world().is_main:
+            released = self.rule == "released"
+            way = "set `rule` to median" if released else "raise `threshold`"
+            warnings.warn(
+                f"no pixel is accepted that the previous model takes for {', '.join(lost)}: all of"
+                " them count as unlabelled, and the step forgets the class. Their scores are nearly"
+                f" equal, and the threshold lies below: {way} in `method.pseudo_labels`.",
+                InputWarning,
+                stacklevel=2,
+            )
 
     def thresholds(self, writer: Writer, unit: float) -> Float[Tensor, " k"]:
         """Computes each class's threshold on the background pixels of the step's training list.

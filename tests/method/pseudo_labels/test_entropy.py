@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cssegcore.core.errors import InputError
+from cssegcore.core.errors import InputError, InputWarning
 from cssegcore.core.files import read_manifest
 from cssegcore.core.registry import build_part
 from cssegcore.method.pseudo_labels import LabelRequest, PseudoLabels
@@ -302,6 +302,27 @@ class TestWrite:
         manifest = write(lists, previous, tmp_path, "released", {"train": lists.of("step1")})
         assert [row["threshold"] for row in manifest["classes"]] == [1, 1, 1]
         assert sum(row["accepted"] for row in manifest["classes"]) == manifest["background"]
+
+    @pytest.mark.parametrize(("rule", "way"), [("released", "median"), ("median", "threshold")])
+    def test_a_class_of_which_nothing_is_accepted_is_named(
+        self, lists, previous, tmp_path, monkeypatch, rule, way
+    ):
+        listed = {"train": lists.of("step1")}
+        monkeypatch.setitem(THRESHOLDS, rule, lambda of, _: torch.tensor([0.0, 1, 1]))
+        with pytest.warns(InputWarning) as warned:
+            manifest = write(lists, previous, tmp_path, rule, listed)
+        count = manifest["classes"][0]["predicted"]
+        (said,) = [str(w.message) for w in warned]
+        assert said.startswith(
+            f"no pixel is accepted that the previous model takes for background ({count} pixels): "
+        )
+        assert way in said
+
+    def test_a_few_pixels_are_no_class(self, lists, previous, tmp_path, monkeypatch, recwarn):
+        monkeypatch.setattr("cssegcore.method.pseudo_labels.entropy.LOST", 1.0)
+        monkeypatch.setitem(THRESHOLDS, "median", lambda of, _: torch.zeros(len(of)))
+        write(lists, previous, tmp_path, "median", {"train": lists.of("step1")})
+        assert not [w for w in recwarn if w.category is InputWarning]
 
 
 def read(path):
