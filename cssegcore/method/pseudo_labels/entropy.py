@@ -215,8 +215,8 @@ class Entropy(PseudoLabels):
             way = "set `rule` to median" if released else "raise `threshold`"
             warnings.warn(
                 f"no pixel is accepted that the previous model takes for {', '.join(lost)}: all of"
-                " them count as unlabelled, and the step may forget the class. All of their scores lie"
-                f" above the class's threshold: {way} in `method.pseudo_labels`.",
+                " them count as unlabelled, and the step may forget the class. All of their scores"
+                f" lie above the class's threshold: {way} in `method.pseudo_labels`.",
                 InputWarning,
                 stacklevel=2,
             )
