@@ -1,30 +1,33 @@
 """How long idle OpenMP threads should spin: a training step alone and beside busy processes.
 
-    python -m bench.spinning [--beside 1] [--turns 5] [-S model=…]
+    python -m bench.spinning [--beside training|alike|pytest] [--turns 5] [-S model=…]
 
 For each setting of libgomp's environment a process of its own times iterations of fine-tuning with
-as many threads as cores. Each is timed alone and beside `--beside` trainings of one thread each. As
-settings take turns, what else the machine does falls on all of them alike.
+as many threads as cores. Each is timed alone and beside a training of one thread, or one with the
+same setting (`alike`, as two workers of a queue are), or the tests of the methods in two processes.
+As settings take turns, what else the machine does falls on all of them alike.
 """
 
 import argparse
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 SETTINGS: dict[str, dict[str, str]] = {
     "GOMP_SPINCOUNT=300000": {"GOMP_SPINCOUNT": "300000"},  # libgomp's default
-    "GOMP_SPINCOUNT=100": {"GOMP_SPINCOUNT": "100"},
     "GOMP_SPINCOUNT=1000": {"GOMP_SPINCOUNT": "1000"},
+    "GOMP_SPINCOUNT=5000": {"GOMP_SPINCOUNT": "5000"},
     "GOMP_SPINCOUNT=10000": {"GOMP_SPINCOUNT": "10000"},
     "OMP_WAIT_POLICY=passive": {"OMP_WAIT_POLICY": "passive"},
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
+TESTS = [sys.executable, "-m", "pytest", "-n", "2", "-p", "no:cacheprovider", "tests/method"]
 FIXED = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS")
 
 
@@ -32,7 +35,7 @@ def main() -> None:
     """Prints milliseconds of an iteration, alone and beside others, for each setting."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-S", "--set", action="append", default=[], help="Hydra override")
-    parser.add_argument("--beside", type=int, default=1, help="busy processes")
+    parser.add_argument("--beside", choices=("training", "alike", "pytest"), default="training")
     parser.add_argument("--iterations", type=int, default=10, help="of a turn")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--worker", choices=("time", "busy"), help=argparse.SUPPRESS)
@@ -43,8 +46,8 @@ def main() -> None:
     seen: dict[tuple[str, bool], list[float]] = {}
     for _ in range(given.turns):
         for crowded in (False, True):
-            with busy(given.beside if crowded else 0, given.set):
-                for name, setting in SETTINGS.items():
+            for name, setting in SETTINGS.items():
+                with busy(given.beside, setting, given.set) if crowded else nullcontext():
                     seen.setdefault((name, crowded), []).append(iteration(setting, given))
     report(seen, given.beside)
 
@@ -53,29 +56,30 @@ def iteration(setting: dict[str, str], given: argparse.Namespace) -> float:
     """Returns the median seconds of an iteration in a process of its own."""
     command = worker("time", given.set, "--iterations", str(given.iterations))
     told = subprocess.run(
-        command, env=environment(setting), capture_output=True, text=True, check=True
+        command, env=environment(setting), stdout=subprocess.PIPE, text=True, check=True
     )
     return float(told.stdout.split()[-1])
 
 
 @contextmanager
-def busy(count: int, overrides: list[str]) -> Iterator[None]:
-    """Has `count` trainings of one thread run meanwhile."""
-    alone = environment({"OMP_NUM_THREADS": "1"})
-    command = worker("busy", overrides)
-    running = [
-        subprocess.Popen(command, env=alone, stdout=subprocess.PIPE, text=True)
-        for _ in range(count)
-    ]
+def busy(kind: str, setting: dict[str, str], overrides: list[str]) -> Iterator[None]:
+    """Has another training, or tests, run meanwhile."""
+    own = setting if kind == "alike" else {"OMP_NUM_THREADS": "1"}
+    command = TESTS if kind == "pytest" else worker("busy", overrides)
+    running = subprocess.Popen(
+        command,
+        env=environment(own),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # pytest has workers, which end with it
+    )
     try:
-        for process in running:
-            assert process.stdout
-            process.stdout.readline()  # it trains now
+        assert running.stdout
+        running.stdout.readline()  # it trains, or tests, now
         yield
     finally:
-        for process in running:
-            process.kill()
-            process.wait()
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
 
 
 def worker(kind: str, overrides: list[str], *more: str) -> list[str]:
@@ -108,9 +112,9 @@ def work(kind: str, overrides: list[str], iterations: int) -> None:
         print(statistics.median(timed(trainer, Clock(device), iterations, resume)))
 
 
-def report(seen: dict[tuple[str, bool], list[float]], beside: int) -> None:
+def report(seen: dict[tuple[str, bool], list[float]], beside: str) -> None:
     """Prints a row for each setting, and the ratio of beside to alone."""
-    print(f"{os.cpu_count()} cores, {beside} busy process(es) beside; ms of an iteration\n")
+    print(f"{os.cpu_count()} cores, beside: {beside}; ms of an iteration\n")
     print(f"{'':24}{'alone':>10}{'beside':>10}{'ratio':>8}")
     for name in SETTINGS:
         alone, crowded = (1000 * statistics.median(seen[name, at]) for at in (False, True))

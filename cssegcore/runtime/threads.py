@@ -5,7 +5,7 @@ No torch here: its OpenMP library reads the environment once, when it is loaded.
 
 import os
 
-SPIN_COUNT = "1000"
+SPIN_COUNT = "10000"
 """Turns that an idle thread of libgomp spins before it sleeps; `bench.spinning` compares values."""
 
 
