@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ import typer
 from cssegcore.core.errors import InputError
 from cssegcore.core.types import IGNORE
 
+from .common.batch_sizes import check_places, smallest_batches
 from .common.cli import run, say, warn
 from .common.home import PACKAGE
 from .common.params import Params, read_params, read_raw
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from cssegcore.data.dataset import Dataset
     from cssegcore.method.assembled import AssembledRecipe
     from cssegcore.models._base import Architecture
-    from cssegcore.training.optimizer import Optimizer
 
 STAGES = (
     "index",
@@ -146,7 +145,7 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     stage_parameters = assembled.increment.replay.stage_parameters(recipe.replay)
     for stage in ("memory", "synthesize"):  # what only a training reads does not run them again
         tables[stage]["method.replay"] = json.dumps(stage_parameters, sort_keys=True)
-    tables["split"]["images"] = _smallest_batches(params, assembled, architecture, optimizer)
+    tables["split"]["images"] = smallest_batches(params, assembled, architecture, optimizer)
     updater = part_module(OPTIMIZERS, params.optimizer, "optimizer")
     training = [f"{PACKAGE}.train", *views, updater, *model]
     tables["method.base"] = closure([*training, *base_modules(recipe.base)])
@@ -203,29 +202,6 @@ def _checked_network(
     return architecture
 
 
-def _smallest_batches(
-    params: Params,
-    assembled: "AssembledRecipe",
-    architecture: "Architecture",
-    optimizer: "Optimizer",
-) -> str:
-    """Returns how many images a batch must have in the first step and in all later ones.
-
-    Raises:
-        InputError: `optimizer.batch_size` is less.
-    """
-    images_needed = architecture.smallest_batch * optimizer.accumulate
-    if images_needed > optimizer.batch_size:
-        raise InputError(
-            f"`model.part` {params.model['part']!r} trains on {architecture.smallest_batch} images"
-            f" at a time or more: set `optimizer.batch_size` to {images_needed} or more, not"
-            f" {optimizer.batch_size}."
-        )
-    return json.dumps(
-        [images_needed, 1 if assembled.increment.freeze.keeps_statistics else images_needed]
-    )
-
-
 def _metrics(params: Params) -> list[str]:
     """Builds the metrics once and returns their modules."""
     from cssegcore.core.registry import part_module
@@ -250,12 +226,7 @@ def _check_room(params: Params, assembled: "AssembledRecipe", dataset: "Dataset"
             f"`method.replay.size` is {size}, but the dataset has {photographs} training"
             f" photographs in all: keep at most as many, such as {max(1, photographs // 10)}."
         )
-    share, batch = assembled.increment.replay.share, params.optimizer["batch_size"]
-    if size and not assembled.increment.replay.concatenated and int(batch * share) < 1:
-        raise InputError(
-            f"`method.replay.share` of {share} leaves no place in a batch of {batch}: set"
-            f" `optimizer.batch_size` to {math.ceil(1 / share)} or more."
-        )
+    check_places(params, assembled.increment.replay)
     for where, recipe in parts_with_a_setting(params.method):
         if recipe["setting"] != params.scenario.setting:
             raise InputError(

@@ -44,9 +44,22 @@ class Replayed:
         """Number of images that join the step's in one list."""
         return len(self.images) if self.concatenated else 0
 
+    def places(self, size: int) -> int:
+        """Returns how many of `size` images of a batch are replayed.
+
+        One at least, since a list shorter than a batch would else leave the memory out; but a batch
+        of one image stays the step's.
+        """
+        return max(int(size * self.share), 1 if self.share and size > 1 else 0)
+
     def replay_batch_size(self, size: int) -> int:
         """Returns the length of the replayed batch that goes with `size` images of the step."""
-        return max(1, round(size * self.share / (1 - self.share))) if self.separate_batches else 0
+        return images_beside(size, self.share) if self.separate_batches else 0
+
+
+def images_beside(size: int, share: float) -> int:
+    """Returns how many images, at least 1, stand beside `size` others for a share of the whole."""
+    return max(1, round(size * share / (1 - share)))
 
 
 def training_batches(
@@ -169,7 +182,7 @@ def _plans(
         last = join_rest and start + 2 * size > len(pool)
         places = [pool[at] for at in (order[start:] if last else order[start : start + size])]
         if replayed and not replayed.separate_batches:
-            for place in rng.permutation(size)[: int(size * replayed.share)]:
+            for place in rng.permutation(size)[: replayed.places(size)]:
                 places[place] = replayed.images, next(others)
         plan = _Plan(plan_views(places, augmentation, rng, world))
         if replayed and replayed.separate_batches:

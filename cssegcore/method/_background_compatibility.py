@@ -90,6 +90,18 @@ def auxiliary_output_is_used(assembled: AssembledRecipe) -> Iterator[str]:
         )
 
 
+def an_unknown_class_goes_on_learning(assembled: AssembledRecipe) -> Iterator[str]:
+    """Yields the freezing rule that would hold the unknown class's output."""
+    freeze = assembled.increment.freeze
+    if not assembled.increment.unknown.present or freeze.needs_unknown or not freeze.freezes_old:
+        return
+    yield (
+        f"`method.freeze: {assembled.recipe.freeze['part']}` holds the unknown class's output,"
+        " which goes on learning for the classes to come: set `method.freeze` to all_but_newest,"
+        " norms or none, or `method.base.unknown_class` to none."
+    )
+
+
 def heads_are_read_where_they_are_linear(assembled: AssembledRecipe) -> Iterator[str]:
     """Yields the terms that compute with weights of heads, if these are more than one layer."""
     if assembled.increment.head.is_linear:

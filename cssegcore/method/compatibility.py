@@ -6,6 +6,7 @@ from cssegcore.core.errors import InputError
 from cssegcore.method._background_compatibility import (
     a_background_without_output_is_not_read,
     a_learned_background_is_taught,
+    an_unknown_class_goes_on_learning,
     auxiliary_output_is_used,
     heads_are_read_where_they_are_linear,
 )
@@ -228,7 +229,8 @@ def _old_weights_move_before_they_are_fused(assembled: AssembledRecipe) -> Itera
         yield (
             f"`method.after: {part}` mixes old weights with what a step makes of them, and"
             f" `method.freeze: {assembled.recipe.freeze['part']}` holds them: set `method.freeze`"
-            " to old_heads or none, or `method.after` to none."
+            f" to {'' if assembled.increment.unknown.present else 'old_heads or '}none, or"
+            " `method.after` to none."
         )
 
 
@@ -241,6 +243,7 @@ RULES: tuple[_Rule, ...] = (
     _something_is_learned,
     _statistics_are_gathered,
     _unknown_is_where_it_is_expected,
+    an_unknown_class_goes_on_learning,
     a_background_without_output_is_not_read,
     a_learned_background_is_taught,
     auxiliary_output_is_used,

@@ -35,6 +35,13 @@ def _terms_find_what_they_read(
                     f"`{where}.losses.{name}` compares what class tokens become, and this network"
                     f" has none: choose `model=segmenter_vit_b16`, or {drop}."
                 )
+            if architecture.auxiliary and term.is_supervised and term.reads_classifiers:
+                # each auxiliary classifier would move the network's own classifier once more
+                yield (
+                    f"`{where}.losses.{name}` teaches the classifiers whose weights it reads, and"
+                    " this network has auxiliary ones beside them: set `model.auxiliary` to 0, or"
+                    " take another network, such as `model=deeplabv3_r101`."
+                )
 
 
 def _terms_suit_class_tokens(

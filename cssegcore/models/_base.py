@@ -108,6 +108,7 @@ class Architecture(abc.ABC):
         fewest_outputs: Smallest number of outputs, background included, that it can tell apart.
         has_stages: Whether it gives `Features.stages`.
         has_class_tokens: Whether its heads are class tokens, all of which move the score of each.
+        auxiliary: Factor of the losses of its auxiliary classifiers; 0 if it has none.
         backbone: The section of its backbone: `part` and that part's numbers.
     """
 
@@ -115,6 +116,7 @@ class Architecture(abc.ABC):
     fewest_outputs: ClassVar[int] = 1
     has_stages: ClassVar[bool] = True
     has_class_tokens: ClassVar[bool] = False
+    auxiliary: float = 0.0
     backbone: object
 
     def __post_init__(self) -> None:

@@ -73,7 +73,7 @@ class TestReplay:
 
     @pytest.mark.parametrize(
         ("batch_size", "share", "taken"),
-        [(4, 0.5, 2), (4, 0.25, 1), (4, 0.2, 0), (2, 0.75, 1), (8, 0.99, 7)],
+        [(4, 0.5, 2), (4, 0.25, 1), (4, 0.2, 1), (2, 0.75, 1), (8, 0.99, 7), (1, 0.5, 0)],
     )
     def test_a_share_of_every_batch_is_replaced(self, images, earlier, batch_size, share, taken):
         image_list = images(8)
@@ -85,6 +85,10 @@ class TestReplay:
             assert sum(replaced) == taken
             for now, before, other in zip(shown, kept, replaced, strict=True):
                 assert other or now == before  # what stays, stays in its place
+
+    def test_a_short_list_does_not_leave_the_memory_out(self, images, earlier):
+        (found,) = self.epochs(images(3), Replayed(earlier, 0.25), 8, 1)
+        assert sum(found[1]) == 1
 
     def test_any_place_may_be_replaced(self, images, earlier):
         image_list, replayed = images(8), Replayed(earlier, 0.25)
@@ -111,7 +115,7 @@ class TestReplay:
         order = np.random.default_rng(3).permutation(8).tolist()
         found = self.epochs(images(8), None, 2, 3)
         assert [n for shown, _ in found for n in shown] == order
-        with_replay_of_none = self.epochs(images(8), Replayed(images(2), 0.1), 2, 3)
+        with_replay_of_none = self.epochs(images(8), Replayed(images(2), 0.0), 2, 3)
         assert [n for shown, _ in with_replay_of_none for n in shown] == order
 
 

@@ -92,4 +92,13 @@ BACKGROUND_REFUSED = {
             " rejected.",
         ),
     ],
+    "an_unknown_class_goes_on_learning": [
+        (
+            "ssul",
+            {"freeze": {"part": "old_heads"}},
+            "`method.freeze: old_heads` holds the unknown class's output, which goes on learning"
+            " for the classes to come: set `method.freeze` to all_but_newest, norms or none, or"
+            " `method.base.unknown_class` to none.",
+        ),
+    ],
 }

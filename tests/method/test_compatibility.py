@@ -86,8 +86,8 @@ REFUSED = BACKGROUND_REFUSED | {
             "ssul",
             {"after": FUSION},
             "`method.after: weight_fusion` mixes old weights with what a step makes of them, and"
-            " `method.freeze: all_but_newest` holds them: set `method.freeze` to old_heads or none,"
-            " or `method.after` to none.",
+            " `method.freeze: all_but_newest` holds them: set `method.freeze` to none, or"
+            " `method.after` to none.",
         ),
     ],
     "_fresh_weights_are_not_taken_for_old": [

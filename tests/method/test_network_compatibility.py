@@ -46,6 +46,15 @@ def test_a_transformer_has_no_stages():
     )
 
 
+def test_a_term_that_reads_the_classifiers_it_teaches_has_no_auxiliary_ones():
+    recipe = {"part": "bisenet", "backbone": {"part": "resnet", "depth": 18, "weights": "none"}}
+    said = refusal("star", {}, recipe)
+    assert said.startswith("`method.losses.replayed_bce` teaches the classifiers whose weights it")
+    assert "set `model.auxiliary` to 0" in said
+    check_network(assembled("star", {}), network(recipe | {"auxiliary": 0.0}))
+    check_network(assembled("mib", {}), network(recipe))
+
+
 def test_tokens_replace_the_head():
     said = refusal("ft", {"base.head": {"part": "conv"}})
     assert said.startswith("`method.base.head` is 'conv', and this network has heads of its own")

@@ -231,6 +231,17 @@ def test_replay_that_finds_no_place_in_a_batch_is_refused(project):
     assert_says(refusal, "`method.replay.share` of 0.5 leaves no place in a batch of 1: set `opt")
 
 
+def test_made_images_that_are_too_few_for_the_network_are_refused(project):
+    asked = ("model=deeplabv3_r50", "model.backbone.weights=none", "method/replay=deepinversion")
+    made = scenes.composed("method=mib", *asked)
+    project.params |= {name: made[name] for name in ("method", "model")}
+    project.set("method.replay.share", 0.1)
+    project.set("optimizer.batch_size", 8)
+    refusal = project.run("check").refusal()
+    assert_says(refusal, "`method.replay.share` of 0.1 puts 1 image(s) beside a batch of 8, and")
+    assert "set it to 0.2 or more" in str(refusal)
+
+
 def test_a_setting_that_a_part_knows_otherwise_is_refused(project):
     project.params["method"] = scenes.composed("method=sdr")["method"]
     project.set("scenario.setting", "disjoint")

@@ -29,6 +29,7 @@ class CopyOfBackground(ClassifierInit):
     @torch.no_grad()
     def __call__(self, heads: Sequence[Head]) -> None:
         first, new = heads[0], heads[-1]
+        new.copy_shared_layers(first)
         new.weight.copy_(first.weight[BACKGROUND].expand_as(new.weight))
         if isinstance(new, FeatureHead):
             new.bias.fill_(first.bias[BACKGROUND])

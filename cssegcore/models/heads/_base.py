@@ -40,8 +40,20 @@ class Head(nn.Module, abc.ABC):
         Args:
             first: The head of the same kind whose first output is the background.
         """
+        self.copy_shared_layers(first)
         for own, theirs in zip(self.rows, first.rows, strict=True):
             own.copy_(theirs[BACKGROUND].expand_as(own))
+
+    def copy_shared_layers(self, first: "Head") -> None:
+        """Copies the layers that all outputs of another head share, by default none.
+
+        Rows of the last layer read what these layers make of the features, so a copied row scores
+        as its origin does only behind the same layers.
+
+        Args:
+            first: A head of the same kind.
+        """
+        del first
 
 
 class FeatureHead(Head):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cssegcore.models.heads._base import FeatureHead, HeadKind
+from cssegcore.models.heads._base import FeatureHead, Head, HeadKind
 
 
 @final
@@ -35,6 +35,11 @@ class _ConvHead(FeatureHead):
         self.classifier = nn.Conv2d(channels, outputs, 1)
         for layer in (self.convolution, self.classifier):
             nn.init.kaiming_normal_(layer.weight)
+
+    def copy_shared_layers(self, first: Head) -> None:
+        assert isinstance(first, _ConvHead)
+        self.convolution.load_state_dict(first.convolution.state_dict())
+        self.norm.load_state_dict(first.norm.state_dict())
 
     def forward(self, features: Float[Tensor, "b d h w"]) -> Float[Tensor, "b g h w"]:
         return self.classifier(F.relu(self._normed(features)))

@@ -7,6 +7,7 @@ from cssegcore.core.registry import build_part
 from cssegcore.method.classifier_init import ClassifierInit
 from cssegcore.method.losses.unbiased_kd import unbiased_distillation
 from cssegcore.models.architectures.mask_transformer import ClassTokens
+from cssegcore.models.heads.conv import Conv
 from cssegcore.models.heads.linear import Linear
 
 
@@ -33,6 +34,27 @@ def parameters(head):
 
 def logits(heads, features):
     return torch.cat([head(features) for head in heads], 1).detach()
+
+
+class TestLayersBeforeTheLast:
+    def heads(self):
+        heads = [Conv().build(4, outputs).double().eval() for outputs in (3, 2)]
+        for head in heads:
+            for value in head.state_dict().values():
+                if value.is_floating_point():
+                    value.uniform_(0.1, 1)
+        return heads
+
+    @pytest.mark.parametrize(
+        ("part", "shift"), [("background", math.log(3)), ("background_copy", 0)]
+    )
+    def test_a_new_class_scores_as_the_background_did(self, part, shift):
+        torch.manual_seed(0)
+        heads, features = self.heads(), torch.randn(2, 4, 5, 5, dtype=torch.float64)
+        background = heads[0](features)[:, :1].detach()
+        make(part)(heads)
+        torch.testing.assert_close(logits(heads, features)[:, :1], background - shift)
+        torch.testing.assert_close(heads[1](features), (background - shift).expand(-1, 2, -1, -1))
 
 
 class TestBackground:
