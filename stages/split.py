@@ -28,6 +28,7 @@ def main(
     from cssegcore.data.dataset import open_dataset
     from cssegcore.data.index import read_index
     from cssegcore.scenario.splits import write_splits
+    from cssegcore.scenario.watching import check_choice
 
     entries, table = read_index(index)
     params = read_params()
@@ -36,6 +37,7 @@ def main(
     scenario = params.scenario_of(table)
     counts = write_splits(out, scenario, entries, table, shared=shared, photograph=photograph)
     first, later = _smallest_batches(code) if code else (1, 1)
+    present = {entry.name: entry.present for entry in entries}
     for step, kinds in counts.items():
         numbers = params.step(step)
         smallest_batch = first if numbers.previous == "none" else later
@@ -45,6 +47,8 @@ def main(
                 f" `optimizer.accumulate` needs {smallest_batch} at a time: choose another model,"
                 " add images, or share the classes out in another way."
             )
+        if params.validation.keep == "best":  # now, not after hours of training the steps before
+            check_choice(step, out / step / "watched", present.__getitem__)
         say(f"{step}: " + ", ".join(f"{kind} {number}" for kind, number in kinds.items()))
     _write_digests(out, list(counts), saliency)
 

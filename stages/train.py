@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cssegcore.core.errors import InputError
-
 from .common.cli import bar, run, say
 from .common.params import Params, StepParams, read_params
 from .common.processes import launch_distributed
@@ -151,19 +149,18 @@ def _watched(params: Params, step: str, folder: Path) -> "list[ImageList]":
     """Returns the lists that the training is watched on; none if nothing is to be measured.
 
     Raises:
-        InputError: The best epoch is to be chosen, and there is no image to choose it by.
+        InputError: The best epoch is to be chosen, and no image shows what the step learns.
     """
-    from cssegcore.scenario.watching import read_watched
+    import numpy as np
 
+    from cssegcore.data.dataset import open_dataset
+    from cssegcore.scenario.watching import check_choice, read_watched
+
+    if params.validation.keep == "best":  # `split` asks, too: lists may be older than this choice
+        label = open_dataset(params.dataset).label
+        check_choice(step, folder, lambda name: np.unique(label(name)).tolist())
     lists = read_watched(folder) if params.validation.times else []
-    if any(image_list.images for image_list in lists):
-        return lists
-    if params.validation.keep == "best":
-        raise InputError(
-            f"`validation.keep` is best, and {step} has no validation image that is not tested on:"
-            " add one, or set it to last."
-        )
-    return []
+    return lists if any(image_list.images for image_list in lists) else []
 
 
 def _validation(

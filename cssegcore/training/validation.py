@@ -140,10 +140,17 @@ class BestEpoch:
         """Returns the state after the best epoch; None if the last one is the result.
 
         Raises:
-            InputError: It could not be written.
+            InputError: It could not be written, or no epoch was measured, so that none is best.
         """
-        best = best_epoch(rows) if self._is_kept else None
-        if best is None or best == len(rows):
+        if not self._is_kept:
+            return None
+        best = best_epoch(rows)
+        if best is None:
+            raise InputError(
+                f"no epoch of this training has a {CHOICE} that the best one could be told by: no"
+                " validation image shows a class. Add one, or set `validation.keep` to last."
+            )
+        if best == len(rows):
             return None
         all_gather(best)  # no process reads before the first one has written
         state = self.file.load(device)

@@ -90,6 +90,28 @@ def test_a_step_without_images_to_choose_by_is_refused(apart):
     assert "work/split/step0/watched holds no lists: run `dvc repro split`." in refused
 
 
+@pytest.mark.parametrize("left", ["no image", "none of the step's classes"])
+def test_a_step_is_not_chosen_by_the_classes_of_others(apart, left):
+    """Refused before anything trains; and by a training whose lists are older than the choice."""
+    own = apart.root / "ImageSets/Segmentation/own.txt"
+    first, *_ = own.read_text().split()  # shows red, which step 0 learns
+    scenes.write_lines(own, [first])
+    if left == "none of the step's classes":
+        apart.set("scenario.setting", "listed")
+        (apart.folder / "lists").mkdir()
+        for part, source in (("train", "train"), ("val", "own"), ("test", "val")):
+            shutil.copy(own.with_name(f"{source}.txt"), apart.folder / f"lists/{part}.txt")
+        named = {part: f"lists/{part}.txt" for part in ("train", "val", "test")}
+        apart.set("scenario.lists", dict.fromkeys(apart.params["steps"], named))
+    assert apart.run(*scenes.BEFORE_TRAINING, "train@step0").status == 0
+    apart.set("validation.keep", "best")
+    said = "`validation.keep` is best, and no validation image of step1 that is not tested on"
+    assert said in apart.run("split").refusal()
+    assert apart.run("train@step0").status == 0
+    before = [f"{stage}@step1" for stage in scenes.BEFORE_STEP]
+    assert said in apart.run(*before, "train@step1").refusal()
+
+
 def test_dead_classes_are_told_at_once(project):
     outcome = project.run(*scenes.BEFORE_TRAINING, *STEP)
     numbers = json.loads(

@@ -233,3 +233,10 @@ class TestBest:
         ResumeFile(tmp_path / "r.pt").best.path.unlink()
         with pytest.raises(InputError, match="the state of the best epoch, 1, is not in"):
             self.train(lists, tmp_path, (7.0, 3.0))
+
+    def test_a_training_without_a_best_epoch_is_not_its_last_one(self, lists, tmp_path):
+        trainer = lists.prepare(plan("mib", epochs=1), "step0")
+        empty = dataclasses.replace(lists.of("step0", "val"), images=[])
+        nothing = Validation(lists.dataset, [empty], times=1, keeps_best=True)
+        with pytest.raises(InputError, match="no epoch of this training has a val_miou"):
+            trainer.train(ResumeFile(tmp_path / "r.pt"), Follower().hooks(), nothing)
