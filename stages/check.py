@@ -12,6 +12,7 @@ from cssegcore.core.errors import InputError
 from cssegcore.core.types import IGNORE
 
 from .common.batch_sizes import check_places, smallest_batches
+from .common.choice import check_after, check_validation
 from .common.cli import run, say, warn
 from .common.home import PACKAGE
 from .common.params import Params, read_params, read_raw
@@ -51,7 +52,7 @@ def main(
     dataset = open_dataset(params.dataset)
     params.scenario_of(dataset.classes)
     _check_lists(params, dataset)
-    _check_validation(params, dataset)
+    check_validation(params, dataset)
     tables = _check_parts(params, dataset)
     _note_scenario(params, tables)
     _write(out, nothing, first, tables)
@@ -69,24 +70,6 @@ def _note_name(path: Path) -> str:
     name = name_run(read_raw())
     write_json(path, {"label": name.label, "changed": name.differences})
     return name.label
-
-
-def _check_validation(params: Params, dataset: "Dataset") -> None:
-    """Refuses to choose an epoch where there is nothing to choose by but test images."""
-    from cssegcore.scenario.scenario import DOMAIN_SETTINGS
-
-    scenario = params.scenario
-    if params.validation.keep != "best" or scenario.setting in DOMAIN_SETTINGS:
-        return
-    if scenario.lists:
-        missing = [f"`scenario.lists.{n}.val`" for n, own in scenario.lists.items() if not own.val]
-    else:
-        own = set(dataset.names("val")).difference(dataset.names("test"))
-        missing = [] if own else [f"image of {dataset.root}'s part `val` that is not tested on"]
-    if missing:
-        raise InputError(
-            f"`validation.keep` is best, and there is no {missing[0]}: give one, or set it to last."
-        )
 
 
 def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]]:
@@ -109,6 +92,7 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     rule = build_part(SLOTS["pseudo_labels"], PseudoLabels, recipe.pseudo_labels, where)
     assembled = AssembledRecipe(recipe, Method.of_base(recipe.base), Method.of(recipe), rule)
     check_recipe(assembled)
+    check_after(params, assembled)
     optimizer = build_optimizer(params.optimizer)
     _check_room(params, assembled, dataset)
     architecture = _checked_network(params, assembled, dataset)

@@ -112,6 +112,15 @@ def test_a_step_is_not_chosen_by_the_classes_of_others(apart, left):
     assert said in apart.run(*before, "train@step1").refusal()
 
 
+def test_weights_that_are_mixed_afterwards_are_not_chosen_among(apart):
+    apart.set("method.after", {"part": "weight_fusion"})
+    assert apart.run("check").status == 0
+    apart.set("validation.keep", "best")
+    said = apart.run("check").refusal()
+    assert "before `method.after: weight_fusion` mixes their weights" in said
+    assert "Set `validation.keep` to last, or `method.after` to none." in said
+
+
 def test_dead_classes_are_told_at_once(project):
     outcome = project.run(*scenes.BEFORE_TRAINING, *STEP)
     numbers = json.loads(
