@@ -140,8 +140,12 @@ class Exemplars(Replay):
         images = [
             candidates[at] for at in sorted(at for group in image_list.values() for at in group)
         ]
-        seen = sorted(request.current.classes.foreground)
-        memory = dataclasses.replace(request.current, visible=seen, images=images)
+        memory = dataclasses.replace(
+            request.current,
+            visible=sorted(request.current.classes.foreground),
+            images=images,
+            ignored=_ignored(request.current, previous, kept),
+        )
         memory.write(out / "list.json")
         counts = [
             {"class": classes[c], "chosen": len(group), "candidates": int(shown[:, c].sum())}
@@ -174,6 +178,14 @@ class Exemplars(Replay):
                     logits, batch.labels, self.threshold, background, "sigmoid"
                 )
             yield from (contains(image, known) for image in labels.byte().cpu().numpy())
+
+
+def _ignored(current: ImageList, *earlier: ImageList) -> list[int]:
+    """Returns the raw labels that are void in a list or in those that photographs are kept from.
+
+    Where steps list their images, a list names only those void classes that its own images show.
+    """
+    return sorted({raw for image_list in (current, *earlier) for raw in image_list.ignored})
 
 
 def _annotated(

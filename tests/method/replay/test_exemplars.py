@@ -1,6 +1,8 @@
+import dataclasses
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +14,16 @@ from cssegcore.core.registry import build_part
 from cssegcore.data.batches import evaluation_batches
 from cssegcore.data.image_list import ImageList
 from cssegcore.data.image_store import ImageStore
-from cssegcore.method.replay import ExemplarRequest, Replay
-from cssegcore.method.replay.exemplars import choose, contains, orders
+from cssegcore.data.index import build_index
+from cssegcore.method.replay import ExemplarRequest, Replay, exemplars
+from cssegcore.method.replay.exemplars import Exemplars, choose, contains, orders
 from cssegcore.models import checkpoint
-from tests.helpers.tiny_training import CPU, MODEL, Lists
+from cssegcore.scenario.lists import StepLists
+from cssegcore.scenario.scenario import Scenario
+from cssegcore.scenario.splits import write_splits
+from cssegcore.training.setup import StageInputs
+from tests.helpers.tiny_dataset import write_lines
+from tests.helpers.tiny_training import CPU, MODEL, Lists, plan
 
 torch.set_num_threads(1)
 
@@ -282,6 +290,62 @@ class TestAfterALaterStep:
         kept = lists.of("step1", "seen")
         part(size=2).select_exemplars(tmp_path / "out", request_for(lists, "step2", kept, model))
         assert len(remembered(tmp_path / "out")[0].images) == 2
+
+
+STEPS = {"step0": ["red"], "step1": ["green"], "step2": ["blue"]}
+LISTED = {"step0": ["t0", "t7"], "step1": ["t1", "t4"], "step2": ["t2", "t5"]}
+"""Lists of which only the first has an image, t7, that shows yellow, which no step learns."""
+
+
+class TestClassesThatNoStepLearns:
+    @pytest.fixture
+    def void(self, tmp_path, lists, monkeypatch):
+        """Lists of steps that list their images; no model completes what is annotated."""
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(Exemplars, "_completed", lambda _, *given: exemplars._annotated(*given))
+        Path("lists").mkdir()
+        for step, images in LISTED.items():
+            write_lines(Path(f"lists/{step}.txt"), images)
+        write_lines(Path("lists/test.txt"), ["v0"])
+        own = {step: StepLists(f"lists/{step}.txt", "lists/test.txt") for step in STEPS}
+        classes, entries = lists.dataset.classes, build_index(lists.dataset, lambda items, _: items)
+        scenario = Scenario.of("listed", classes, STEPS, left_out="void", lists=own)
+        write_splits(tmp_path / "split", scenario, entries, classes)
+        return Lists(lists.dataset, tmp_path / "split")
+
+    def test_they_are_void_on_kept_photographs_though_no_own_image_shows_them(self, tmp_path, void):
+        assert [void.of(step).ignored for step in STEPS] == [[4], [], []]
+        kept = None
+        for step in ("step1", "step2"):
+            part(size=9).select_exemplars(tmp_path / step, request_for(void, step, kept))
+            kept = remembered(tmp_path / step)[0]
+            assert "t7" in kept.names
+            assert kept.label_table()[[4, 255]].tolist() == [255, 255]
+
+    @pytest.mark.parametrize(("method", "unknown"), [("ssul_m", "everything"), ("dkd_m", "none")])
+    def test_a_training_ignores_their_pixels(self, tmp_path, void, method, unknown):
+        """Whether exemplars show all classes so far, or the step's own alone (`labels: step`)."""
+        how = plan(method)
+        how.method["base"]["unknown_class"] = {"part": unknown}
+        base = void.prepare(how, "step0")
+        checkpoint.save(tmp_path / "model", base.segmenter, base.model, {})
+        part(size=9).select_exemplars(tmp_path / "memory", request_for(void, "step1"))
+        given = StageInputs(memory=tmp_path / "memory")
+        kept = void.prepare(how, "step1", tmp_path / "model", given).data.replayed.images
+        decoded = dict(zip(kept.names, kept.decoded(), strict=True))
+        assert (decoded["t7"][2][void.dataset.label("t7") == 4] == 255).all()
+
+    def test_a_list_without_more_of_them_keeps_its_bytes(self, tmp_path, lists):
+        request = request_for(lists, "step1")
+        given = {key: [4] for key in ("current", "previous_images")}
+        given = {
+            k: dataclasses.replace(getattr(request, k), ignored=raw) for k, raw in given.items()
+        }
+        part(size=3).select_exemplars(tmp_path, dataclasses.replace(request, **given))
+        memory = remembered(tmp_path)[0]
+        assert memory == dataclasses.replace(
+            given["current"], visible=[1, 2, 3], images=memory.images
+        )
 
 
 class TestPart:
