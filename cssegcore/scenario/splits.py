@@ -1,11 +1,12 @@
 """Lists of each step's images for training, monitoring and tests."""
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from cssegcore.core.class_table import ClassTable
-from cssegcore.core.errors import InputError
+from cssegcore.core.errors import InputError, InputWarning
 from cssegcore.data.image_list import ImageList
 from cssegcore.data.index import Entry
 from cssegcore.scenario.domains import Chosen, domain_images
@@ -60,6 +61,7 @@ def write_splits(
         for kind in ("train", "test"):
             if not kinds[kind].images:
                 raise _without_images(scenario, kinds[kind].index, kind, entries)
+    _warn_of_unshown(scenario, lists, entries)
     for step, kinds in lists.items():
         for kind, images in kinds.items():
             images.write(out / step / f"{kind}.json")
@@ -89,7 +91,7 @@ def check_leaks(entries: Sequence[Entry]) -> None:
 def _without_images(
     scenario: Scenario, index: int, kind: str, entries: Sequence[Entry]
 ) -> InputError:
-    step, said = scenario.steps[index], f"as the setting {scenario.setting!r} asks"
+    step, said = scenario.steps[index], _as_asked(scenario)
     if scenario.by_domain:
         return InputError(
             f"`steps.{step.name}` has no {kind} images: too few of the dataset's images are of"
@@ -100,6 +102,37 @@ def _without_images(
         f" {', '.join(step.classes)} {said}. Choose other classes or another `scenario.setting`."
         f"{_painted_void(step, entries)}"
     )
+
+
+def _as_asked(scenario: Scenario) -> str:
+    return f"as the setting {scenario.setting!r} asks"
+
+
+def _warn_of_unshown(
+    scenario: Scenario, lists: Mapping[str, Mapping[str, ImageList]], entries: Sequence[Entry]
+) -> None:
+    """Says which classes a step cannot learn, as no training image of it shows them.
+
+    Published scenarios may have such a class, so it is no error; but after the training, its IoU of
+    0 looks as if labels, learning rate or epochs were wrong. Where steps bring domains, later ones
+    teach it.
+    """
+    if scenario.by_domain:
+        return
+    present = {entry.name: entry.present for entry in entries}
+    for step in scenario.steps:
+        shown = {raw for name in lists[step.name]["train"].names for raw in present[name]}
+        learned = zip(step.raw, step.classes, strict=True)
+        if lost := [name for raw, name in learned if raw not in shown]:
+            warnings.warn(
+                f"`steps.{step.name}` learns {', '.join(lost)}, and none of its own training images"
+                f" shows that {_as_asked(scenario)}: a training on them learns nothing of it, and"
+                " its IoU will be 0. Choose other classes or another `scenario.setting`, or add"
+                " images that show it."
+                f"{_painted_void(step, entries)}",
+                InputWarning,
+                stacklevel=3,
+            )
 
 
 def _painted_void(step: Step, entries: Sequence[Entry]) -> str:

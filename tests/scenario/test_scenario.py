@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cssegcore.core.class_table import ClassTable
-from cssegcore.core.errors import InputError
+from cssegcore.core.errors import InputError, InputWarning
 from cssegcore.data.image_list import ImageList
 from cssegcore.data.index import Entry
 from cssegcore.scenario.partition import PartitionRule
@@ -295,3 +295,42 @@ def test_a_step_without_images_is_named(tmp_path):
     with pytest.raises(InputError, match=r"`steps.step0` has no train images: .* shows a as the"):
         write_splits(tmp_path, scenario, both, table)
     assert list(tmp_path.iterdir()) == []
+
+
+SOME_SHOW_NO_B = {"step0": ["a", "b"], "step1": ["c"]}
+SHOWN = {"train": [(1,), (2, 3)], "test": [(1,), (2,), (3,)]}
+
+
+def few(shown):
+    """Entries of few images that show these raw labels."""
+    for part, images in shown.items():
+        for raws in images:
+            pixels = tuple(int(raw in raws) for raw in range(4))
+            yield Entry(f"{part} {raws}", (part,), "", 1, 3, int(raws == (1,)), pixels)
+
+
+def test_a_class_that_no_training_image_of_its_step_shows_is_named(tmp_path):
+    """The step has images, of its other class: without a word, evaluation would find IoU 0."""
+    scenario = Scenario.of("disjoint", TABLE[:4], SOME_SHOW_NO_B)
+    words = (
+        r"^`steps\.step0` learns b, and none of its own training images shows that as the setting"
+        r" 'disjoint' asks: .* its IoU will be 0\. Choose other classes or another"
+        r" `scenario\.setting`, or add images that show it\.$"
+    )
+    with pytest.warns(InputWarning, match=words) as warned:
+        counts = write_splits(tmp_path, scenario, list(few(SHOWN)), TABLE[:4])
+    assert len(warned) == 1
+    assert counts["step0"]["train"] == 1  # no step is refused
+    assert (tmp_path / "step1" / "train.json").exists()
+
+
+def test_a_class_that_was_painted_as_void_is_named_with_the_way_out(tmp_path):
+    scenario = Scenario.of("overlapped", TABLE[:4], SOME_SHOW_NO_B)
+    shown = {"train": [(1,), (3,)], "test": [(1,), (3,)]}
+    with pytest.warns(InputWarning, match=r"learns b, .* if b was painted 255, .* paint it 2\.$"):
+        write_splits(tmp_path, scenario, list(few(shown)), TABLE[:4])
+
+
+def test_a_class_that_the_step_s_images_show_is_not(tmp_path):
+    scenario = Scenario.of("overlapped", TABLE[:4], SOME_SHOW_NO_B)
+    write_splits(tmp_path, scenario, list(few(SHOWN)), TABLE[:4])
