@@ -15,6 +15,7 @@ from .common.batch_sizes import check_places, smallest_batches
 from .common.choice import check_after, check_validation
 from .common.cli import run, say, warn
 from .common.home import PACKAGE
+from .common.noted_weights import note_weights
 from .common.params import Params, read_params, read_raw
 
 if TYPE_CHECKING:
@@ -134,6 +135,8 @@ def _check_parts(params: Params, dataset: "Dataset") -> dict[str, dict[str, str]
     training = [f"{PACKAGE}.train", *views, updater, *model]
     tables["method.base"] = closure([*training, *base_modules(recipe.base)])
     tables["method"] = closure([*training, *recipe_modules(recipe)])
+    again = ["method"] * assembled.increment.from_scratch
+    note_weights(tables, architecture.backbone_kind(), "method.base", *again)
     return tables
 
 
