@@ -60,14 +60,16 @@ def main(
     from cssegcore.scenario.lists import StepLists
 
     from .common.extending import extended_params, extended_scenario
-    from .common.freezing import freeze, list_file
+    from .common.freezing import freeze, list_file, trains_again
 
     params = read_params()
     dataset = open_dataset(params.dataset)
-    _check_running(params, dataset, retrain=retrain)
+    _check_running(params, dataset)
     frozen = freeze(params)
     step = _checked(step or _next(params.scenario.last), params)
     learned = _new_classes(params, dataset, classes)
+    if not retrain and (reasons := trains_again(params, learned)):
+        raise InputError(reasons[0])
     entries = _examine(dataset, _new_names(params, dataset, frozen, photographs))
     held_out = None if test is None else _named(test, [entry.name for entry in entries])
     images = hold_out(entries, learned, held_out)
@@ -97,28 +99,22 @@ def main(
     say("nothing is written." if dry_run else f"{path} and params.yaml have it; next: `dvc repro`")
 
 
-def _check_running(params: Params, dataset: "Dataset", *, retrain: bool) -> None:
+def _check_running(params: Params, dataset: "Dataset") -> None:
     """Refuses a project whose steps cannot be frozen as they are."""
     from cssegcore.data.index import read_index
 
-    from .common.freezing import trains_again
+    from .common.freezing import INDEX
 
     params.check_chain()
     if params.scenario.domains:
         raise InputError("`scenario.setting` is by domain: steps by lists bring classes.")
-    index = Path("work/index.csv")
-    if not index.is_file():
-        raise InputError(f"{index} is not there: run `dvc repro`, so that it is known what is new.")
-    _, table = read_index(index)
+    if not INDEX.is_file():
+        raise InputError(f"{INDEX} is not there: run `dvc repro`, so that it is known what is new.")
+    _, table = read_index(INDEX)
     if dataset.classes[: len(table)] != table:
         raise InputError(
             f"the class table was {', '.join(table)} and is {', '.join(dataset.classes)}: append"
             " new classes to its end, since label images hold the numbers."
-        )
-    if not retrain and (reading := trains_again(params)):
-        raise InputError(
-            f"the setting becomes `listed`, and `{reading[0]}` makes earlier steps train again for"
-            " it, once: add --retrain if they may. Who begins with `listed` is spared."
         )
 
 

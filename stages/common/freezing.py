@@ -4,7 +4,7 @@ Lists are what the last `split` gave each step. A step that lists the same image
 trains on the same bytes, so DVC runs no training again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SPLIT = Path("work/split")
 """Where dvc.yaml has the lists of the last run."""
+INDEX = Path("work/index.csv")
+"""Where it has the index."""
 
 
 class Frozen(NamedTuple):
@@ -60,14 +62,58 @@ def freeze(params: Params) -> Frozen:
     return frozen
 
 
-def trains_again(params: Params) -> list[str]:
-    """Names the parameters by which the change to lists alone would train steps again."""
+def trains_again(params: Params, learned: Mapping[int, str]) -> list[str]:
+    """Says by what earlier steps would be trained again, though they keep their images.
+
+    Args:
+        params: The parameters before the arrival.
+        learned: Names of the new classes, by raw label.
+
+    Raises:
+        InputError: A list of the last `split`, or the index, is not there or damaged.
+    """
+    changed = list(_changed_void(params, learned))
+    found = [
+        f"{learned[raw]} was void in {step} (`scenario.left_out`) and is background there once a"
+        " step learns it, so earlier steps train again: add --retrain if they may."
+        for step, raw, is_shown in changed
+        if is_shown
+    ]
     if params.scenario.setting == LISTED:
-        return []
+        return found
     from ..check import parts_with_a_setting
 
-    found = [f"{where}.setting" for where, _ in parts_with_a_setting(params.method)]
-    return found + ["method.images"] * (params.method["images"] == "seen")
+    keys = [f"{where}.setting" for where, _ in parts_with_a_setting(params.method)]
+    keys += ["method.images"] * (params.method["images"] == "seen")
+    keys += ["scenario.left_out"] * bool(changed)
+    return found + [
+        f"the setting becomes `listed`, and `{key}` makes earlier steps train again for it, once:"
+        " add --retrain if they may. Who begins with `listed` is spared."
+        for key in keys
+    ]
+
+
+def _changed_void(params: Params, learned: Collection[int]) -> Iterator[tuple[str, int, bool]]:
+    """Yields each step and raw label that is ignored in a list of its training, and will not be.
+
+    Where steps list their images, void classes are those of no step that a list's images show.
+
+    Yields:
+        The step, the raw label, and whether an image of the list shows it, so that pixels change.
+    """
+    if params.scenario.left_out != "void":
+        return
+    from cssegcore.data.image_list import ImageList
+    from cssegcore.data.index import read_index
+
+    present = {entry.name: entry.present for entry in read_index(INDEX)[0]}
+    for step in params.scenario.classes:
+        for kind in dict.fromkeys(("train", "val", params.step(step).images)):
+            images = ImageList.read(SPLIT / step / f"{kind}.json")
+            shown = {raw for name in images.names for raw in present.get(name, ())}
+            for raw in images.ignored:
+                if raw not in shown or raw in learned:
+                    yield step, raw, raw in shown
 
 
 def _read(step: str, kind: str, known: list[str]) -> "ImageList":

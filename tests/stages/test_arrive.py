@@ -351,3 +351,59 @@ def test_what_would_train_again_is_said_first(farm):
     assert arrive("--retrain").status == 0
     method = yaml.safe_load(Path("params.yaml").read_text())["method"]
     assert method["losses"]["attraction"]["setting"] == "listed"
+
+
+def leave_blue_void(root, held_out):
+    """Makes lists of a project that leaves blue out as void; its one `val` image shows that."""
+    write_params(classes={"step0": ["red"], "step1": ["green"]}, left_out="void")
+    text = SCENARIO.replace("[red, green]", "[red]").replace("[blue]", "[green]")
+    text = text.replace("  classes:", "  left_out: void\n  classes:")
+    Path("conf/scenario/mine/main.yaml").write_text(text)
+    put(root, "8", held_out, 8)
+    return split()
+
+
+def trained_on(lists):
+    """The lists that trainings of the first two steps depend on; `seen` is for `joint` alone."""
+    return {
+        path: text
+        for path, text in lists.items()
+        if path[:5] in ("step0", "step1") and not path.endswith(("test.json", "seen.json"))
+    }
+
+
+def test_void_classes_that_a_list_no_longer_names_are_said_first(farm):
+    """The image of `val` shows none: all were ignored in it by name, and none is where listed."""
+    before = leave_blue_void(farm, [1, 2])
+    grow(farm)
+    said = arrive("--classes", "goat").refusal()
+    assert "`scenario.left_out` makes earlier steps train again for it, once: add --retrain" in said
+    assert arrive("--classes", "goat", "--retrain").status == 0
+    after = split()
+    assert {path for path, text in trained_on(before).items() if after[path] != text} == {
+        "step0/val.json",
+        "step0/watched/step0.json",
+        "step1/val.json",
+        "step1/watched/step0.json",
+        "step1/watched/step1.json",
+    }
+
+
+def test_a_class_that_was_void_and_is_learned_is_said_first(farm):
+    before = leave_blue_void(farm, [1, 2, 3])
+    grow(farm)
+    outcome = arrive("--classes", "goat")  # all lists show blue: the setting changes no byte
+    assert outcome.status == 0, outcome
+    after = split()
+    assert trained_on(before).items() <= after.items()
+
+    for number in range(12):
+        put(farm, f"july/{number}", [3, 1], 150 + number)
+    said = arrive("--classes", "blue").refusal()
+    assert said.startswith("error: blue was void in step0 (`scenario.left_out`) and is background")
+    assert "add --retrain if they may." in said
+    outcome = arrive("--classes", "blue", "--retrain")
+    assert outcome.status == 0, outcome
+    grown = split()
+    assert json.loads(after["step0/train.json"])["ignored"] == [3]
+    assert "ignored" not in json.loads(grown["step0/train.json"])
