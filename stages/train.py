@@ -78,7 +78,6 @@ def _train(
     from cssegcore.data.dataset import open_dataset
     from cssegcore.data.image_list import ImageList
     from cssegcore.models import checkpoint
-    from cssegcore.models.backbones import backbone_kind
     from cssegcore.runtime.device import choose_device, device_name
     from cssegcore.runtime.distributed import process_group
     from cssegcore.runtime.resume import ResumeFile
@@ -96,7 +95,7 @@ def _train(
     before = None if numbers.previous == "none" else previous
     dataset, device = open_dataset(params.dataset), choose_device()
     training = training_params(params, numbers)
-    check_noted(code, backbone_kind(params.model["backbone"]))
+    check_noted(code, params.model["backbone"])
     trainer = build_trainer(training, dataset, image_list, before, device, inputs)
     validation = _validation(params, dataset, watched)
     batch = min(trainer.optimizer.batch_size, len(trainer.data.images))

@@ -22,16 +22,26 @@ def note_weights(tables: dict[str, dict[str, str]], backbone: "BackboneKind", *n
         tables[name] |= _digest(backbone)
 
 
-def check_noted(code: Path, backbone: "BackboneKind") -> None:
+def check_noted(code: Path, recipe: object) -> None:
     """Refuses a file that was replaced under its path since `check` looked at it.
 
     DVC knows the path alone, and would keep a model of these weights under the name of the others.
+    A training that reads no first weights needs no file.
+
+    Args:
+        code: The training's code table.
+        recipe: The section `model.backbone`.
 
     Raises:
         InputError: It was.
     """
+    from cssegcore.models.backbones import backbone_kind
+
     noted = json.loads(code.read_bytes()).get(KEY)
-    if noted and noted != (found := _digest(backbone)[KEY]):
+    if not noted:
+        return
+    backbone = backbone_kind(recipe)
+    if noted != (found := _digest(backbone)[KEY]):
         raise InputError(
             f"`{KEY}`: the SHA-256 of {backbone.weights} is {found[:16]}…, and was {noted[:16]}…"
             " when the parameters were checked: run `dvc repro -f check`, then go on."

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cssegcore.models.backbones import backbone_kind
+from stages.common.noted_weights import check_noted
 from tests.helpers import tiny_dataset as scenes
 
 
@@ -46,3 +47,10 @@ def test_a_training_refuses_others_than_were_checked(project):
     assert "run `dvc repro -f check`, then go on" in refusal
     assert not (project.folder / "work/step0/model.safetensors").exists()
     assert project.run("check", "train@step0").status == 0
+
+
+def test_a_training_that_starts_from_a_model_needs_no_file(project):
+    make(project, 1)
+    tables(project)
+    (project.folder / "own.pth").unlink()
+    check_noted(project.folder / "work/code/method.json", project.params["model"]["backbone"])
