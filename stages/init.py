@@ -83,6 +83,7 @@ def _open(name: str, root: Path, like: str) -> "Dataset":
     Raises:
         InputError: It cannot be, nothing suits its photographs, or Hydra would change its path.
     """
+    from cssegcore.core.names import BACKGROUND_NAMES
     from cssegcore.data.dataset import open_dataset
 
     from .common.recommend import recommend
@@ -95,6 +96,12 @@ def _open(name: str, root: Path, like: str) -> "Dataset":
         )
     layout = {"part": "folder"}
     opened = open_dataset({"name": name, "root": str(root), "layout": layout})
+    if (first := opened.classes[0]).lower() not in BACKGROUND_NAMES:
+        say(
+            f"warning: the first line of {root / 'classes.txt'} is {first!r}, so label 0 is called"
+            " that: it is the background, which no step learns. If labels begin with 1, put a line"
+            " `background` before it"
+        )
     if like == AUTO:
         recommend(name, str(root), layout, list(opened.classes))
     return opened

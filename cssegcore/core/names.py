@@ -1,6 +1,9 @@
-"""Names of images, out of which stages make the names of the files that they write."""
+"""Names of images, out of which stages make names of files, and of classes."""
 
 import unicodedata
+
+BACKGROUND_NAMES = ("background", "_background_", "__background__", "bg")
+"""Names by which tools call label 0, in small letters."""
 
 UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 """Unicode's categories of controls, of bytes that are no UTF-8, and of line and page ends."""

@@ -10,7 +10,7 @@ from jaxtyping import Int64, UInt8
 from cssegcore.core.config import parse
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import digest
-from cssegcore.core.names import unfit, unfit_class
+from cssegcore.core.names import BACKGROUND_NAMES, unfit, unfit_class
 from cssegcore.core.registry import build_part
 from cssegcore.core.types import IGNORE, Background
 from cssegcore.data import images
@@ -157,10 +157,13 @@ class Dataset:
         raw = self.layout.raw(np.arange(256, dtype=np.uint8))
         known = np.flatnonzero(raw < len(self.classes))
         void = ", ".join(map(str, np.flatnonzero(raw == IGNORE)))
+        first = self.classes[0]
+        named = first.lower() in BACKGROUND_NAMES
+        shifted = "" if named else f"; {first} is 0, the background: if it is 1, put one before it"
         return InputError(
             f"label image {path} holds the value {value}, but its classes are {known[0]} to"
             f" {known[-1]} ({self.classes[raw[known[-1]]]}), void is {void}: fix the image or add"
-            " the class to `dataset.classes`."
+            f" the class to `dataset.classes`{shifted}."
         )
 
 

@@ -65,11 +65,13 @@ def _source(content: dict[str, Any], path: Path, folder: Path) -> ImportSource:
         ImportedImage(
             image_name(entry["file_name"]),
             folder / entry["file_name"].replace("\\", "/"),
-            _drawing(regions[entry["id"]], sizes[entry["id"]], path, entry),
+            _drawing(regions.get(entry["id"], []), sizes[entry["id"]], path, entry),
         )
         for entry in content["images"]
     ]
     notes = []
+    if bare := sum(entry["id"] not in regions for entry in content["images"]):
+        notes.append(f"{bare} images without a region are background throughout")
     if boxes := len(content["annotations"]) - len(outlined):
         notes.append(f"{boxes} annotations without an outline are left out")
     if unused := [name for key, name in called.items() if key not in used]:

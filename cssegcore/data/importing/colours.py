@@ -19,6 +19,7 @@ from cssegcore.data.importing.source import (
     number_classes,
     photograph_of,
     photographs_below,
+    without_labels,
 )
 
 OtherColours = Literal["refuse", "void"]
@@ -63,8 +64,8 @@ def read_colour_masks(
     unlabelled = set(photographs_below(photographs)).difference(found)
     if masks == photographs:
         unlabelled = {name for name in unlabelled if not name.endswith(ending or "\0")}
-    notes = [f"{len(unlabelled)} photographs without a mask are left out"] if unlabelled else []
-    return ImportSource(classes, check_source(pictures, masks), tuple(notes))
+    notes = without_labels(len(unlabelled), "mask")
+    return ImportSource(classes, check_source(pictures, masks), notes)
 
 
 def read_colour_table(path: Path) -> tuple[tuple[str, ...], dict[MaskColour, int]]:

@@ -14,13 +14,16 @@ from cssegcore.core.errors import InputError
 from cssegcore.data import images
 from cssegcore.data.importing.regions import fill_polygon
 from cssegcore.data.importing.source import (
+    ENDINGS,
     ImportedImage,
     ImportSource,
+    check_links,
     check_source,
     image_name,
     image_shape,
     number_classes,
     read_tool_json,
+    without_labels,
 )
 
 CIRCLE = 64
@@ -41,8 +44,9 @@ def read_labelme(folder: Path, photographs: Path | None = None) -> ImportSource:
             `imagePath`.
 
     Raises:
-        InputError: A file is none of Labelme's, or a photograph is missing.
+        InputError: A file is none of Labelme's, a photograph is missing, or a subfolder is a link.
     """
+    check_links(folder)
     paths = [path for path in sorted(folder.rglob("*.json")) if path.name[0] != "."]
     pictures, shapes, left = [], {}, Counter()
     for path in paths:
@@ -79,6 +83,10 @@ def read_labelme(folder: Path, photographs: Path | None = None) -> ImportSource:
     notes = [
         f"{count} shapes without an area ({kind}) are left out" for kind, count in left.items()
     ]
+    used = {photograph.resolve() for _, photograph, _, _ in pictures}
+    there = (photographs or folder).rglob("*")
+    unlabelled = sum(p.suffix.lower() in ENDINGS and p.resolve() not in used for p in there)
+    notes += without_labels(unlabelled, "JSON")
     return ImportSource(classes, check_source(found, folder), tuple(notes))
 
 

@@ -20,6 +20,7 @@ from cssegcore.data.importing.source import (
     number_classes,
     photograph_of,
     photographs_below,
+    without_labels,
 )
 from cssegcore.data.layouts._base import SPLITS, Split, read_names
 
@@ -45,6 +46,8 @@ VOC_CLASSES = (
     "train",
     "tvmonitor",
 )
+_TABLES = ("classes.txt", "class_names.txt")
+"""Files with a class a line, background first; the second is that of `labelme2voc`."""
 CLASS_FOLDER = "SegmentationClass"
 MASK_LISTS = "ImageSets/Segmentation"
 LABELMAP = "labelmap.txt"
@@ -53,8 +56,8 @@ LABELMAP = "labelmap.txt"
 def read_voc_folder(folder: Path, photographs: Path | None = None) -> ImportSource:
     """Reads `JPEGImages`, `SegmentationClass` and the lists in `ImageSets/Segmentation`.
 
-    Values are VOC's twenty classes, or those that `classes.txt` names, background first. With
-    `labelmap.txt`, as CVAT writes, colours are the classes that it names.
+    Values are the classes that `classes.txt` or `class_names.txt` names, background first; without
+    both, VOC's twenty. With `labelmap.txt`, as CVAT writes, colours are the classes that it names.
 
     Args:
         folder: Folder that holds the three.
@@ -62,17 +65,21 @@ def read_voc_folder(folder: Path, photographs: Path | None = None) -> ImportSour
 
     Raises:
         InputError: One of them is missing, or an image; two lists name one image; or the first
-            line of `classes.txt` is not the background.
+            line of the table of classes is not the background.
     """
     masks = photographs_below(folder / CLASS_FOLDER)
     pictures = folder / "JPEGImages" if photographs is None else photographs
+    notes = []
     if (folder / LABELMAP).exists():
         classes, colours = read_colour_table(folder / LABELMAP)
         drawing = {name: colour_mask(path, colours) for name, path in masks.items()}
     else:
-        own = folder / "classes.txt"
-        table = read_names(own) if own.exists() else ("background", *VOC_CLASSES)
-        check_background(table, own)
+        own = next((folder / name for name in _TABLES if (folder / name).exists()), None)
+        table = read_names(own) if own else ("background", *VOC_CLASSES)
+        if own:
+            check_background(table, own)
+        else:
+            notes.append(f"{folder} has no classes.txt: 1 to 20 are taken for Pascal VOC's classes")
         classes, numbers = number_classes(table[1:])
         values = {BACKGROUND: BACKGROUND, IGNORE: IGNORE}
         values |= {at: numbers[name] for at, name in enumerate(table[1:], 1)}
@@ -99,9 +106,9 @@ def read_voc_folder(folder: Path, photographs: Path | None = None) -> ImportSour
         )
         for name in listed
     ]
-    rest = len(masks) - len(listed)
-    notes = (f"{rest} masks that no list names are left out",) if rest else ()
-    return ImportSource(classes, check_source(found, folder), notes)
+    if rest := len(masks) - len(listed):
+        notes.append(f"{rest} masks that no list names are left out")
+    return ImportSource(classes, check_source(found, folder), tuple(notes))
 
 
 def read_roboflow(folder: Path) -> ImportSource:
@@ -124,15 +131,18 @@ def read_roboflow(folder: Path) -> ImportSource:
     if not tables:
         raise InputError(f"{folder} holds no folder train, valid or test with `_classes.csv`.")
     classes, labels = number_classes(names)
-    found = []
+    found, unlabelled = [], 0
     for part, table in tables.items():
         values = {value: labels[name] for value, name in table.items()}
-        for name, path in photographs_below(folders[part]).items():
+        there = photographs_below(folders[part])
+        for name, path in there.items():
             if name.endswith("_mask"):
                 own = name.removesuffix("_mask")
                 photograph = photograph_of(folders[part], own) or folders[part] / f"{own}.jpg"
                 found.append(ImportedImage(own, photograph, number_mask(path, values), part))
-    return ImportSource(classes, check_source(found, folder))
+            else:
+                unlabelled += f"{name}_mask" not in there
+    return ImportSource(classes, check_source(found, folder), without_labels(unlabelled, "mask"))
 
 
 def _values(path: Path) -> dict[int, str]:

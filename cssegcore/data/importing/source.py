@@ -11,12 +11,11 @@ from jaxtyping import UInt8
 
 from cssegcore.core.errors import InputError
 from cssegcore.core.files import read_text
-from cssegcore.core.names import unfit, unfit_class
+from cssegcore.core.names import BACKGROUND_NAMES, unfit, unfit_class
 from cssegcore.core.types import BACKGROUND, IGNORE
 from cssegcore.data.images import most_pixels
 from cssegcore.data.layouts._base import Split
 
-BACKGROUND_NAMES: Final = ("background", "_background_", "__background__", "bg")
 VOID_NAMES: Final = ("void", "ignore", "__ignore__", "_ignore_", "unlabeled", "unlabelled")
 MOST_CLASSES: Final = 254
 """Classes that a label image can number, the background left out."""
@@ -152,8 +151,9 @@ def photographs_below(folder: Path) -> dict[str, Path]:
     """Returns the photographs of a folder and its subfolders by their names.
 
     Raises:
-        InputError: There is none, or two have one name.
+        InputError: There is none, two have one name, or a subfolder is a link.
     """
+    check_links(folder)
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
         if path.suffix.lower() in ENDINGS and path.name[0] != ".":
@@ -164,6 +164,25 @@ def photographs_below(folder: Path) -> dict[str, Path]:
     if not found:
         raise InputError(f"the folder {folder} holds no photograph ({', '.join(ENDINGS)}).")
     return found
+
+
+def without_labels(count: int, kind: str) -> tuple[str, ...]:
+    """Returns the note on photographs that have no labels, if there are some."""
+    return (f"{count} photographs without a {kind} are left out",) if count else ()
+
+
+def check_links(folder: Path) -> None:
+    """Refuses links to folders: a search goes past them, and their files would be left out.
+
+    Raises:
+        InputError: There is one.
+    """
+    for path in folder.rglob("*"):
+        if path.is_symlink() and path.is_dir():
+            raise InputError(
+                f"{path} is a link to a folder, and nothing behind it is read: put a folder of"
+                f" links to its files there (`rm {path} && cp -rs {path.resolve()} {path}`)."
+            )
 
 
 def photograph_of(folder: Path, name: str) -> Path | None:

@@ -15,13 +15,14 @@ from cssegcore.core.palette import save_labels
 from cssegcore.core.types import IGNORE, Progress
 from cssegcore.data import images
 from cssegcore.data.importing.source import (
+    ENDINGS,
     MOST_CLASSES,
     ImportedImage,
     ImportSource,
     check_background,
     photograph_of,
 )
-from cssegcore.data.layouts._base import SPLITS, read_names
+from cssegcore.data.layouts._base import SPLITS, Split, read_names
 
 DrawnOver = Literal["stored", "shown"]
 """Whether labels lie over a photograph's pixels as stored, or turned as viewers show them."""
@@ -64,10 +65,11 @@ def write_folder(
         progress: Wraps an iterable of images (second argument: their number).
 
     Raises:
-        InputError: An image is damaged, does not fit its labels, or its name is taken; or the
-            folder's first class is not the background.
+        InputError: An image is damaged, does not fit its labels, or its name is taken; the folder's
+            first class is not the background; or lists would leave out images that are there.
     """
     classes, numbers = _numbers(source, root)
+    _check_listless(root, source.images)
     rewritten = 0
     for image in progress(source.images, len(source.images)):
         files, as_it_was = _files(image, root, numbers, drawn_over)
@@ -126,13 +128,18 @@ def _photograph(
     """Returns ending and content of a photograph whose pixels lie below the labels.
 
     Raises:
-        InputError: It is damaged, or of another size than its labels.
+        InputError: It is damaged, of another size than its labels, or a TIFF that is turned.
     """
     path = image.photograph
     content = images.read(path, "photograph")
     height, width = images.check_photograph(content, path, images.MORE_FORMATS, turn=True)
     with images.opened(content, path, "photograph", images.MORE_FORMATS) as opened:
         turned = images.orientation(opened, content)
+        if opened.format == "TIFF" and turned != 1:  # Pillow turns it, and only it, when it decodes
+            raise InputError(
+                f"photograph {path} is a TIFF with the orientation {turned}, and which way its"
+                " labels lie over it is not said: save it turned, without that tag, as PNG."
+            )
         is_jpeg = opened.format in ("JPEG", "MPO")  # MPO: a phone's JPEG with pictures behind it
         plain = is_jpeg or opened.format == "PNG"
         shown = (width, height) if turned in _SWAPS else (height, width)
@@ -178,14 +185,44 @@ def _write_classes(root: Path, classes: tuple[str, ...]) -> None:
         write_text(path, "".join(f"{name}\n" for name in classes))
 
 
+def _lists(root: Path) -> dict[Split, Path]:
+    return {part: root / f"{part}.txt" for part in SPLITS}
+
+
+def _parts(found: list[ImportedImage]) -> dict[Split, list[str]]:
+    """Returns the names of each part; nothing unless there are some to train and to test."""
+    given: dict[Split, list[str]]
+    given = {part: [i.name for i in found if i.part == part] for part in SPLITS}
+    return given if given["train"] and (given["val"] or given["test"]) else {}
+
+
+def _check_listless(root: Path, found: list[ImportedImage]) -> None:
+    """Refuses the first lists of a folder whose images they would not name.
+
+    Raises:
+        InputError: There are such images. Without lists all of a folder belong to the dataset.
+    """
+    folder = root / "images"
+    if not folder.is_dir() or not _parts(found) or any(p.exists() for p in _lists(root).values()):
+        return
+    paths = [path.relative_to(folder) for path in folder.rglob("*")]
+    there = {p.with_suffix("").as_posix() for p in paths if p.suffix.lower() in ENDINGS}
+    if others := sorted(there.difference(image.name for image in found)):
+        raise InputError(
+            f"{root} has no lists, so its {len(others)} other images ({others[0]}, …) belong to the"
+            " dataset, and the parts of this import would make lists without them: write"
+            f" {root / 'train.txt'} and {root / 'test.txt'} that name them, or import into another"
+            " folder."
+        )
+
+
 def _write_lists(root: Path, found: list[ImportedImage]) -> bool:
     """Names the images of each part in its list.
 
     Returns whether every image is in one, or there are none.
     """
-    paths = {part: root / f"{part}.txt" for part in SPLITS}
-    given = {part: [i.name for i in found if i.part == part] for part in SPLITS}
-    if given["train"] and (given["val"] or given["test"]):
+    paths = _lists(root)
+    if given := _parts(found):
         for part, names in given.items():
             before = read_names(paths[part]) if paths[part].exists() else []
             if new := [name for name in names if name not in before]:

@@ -42,6 +42,11 @@ class Layout(abc.ABC):
     def label(self, root: Path, name: str) -> Path:
         """Returns the path of a label image."""
 
+    def draws_parts(self, root: Path) -> bool:
+        """Whether no list says which part an image belongs to, so that its name draws it."""
+        del root
+        return False
+
     def domain(self, name: str) -> str:
         """Returns the domain of an image, such as its city; "" if the dataset has none."""
         return ""

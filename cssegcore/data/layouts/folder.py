@@ -43,11 +43,14 @@ class Folder(Layout):
                 f"the label image {root / 'labels' / lost[0]}.png has no photograph: put"
                 f" {lost[0]}.jpg or {lost[0]}.png into {root / 'images'}, or remove it."
             )
-        if any((root / f"{listed}.txt").exists() for listed in SPLITS):
+        if not self.draws_parts(root):
             other: Split = "test" if split == "val" else "val"
             given = split == "train" or (root / f"{split}.txt").exists()
             return read_names(root / f"{split if given else other}.txt")
         return _share(root, photographs, split)
+
+    def draws_parts(self, root: Path) -> bool:
+        return not any((root / f"{listed}.txt").exists() for listed in SPLITS)
 
     def photograph(self, root: Path, name: str) -> Path:
         places = [root / "images" / f"{name}{suffix}" for suffix in SUFFIXES]

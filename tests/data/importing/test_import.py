@@ -188,6 +188,22 @@ def test_next_month_classes_keep_their_numbers(tmp_path):
     assert np.array_equal(labels_of(out, "a"), truth())
 
 
+def test_the_first_lists_of_a_folder_name_all_that_is_there(tmp_path):
+    """Else what had no list, and belonged to the dataset, would be out of it without a word."""
+    out = tmp_path / "out"
+    assert bring(*colours(tmp_path / "march"), out).status == 0
+    april = tmp_path / "april"
+    form, root, words = roboflow(april)
+    for path in [p for p in april.rglob("*") if p.is_file() and p.suffix != ".csv"]:
+        path.rename(path.with_name(f"new_{path.name}"))
+    line = bring(form, root, words, out).refusal()
+    assert "its 2 other images (a, …) belong to the dataset" in line
+    assert sorted(p.name for p in out.rglob("*.jpg")) == ["a.jpg", "b.jpg"]
+    (out / "train.txt").write_text("a\njune/b\n")
+    assert bring(form, root, words, out).status == 0
+    assert (out / "train.txt").read_text() == "a\njune/b\nnew_a\n"
+
+
 def test_a_name_that_is_taken_is_refused_before_anything_is_written(tmp_path):
     out = tmp_path / "out"
     photograph(out / "images/june/b.jpg", size=(3, 3))
@@ -305,6 +321,21 @@ def test_photographs_that_phones_turn(tmp_path, exif, drawn, words, said):
         assert not image.getexif()
         assert np.abs(np.asarray(image).astype(int) - pixels).mean() < 6
     assert np.array_equal(labels_of(out, "a"), labels)
+
+
+def test_a_tiff_that_is_turned_is_refused(tmp_path):
+    """Pillow turns its pixels when it decodes them, whichever way the labels lie."""
+    root = tmp_path / "s"
+    form, masks, words = colours(root)
+    with Image.open(root / "photos/a.jpg") as image:
+        tag = Image.Exif()
+        tag[0x0112] = 3
+        image.save(root / "photos/a.tif", exif=tag)
+    (root / "photos/a.jpg").unlink()
+    for over in ([], ["--drawn-over", "stored"], ["--drawn-over", "shown"]):
+        line = bring(form, masks, [*words, *over], tmp_path / "out").refusal()
+        assert "a.tif is a TIFF with the orientation 3" in line
+    assert not (tmp_path / "out").exists()
 
 
 def test_other_formats_become_png(tmp_path):
@@ -470,6 +501,40 @@ def test_a_folder_of_voc_s_own(tmp_path):
     assert np.array_equal(labels_of(tmp_path / "out", "a"), labels)
     names = (tmp_path / "out/classes.txt").read_text().split()
     assert (len(names), names[1], names[20]) == (21, "aeroplane", "tvmonitor")
+    assert "has no classes.txt: 1 to 20 are taken for Pascal VOC's classes" in done.out
+
+
+def test_the_table_that_labelme2voc_writes(tmp_path):
+    form, root, words = voc(tmp_path / "s")
+    (root / "classes.txt").rename(root / "class_names.txt")
+    assert bring(form, root, words, tmp_path / "out").status == 0
+    assert (tmp_path / "out/classes.txt").read_text() == "background\ncat\ndog\n"
+
+
+@pytest.mark.parametrize("form", ["labelme", "roboflow", "coco"])
+def test_photographs_without_labels_are_told(tmp_path, form):
+    root = tmp_path / "s"
+    root.mkdir()
+    given = FORMS[form](root)
+    if form == "coco":
+        content = json.loads((root / "labels.json").read_text())
+        size = {"height": HEIGHT, "width": WIDTH}
+        content["images"].append({"id": 9, "file_name": "bare.jpg", **size})
+        (root / "labels.json").write_text(json.dumps(content))
+        photograph(root / "photos/bare.jpg")
+        said = "1 images without a region are background throughout"
+    else:
+        photograph(root / ("train/bare.jpg" if form == "roboflow" else "june/bare.jpg"))
+        kind = "mask" if form == "roboflow" else "JSON"
+        said = f"1 photographs without a {kind} are left out"
+    assert said in bring(*given, tmp_path / "out").out
+
+
+def test_a_link_to_a_folder_is_not_passed_over(tmp_path):
+    form, root, words = labelme(tmp_path / "s")
+    (tmp_path / "away").mkdir()
+    (root / "july").symlink_to(tmp_path / "away", target_is_directory=True)
+    assert "july is a link to a folder" in bring(form, root, words, tmp_path / "out").refusal()
 
 
 def test_real_photographs(tmp_path):
