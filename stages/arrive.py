@@ -16,6 +16,7 @@ from .common.params import NAME, PARAMS, Params, read_params
 if TYPE_CHECKING:
     from cssegcore.data.dataset import Dataset
     from cssegcore.data.index import Entry
+    from cssegcore.data.layouts._base import Split
     from cssegcore.scenario.domains import Chosen
     from cssegcore.scenario.lists import StepLists
 
@@ -33,7 +34,7 @@ def main(
     ] = None,
     test: Annotated[
         list[str] | None,
-        typer.Option(help="Name or folder to hold out; else a tenth is drawn by names."),
+        typer.Option(help="Name or folder to hold out; else by the dataset's lists, or names."),
     ] = None,
     annotated: Annotated[
         str | None, typer.Option(help="Classes whose labels may be trained on; else the new ones.")
@@ -72,7 +73,7 @@ def main(
         raise InputError(reasons[0])
     entries = _examine(dataset, _new_names(params, dataset, frozen, photographs))
     held_out = None if test is None else _named(test, [entry.name for entry in entries])
-    images = hold_out(entries, learned, held_out)
+    images = hold_out(entries, learned, held_out, _listed_parts(dataset))
     _check_tests(params, dataset, step, learned, images, no_old_classes=no_old_classes)
 
     own: dict[str, str | None] = {}
@@ -183,10 +184,19 @@ def _new_names(
         used |= {entry.name for entry in read_index(Path("work/index.csv"))[0]}
     if new := [name for name in names if name not in used]:
         return new
+    lists = "" if dataset.layout.draws_parts(dataset.root) else " and add them to its lists"
     raise InputError(
-        f"no photograph below {dataset.root} is new: put some there with their label images, or"
-        " name those that the last run saw already and no step has, as `cssegcore arrive june`."
+        f"no photograph below {dataset.root} is new: put some there with their label images{lists},"
+        " or name those that the last run saw already and no step has, as `cssegcore arrive june`."
     )
+
+
+def _listed_parts(dataset: "Dataset") -> dict[str, "Split"] | None:
+    """Returns the part that the dataset's lists give each photograph; None without lists."""
+    if dataset.layout.draws_parts(dataset.root):
+        return None
+    parts: tuple[Split, ...] = ("train", "val", "test")  # a test list may stand for `val`, too
+    return {name: part for part in parts for name in dataset.names(part)}
 
 
 def _named(given: Iterable[str], names: Sequence[str]) -> list[str]:

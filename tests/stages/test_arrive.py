@@ -164,6 +164,25 @@ def test_the_next_arrival_changes_no_byte_of_what_was_before(farm):
     assert "0 to val, 2 to test" in outcome.out
 
 
+def test_lists_of_the_dataset_say_what_is_held_out(farm):
+    """Names would draw june/8 as the test; copies of a test photograph may lie in the training."""
+    write_lines(farm / "train.txt", [str(n) for n in range(40) if n not in (9, 39)])
+    write_lines(farm / "test.txt", ["9", "39"])
+    split()
+    grow(farm)
+    assert "and add them to its lists" in arrive().refusal()
+    held = {"june/3"}
+    june = [f"june/{number}" for number in range(12)]
+    with (farm / "train.txt").open("a") as file:
+        file.writelines(f"{name}\n" for name in june if name not in held)
+    with (farm / "test.txt").open("a") as file:
+        file.writelines(f"{name}\n" for name in held)
+    outcome = arrive()
+    assert outcome.status == 0, outcome
+    assert "step2 learns goat: 11 to train, 0 to val, 1 to test" in outcome.out
+    assert {"9", "39", "june/3"} == {*names(split(), "step2", "test")}
+
+
 def test_a_folder_that_a_step_named_is_frozen_too(farm):
     """Photographs that come into it later belong to no earlier step."""
     grow(farm)
