@@ -40,7 +40,8 @@ def make_animals(voc: "Dataset", root: Path, progress: Progress) -> None:
         progress: Wraps an iterable with one item an image (second argument: their number).
 
     Raises:
-        InputError: VOC lacks an image, a file cannot be read, or none can be written.
+        InputError: VOC lacks an image, a file cannot be read, none can be written, or lists with
+            other names are there.
     """
     from cssegcore.core.files import write_text
     from cssegcore.data.layouts._base import read_names
@@ -53,11 +54,21 @@ def make_animals(voc: "Dataset", root: Path, progress: Progress) -> None:
             f"--from {voc.root} lacks {len(missing)} of the {len(files)} photographs and label"
             f" images, the first is {missing[0]}: complete it with `{invocation('fetch')} voc`."
         )
+    texts = {
+        root / "ImageSets" / "Segmentation" / f"{part}.txt": "".join(f"{n}\n" for n in lists[part])
+        for part in PARTS
+    }
+    for path, text in texts.items():
+        if path.exists() and path.read_bytes() != text.encode():
+            raise InputError(
+                f"{path} is there with other names, and nothing is overwritten: name an empty"
+                " folder with --root."
+            )
     with ThreadPoolExecutor(2) as pool:
         list(progress(pool.map(lambda name: _make(voc, root, name), names), len(names)))
-    for part in PARTS:
-        lines = "".join(f"{name}\n" for name in lists[part])
-        write_text(root / "ImageSets" / "Segmentation" / f"{part}.txt", lines)
+    for path, text in texts.items():
+        if not path.exists():
+            write_text(path, text)
 
 
 def _make(voc: "Dataset", root: Path, name: str) -> None:

@@ -74,6 +74,17 @@ def test_images_are_made_small_and_nothing_is_overwritten(voc, tmp_path):
     assert (out / "ImageSets/Segmentation/test.txt").read_text() == "small\n"
 
 
+def test_lists_of_another_dataset_stay(voc, tmp_path):
+    with pytest.raises(ValueError, match=r"val\.txt is there with other names"):
+        animals.make_animals(voc, voc.root, lambda items, _: items)
+    lists = voc.root / "ImageSets" / "Segmentation"
+    assert (lists / "val.txt").read_text() == "small\n"
+    assert not (lists / "train.txt").exists()
+    out = tmp_path / "animals"
+    for _ in range(2):  # its own lists are no others
+        animals.make_animals(voc, out, lambda items, _: items)
+
+
 def test_what_voc_lacks_is_named(voc, tmp_path):
     voc.label_path("tall").unlink()
     with pytest.raises(ValueError, match=r"lacks 1 of the 6 photographs and .*tall\.png: complete"):
