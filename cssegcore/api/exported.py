@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from cssegcore.data.arrays import Arrays, check_rgb_array
-from cssegcore.export.write import Agreement, export_model, exported_kind
+from cssegcore.export.write import Agreement, check_replaceable, export_model, exported_kind
 from cssegcore.models import checkpoint
 
 
@@ -31,10 +31,11 @@ def export_file(
         tell: Function that gets a line about a limit of the file, such as one fixed size.
 
     Raises:
-        InputError: The model or an array is none, `out` is of no kind, or the file's outputs differ
-            from the model's.
+        InputError: The model or an array is none, `out` is of no kind or something that no export
+            made, or the file's outputs differ from the model's.
     """
     exported_kind(Path(out))
+    check_replaceable(Path(out))
     shown = list(images)
     for at, image in enumerate(shown):
         check_rgb_array(image, f"image {at}")

@@ -12,6 +12,7 @@ from cssegcore.api.recipe import MODEL, OPTIMIZER, check, whole_recipe
 from cssegcore.core.class_table import ClassTable, Void
 from cssegcore.core.config import parse, shown
 from cssegcore.core.errors import InputError
+from cssegcore.core.files import unwritable
 from cssegcore.core.names import unfit_class
 from cssegcore.core.ranges import at_least, positive
 from cssegcore.core.registry import build_part
@@ -58,7 +59,8 @@ def train_step(
             in the base step, later one more than the last class of `previous`.
         recipe: The section `method`, such as a file of `conf/method/`, with the same defaults. Only
             its `base` acts where there is no `previous`.
-        out: The model file to write (safetensors).
+        out: The model file to write (safetensors); a model that is there is replaced, except
+            `previous`.
         previous: The previous step's model file; None for the base step.
         model: The section `model`; None for that of `previous`, or the small one.
         optimizer: The section `optimizer`; None for SGD with batches of 8.
@@ -76,15 +78,19 @@ def train_step(
         One row an epoch: `epoch`, `lr`, `loss` and each term of the loss.
 
     Raises:
-        InputError: An array, a section or the model of `previous` does not fit.
+        InputError: An array, a section or the model of `previous` does not fit, or `out` cannot be
+            written.
         FloatingPointError: The loss or a weight is not finite.
     """
     given = {"epochs": epochs, "lr": lr, "seed": seed, "void": void}
     parse(_Numbers, given, "the arguments of `train_step`")
+    previous_model = Path(previous) if previous else None
+    _check_out(Path(out), previous_model)
     section = whole_recipe(recipe)
     assembled = check(section)
     chosen = choose_device() if device is None else torch.device(device)
-    known = checkpoint.load_model(Path(previous), torch.device("cpu")).model if previous else None
+    cpu = torch.device("cpu")
+    known = checkpoint.load_model(previous_model, cpu).model if previous_model else None
     parts: dict[str, tuple[Arrays, Arrays]] = {"train": _listed("images", images, labels)}
     if memory is not None:
         _check_memory(assembled, known)
@@ -104,7 +110,6 @@ def train_step(
         seed=seed,
     )
     check_network(assembled, build_part(checkpoint.NETWORKS, Architecture, params.model, "model"))
-    previous_model = Path(previous) if previous else None
     with tempfile.TemporaryDirectory() as folder:
         inputs = _stage_inputs(assembled, dataset, lists, previous_model, Path(folder))
         trainer = build_trainer(params, dataset, lists["train"], previous_model, chosen, inputs)
@@ -113,6 +118,22 @@ def train_step(
         )
     checkpoint.save(Path(out), trainer.segmenter, trainer.model, trained.statistics)
     return trained.rows
+
+
+def _check_out(out: Path, previous: Path | None) -> None:
+    """Makes sure, before hours of training, that its model can be written."""
+    if out.is_dir():
+        raise InputError(f"`out` is the folder {out}: name a file, as {out}/model.safetensors.")
+    if previous and out.resolve() == previous.resolve():
+        raise InputError(f"`out` is {out}, the model of `previous`, too: name another file.")
+    if out.exists() and not checkpoint.is_model(out):
+        raise InputError(f"`out` is {out}, which is there and no model: name another file.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise unwritable(out, error) from None
 
 
 @dataclass(frozen=True)

@@ -92,15 +92,17 @@ def export_model(
 
     Args:
         loaded: The model, on the CPU.
-        path: The file, `.pt2` or `.onnx`; replaced if it is there.
+        path: The file, `.pt2` or `.onnx`; an exported one is replaced.
         photographs: Photographs on which the file must agree with the model; at least one.
         size: Height and width that it reads; None for any.
         tell: Function that gets a line about a limit of the file.
 
     Raises:
-        InputError: The name is of no kind, or the file's outputs differ from the model's.
+        InputError: The name is of no kind, something else is there, or the file's outputs differ
+            from the model's.
     """
     kind = exported_kind(path)
+    check_replaceable(path)
     network = PhotographNetwork(loaded.segmenter)
     with replacing(path) as temporary:
         if size is None:

@@ -91,6 +91,15 @@ def save(path: Path, segmenter: Segmenter, model: Model, statistics: Statistics)
         temporary.write_bytes(serialize(tensors, {KEY: text}))
 
 
+def is_model(path: Path) -> bool:
+    """Whether a file says that it is a model of this library; its weights are not read."""
+    try:
+        with safe_open(path, "pt") as file:
+            return KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def load_model(path: Path, device: torch.device) -> Loaded:
     """Reads a model.
 

@@ -207,6 +207,25 @@ def test_refusals(changed, words, tmp_path):
     assert not out.exists()
 
 
+def test_a_place_that_cannot_be_written_is_said_before_training(base, tmp_path):
+    images, labels = pixels(4, 2)
+    usual = {"images": images, "labels": labels, "classes": ("sheep", "pig"), "recipe": FT}
+    mine = tmp_path / "mine.safetensors"
+    mine.write_text("mine")
+    (tmp_path / "file").write_text("")
+    for out, words in (
+        (tmp_path, "is the folder"),
+        (mine, "is there and no model"),
+        (base, "the model of `previous`, too"),
+        (tmp_path / "file" / "model.safetensors", "cannot write"),
+    ):
+        told = []
+        with pytest.raises(InputError, match=words):
+            cssegcore.train_step(**usual, out=out, previous=base, tell=told.append)
+        assert not told
+    assert mine.read_text() == "mine"
+
+
 def test_made_images_take_the_pipeline(base, tmp_path):
     made = FT | {"replay": recipe("replay/deepinversion")}
     with pytest.raises(InputError, match="the pipeline's stage `synthesize`"):
@@ -298,3 +317,8 @@ def test_a_file_of_it_says_what_it_says(base, tmp_path):
         cssegcore.export_file(base, tmp_path / "cats.tflite", photographs)
     with pytest.raises(InputError, match="image 0"):
         cssegcore.export_file(base, tmp_path / "cats.pt2", [np.zeros((3, 3), np.uint8)])
+    mine = tmp_path / "mine.pt2"
+    mine.write_text("mine")
+    with pytest.raises(InputError, match=r"mine\.pt2 is there already, and no export made it"):
+        cssegcore.export_file(base, mine, photographs)
+    assert mine.read_text() == "mine"

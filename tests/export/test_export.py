@@ -232,10 +232,11 @@ def test_a_network_for_one_size_is_told(tmp_path, answering):
 
 def test_a_file_that_says_something_else_is_not_put_in_place(tmp_path, answering):
     out = tmp_path / "model.onnx"
-    out.write_text("before")
+    before = f"before {write.DESCRIPTION}"
+    out.write_text(before)
     with pytest.raises(write.InputError, match=r"does not say what the model says: \d+ of"):
         answering(out, 0.01, lambda _, size: write.Traced(PROGRAM, size or (1, 1), bool(size)))
-    assert out.read_text() == "before"
+    assert out.read_text() == before
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
