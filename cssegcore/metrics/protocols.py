@@ -45,7 +45,9 @@ class Protocol:
         background_pixels: Whether pixels annotated as background (or void) count.
         background_class: Whether the background is a class in means: one of the first step.
         absent_is_zero: Whether a class without truth counts as 0 in means; else it is left out.
-        zero_is_left_out: Whether a class with an IoU of 0 is left out of means.
+        zero_is_left_out: Whether a class with an IoU of 0 is left out of the mean of all classes;
+            in those of steps it counts.
+        background_in_groups: Whether the background is in the mean of the first step, too.
         average: Whether its tables have the mean over the steps.
         harmonic: Whether its tables have the harmonic mean of base and added classes.
     """
@@ -56,6 +58,7 @@ class Protocol:
     background_class: bool = True
     absent_is_zero: bool = False
     zero_is_left_out: bool = False
+    background_in_groups: bool = True
     average: bool = False
     harmonic: bool = False
 
@@ -64,10 +67,12 @@ class Protocol:
         pixels = "" if self.background_pixels else "pixels of the background do not count; "
         means = "is a class of the first step" if self.background_class else "is in no mean"
         absent = "count as 0" if self.absent_is_zero else "are left out"
-        zero = " and classes with IoU 0" if self.zero_is_left_out else ""
+        if self.background_class and not self.background_in_groups:
+            means = "is in the mean of all classes alone"
+        zero = ", and with IoU 0 are left out of the mean of all" if self.zero_is_left_out else ""
         return (
             f"{FUTURE_RULES[self.future]}; {pixels}background {means};"
-            f" classes without truth{zero} {absent}"
+            f" classes without truth {absent}{zero}"
         )
 
 
@@ -77,7 +82,8 @@ def protocols(background: Background) -> dict[str, Protocol]:
     Args:
         background: Meaning of the dataset's label 0. Where it is void, as in ADE20K, MiB and SDR do
             not test it, and the others take it for a class; `none`: it is a class like any.
-            DKD has classes to come ignored on ADE20K and taken for background elsewhere.
+            DKD has classes to come ignored on ADE20K and taken for background elsewhere. MBS does
+            not test a void label 0, unlike SSUL, whose program its own began as.
     """
     real, none = background != "void", background == "none"
     return {
@@ -91,7 +97,14 @@ def protocols(background: Background) -> dict[str, Protocol]:
             absent_is_zero=True,
             harmonic=True,
         ),
-        "mbs": Protocol("MBS", "ignore", zero_is_left_out=True),
+        "mbs": Protocol(
+            "MBS",
+            "ignore",
+            background_pixels=real,
+            absent_is_zero=True,
+            zero_is_left_out=True,
+            background_in_groups=none,
+        ),
     }
 
 
@@ -122,8 +135,6 @@ def counted_iou(record: Evaluated, protocol: Protocol) -> Float64[np.ndarray, " 
     if not protocol.background_pixels:
         matrix[BACKGROUND] = 0
     values = iou(fold_future(matrix, protocol.future))
-    if protocol.zero_is_left_out:
-        return np.where(values == 0, np.nan, values)
     return np.nan_to_num(values) if protocol.absent_is_zero else values
 
 
@@ -135,10 +146,13 @@ def group_means(
     Args:
         values: Result of `counted_iou`.
         learned: The index of the step in which each class arrives.
-        protocol: Says whether the background is one of the classes.
+        protocol: Says where the background is one of the classes.
     """
     arrival = np.array(learned[: len(values)])
     counted = np.full(len(values), True)
     counted[BACKGROUND] = protocol.background_class
+    everything = counted & (values != 0) if protocol.zero_is_left_out else counted.copy()
+    counted[BACKGROUND] &= protocol.background_in_groups
     steps = [arrival == step for step in np.unique(arrival)]
-    return [mean_defined(values[counted & of]) for of in (arrival >= 0, arrival > 0, *steps)]
+    groups = [counted & of for of in (arrival > 0, *steps)]
+    return [mean_defined(values[of]) for of in (everything, *groups)]
