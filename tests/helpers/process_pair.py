@@ -45,6 +45,7 @@ from tests.helpers.tiny_training import (
     QUICK,
     Lists,
     method_section,
+    model_of,
     plan,
     run,
     whole,
@@ -66,6 +67,7 @@ CASES: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "star": ("star", {}),
     "made": ("deepinversion", {"replay": {"labels": "hard"}}),
     "made, left alone": ("deepinversion", {"replay": {"moves_statistics": False}}),
+    "mbs": ("mbs", {}),
     "adamw": ("mib", {}),
 }
 """A method each, and what is changed in the slots of its recipe."""
@@ -91,7 +93,10 @@ def planned(section: dict[str, Any], **optimizer: Any) -> TrainingParams:
     """Returns how a case trains: three images a batch, one and two for a process."""
     how = OPTIMIZER | {"batch_size": 3, "clip": 0.5} | optimizer
     how = {name: number for name, number in how.items() if number is not None}
-    return TrainingParams(section, MODEL, how, AUGMENTATIONS, epochs=EPOCHS, lr=0.02, seed=1)
+    model = model_of(section["name"], MODEL)
+    if model["part"] == "mask_transformer":
+        model = model | {"drop_path": 0}  # it draws by process
+    return TrainingParams(section, model, how, AUGMENTATIONS, epochs=EPOCHS, lr=0.02, seed=1)
 
 
 def prepared(lists: Lists, folder: Path, case: str, **optimizer: Any) -> Trainer:

@@ -15,6 +15,7 @@ from cssegcore.core.precision import at_least_float32
 from cssegcore.core.types import BACKGROUND, Scores
 from cssegcore.method._class_features import nearest_labels
 from cssegcore.method.losses._base import Loss, LossInputs
+from cssegcore.runtime.distributed import all_reduce_sum
 
 
 def old_class_weights(
@@ -37,11 +38,12 @@ def weighted_feature_mse(
 ) -> Float[Tensor, ""]:
     """Computes the weighted sum of squared differences over the count of weights above 0.
 
-    Channels are counted. 0 if no weight is above 0.
+    Channels are counted, and both are summed over processes. 0 if no weight is above 0.
     """
     squares = (at_least_float32(features) - at_least_float32(old_features)).square()
-    counted = (weights > 0).sum().clamp(min=1) * features.shape[1]
-    return (weights[:, None] * squares).sum() / counted
+    parts = (weights[:, None] * squares).sum(), (weights > 0).sum() * features.shape[1]
+    total, counted = all_reduce_sum(torch.stack([part.to(squares.dtype) for part in parts]))
+    return total / counted.clamp(min=1)
 
 
 @final
