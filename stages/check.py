@@ -227,7 +227,7 @@ def _check_room(params: Params, assembled: "AssembledRecipe", dataset: "Dataset"
     check_annotated(assembled, scenario)
     for remark in labels_without_effect(assembled, scenario):
         warn(remark)
-    _check_label_0(params, assembled, dataset)
+    _check_label_0(params, assembled, dataset, by_domain=scenario.by_domain)
     if assembled.increment.unknown.present and len(dataset.classes) > IGNORE - 1:
         raise InputError(
             f"`method.base.unknown_class` adds an output to {len(dataset.classes)} classes, and"
@@ -243,7 +243,9 @@ def _photographs(params: Params, dataset: "Dataset") -> int:
     return len({name for part in parts for name in dataset.names(part)})
 
 
-def _check_label_0(params: Params, assembled: "AssembledRecipe", dataset: "Dataset") -> None:
+def _check_label_0(
+    params: Params, assembled: "AssembledRecipe", dataset: "Dataset", *, by_domain: bool
+) -> None:
     """Refuses what takes label 0 for the background, if it is a class."""
     if params.dataset.get("background") != "none":
         return
@@ -257,6 +259,14 @@ def _check_label_0(params: Params, assembled: "AssembledRecipe", dataset: "Datas
             f"`method.base.background` is {assembled.recipe.base.background['part']!r}, and the"
             f" dataset has none: its label 0 is the class {dataset.classes[0]!r}, which needs an"
             " output. Set it to argmax."
+        )
+    if not by_domain or params.scenario.left_out == "background":
+        key = "setting" if not by_domain else "left_out"
+        raise InputError(
+            f"`scenario.{key}` is {getattr(params.scenario, key)!r}, which makes classes the"
+            f" background, and the dataset has none: its label 0 is the class"
+            f" {dataset.classes[0]!r}. "
+            + ("Choose a setting by domain." if not by_domain else "Set it to void.")
         )
 
 

@@ -16,9 +16,15 @@ def check_partition(setting: str, rule: PartitionRule) -> None:
     A scenario that lists images may have been a partition before steps arrived, and keep its rule.
 
     Raises:
-        InputError: A rule is chosen that is not used.
+        InputError: A rule is chosen that is not used, or a seed for a rule that draws nothing.
     """
     usual = PartitionRule()
+    if setting == PARTITIONED and rule.rule == usual.rule and rule.seed != usual.seed:
+        raise InputError(
+            f"`scenario.partition.seed` is {rule.seed}, but `scenario.partition.rule` is"
+            f" {rule.rule!r}, which draws nothing: set the rule to drawn, or the seed to"
+            f" {usual.seed}."
+        )
     if setting in (PARTITIONED, LISTED) or rule == usual:
         return
     key = "rule" if rule.rule != usual.rule else "seed"

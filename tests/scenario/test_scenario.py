@@ -272,6 +272,12 @@ def test_a_meaning_of_classes_that_all_are_learned_is_refused(setting):
     )
 
 
+def test_a_seed_for_a_rule_that_draws_nothing_is_refused():
+    """Three seeds of it would be one result three times."""
+    with pytest.raises(InputError, match=r"`scenario\.partition\.seed` is 3, but .* draws nothing"):
+        Scenario.of("partitioned", TABLE, FOUR_TWO, partition=PartitionRule(seed=3))
+
+
 @pytest.mark.parametrize(
     ("rule", "key", "value"),
     [(PartitionRule("drawn"), "rule", "'drawn'"), (PartitionRule(seed=3), "seed", "3")],
@@ -284,7 +290,8 @@ def test_a_rule_of_a_partition_is_refused_in_other_settings(rule, key, value):
         " parts no images: set it to 'partitioned', or `scenario.partition` to {rule: mib, seed:"
         " 0}."
     )
-    assert Scenario.of("partitioned", TABLE, FOUR_TWO, partition=rule).partition == rule
+    drawn = PartitionRule("drawn", rule.seed)
+    assert Scenario.of("partitioned", TABLE, FOUR_TWO, partition=drawn).partition == drawn
     assert Scenario.of("overlapped", TABLE, FOUR_TWO, partition=PartitionRule()).steps
 
 

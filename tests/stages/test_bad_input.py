@@ -269,7 +269,8 @@ def test_void_as_background_is_refused_where_there_is_no_background(project):
     refusal = project.run("check").refusal()
     assert_says(refusal, "`labels.void` is 'background', and the dataset has none: * 'background'")
     project.set("labels.void", "ignore")
-    assert project.run("check").status == 0
+    refusal = project.run("check").refusal()
+    assert_says(refusal, "`scenario.setting` is 'overlapped', which makes classes the background,")
     project.params["method"] = scenes.composed("method=dkd")["method"]
     project.set("seed", 1)
     refusal = project.run("check").refusal()

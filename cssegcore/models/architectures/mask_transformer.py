@@ -58,6 +58,11 @@ class MaskTransformer(Architecture):
         at_least(1, blocks=self.blocks, heads=self.heads)
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"`drop_path` must lie in [0, 1), got {self.drop_path}")
+        if self.drop_path and self.blocks == 1:
+            raise ValueError(
+                f"`drop_path` is {self.drop_path}, but rises from 0 at the first block, which is"
+                " the only one: set it to 0, or `blocks` to at least 2"
+            )
         width = self._vit().width
         if width % self.heads:
             raise ValueError(f"`heads` must divide `backbone.width`, got {self.heads} for {width}")

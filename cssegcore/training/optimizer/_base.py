@@ -90,7 +90,7 @@ class Optimizer(abc.ABC):
         if iteration < rising:
             done = iteration / rising
             rate *= 0.001 * (1 - done) + done
-        return max(rate, self.floor)
+        return max(rate, self.floor) if base else 0.0  # what is not to learn does not
 
     @abc.abstractmethod
     def start(self, groups: Groups) -> Updater:

@@ -129,6 +129,7 @@ REFUSED = [
         " `model=segmenter_vit_b16`",
     ),
     ({"output_stride": 16}, "`model.output_stride` is now `model.backbone.patch`"),
+    ({"blocks": 1}, r"`drop_path` is 0\.1, but rises from 0 at the first block"),
     ({"heads": 3}, "`heads` must divide `backbone.width`, got 3 for 8"),
     ({"drop_path": 1}, r"`drop_path` must lie in \[0, 1\), got 1"),
     ({"backbone": VIT | {"heads": 3}}, "`width` must be a multiple of `heads`, got 8 and 3"),

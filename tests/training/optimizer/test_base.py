@@ -37,6 +37,7 @@ class TestRate:
     def test_the_floor_holds_for_every_group(self):
         optimizer = build_optimizer(OPTIMIZER | {"floor": 0.02})
         assert optimizer.lr(1e-4 * 0.1, 0, 10) == 0.02
+        assert optimizer.lr(0.0, 0, 10) == 0  # a factor of 0 says that a group stands still
 
 
 def test_weights_are_grouped_by_both_factors():
