@@ -15,6 +15,7 @@ import yaml
 
 from ..tracking.run import scalars
 from .conf import CONF, conf_folders
+from .variants import variant_of
 
 CHOICES = ("method/replay", "model", "model/backbone", "optimizer", "augmentation", "schedule")
 """Config groups that a run may choose from beside its method and scenario."""
@@ -67,16 +68,18 @@ def name_run(params: Mapping[str, object], conf: Path = CONF) -> RunName:
     Args:
         params: The whole parameter file, nested or flat (as a tracker keeps it, all texts).
         conf: The folder that parameters are composed from; where it has no such method or
-            scenario, the name is the method's.
+            scenario, the name is the method's with a digest of the parameters.
     """
     flat = as_texts(params)
     method, scenario = flat["method.name"], flat["scenario.name"]
     base = [f"method={method}", f"scenario={scenario}"]
     if (order := flat.get("scenario.order", "native")) != "native":
-        base.append(f"order={scenario}/{order}")
+        ordered = [*base, f"order={scenario}/{order}"]
+        if _composed(tuple(ordered), conf) is not None:  # else the scenario's file has its own
+            base = ordered
     left = _differences(flat, base, conf)
     if left is None:
-        return RunName(method)
+        return RunName(method, changed={"parameters": variant_of(flat)[:8]})
     chosen: list[str] = []
     for group in (*CHOICES, *SWITCHES):
         tried = {

@@ -16,6 +16,9 @@ def named(*overrides):
         ((), "mib"),
         (("method=plop", "scenario=shapes/4-1", "seed=7"), "plop"),
         (("scenario=voc/15-1", "order=voc/15-1/b", "method=dkd"), "dkd"),
+        (("scenario=voc/19-1b",), "mib"),  # an order that is in no file of its own
+        (("scenario=voc/19-1b", "steps.step1.lr=0.5"), "mib step1.lr=0.5"),
+        (("scenario.order=own", "method/replay=deepinversion"), "mib+deepinversion"),
         (("evaluation.view=crop", "validation.times=0", "evaluation.batch_size=3"), "mib"),
         (("method/replay=deepinversion",), "mib+deepinversion"),
         (("method=lwf", "method.losses.kd.weight=5"), "lwf kd.weight=5"),
@@ -52,8 +55,16 @@ def test_texts_of_a_tracker_will_do():
     assert name_run(as_texts(params), CONF).label == "mib+deepinversion"
 
 
-def test_an_unknown_scenario_leaves_the_method(tmp_path):
-    params = scenes.composed()
-    assert name_run(params, tmp_path).label == "mib"
-    params["method"]["name"] = "own"
-    assert name_run(params, CONF).label == "own"
+@pytest.mark.parametrize("key", ["method", "scenario"])
+def test_what_conf_does_not_know_is_told_apart_by_a_digest(key):
+    def named(*overrides):
+        params = scenes.composed(*overrides)
+        params[key]["name"] = "own/own"
+        return name_run(params, CONF)
+
+    name = named()
+    method = "mib" if key == "scenario" else "own/own"
+    assert name.label == f"{method} parameters={name.differences['parameters']}"
+    assert named("seed=2", "evaluation.batch_size=3", "validation.times=1") == name
+    assert named("steps.step1.lr=0.5") != name
+    assert named("validation.keep=best") != name
