@@ -11,9 +11,7 @@ from cssegcore.core.errors import InputError
 from cssegcore.report.comparison.runs import Benchmark, FinishedRun
 
 from .naming import name_run
-
-PLACES = ("dataset.root",)
-"""Parameters that are no part of what a run is."""
+from .variants import deciding, variant_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +37,14 @@ class FoundRun:
     @property
     def identity(self) -> tuple[tuple[str, str], ...]:
         """What two entries of one run share."""
-        return tuple(sorted((k, v) for k, v in self.params.items() if k not in PLACES))
+        return tuple(sorted(deciding(self.params).items()))
 
 
 def finished_runs(found: Iterable[FoundRun]) -> tuple[list[FinishedRun], list[str]]:
     """Returns each run once, and a line about every entry that was left out.
 
-    Of entries with the same parameters the newest counts: code or machine were others. Those with
-    the same numbers are one run, and the first is taken without a word.
+    Of entries that differ in no parameter that decides a number the newest counts: code or machine
+    were others. Those with the same numbers are one run, and the others go without a word.
     """
     entries: dict[tuple[tuple[str, str], ...], list[FoundRun]] = {}
     for entry in found:
@@ -98,6 +96,7 @@ def finished_run(entry: FoundRun) -> FinishedRun:
             classes=classes,
             seconds=entry.seconds,
             changed=dict(told["changed"]),
+            variant=variant_of(params),
         )
     except (ValueError, LookupError, TypeError) as error:
         raise InputError(f"it cannot be read ({type(error).__name__}: {error}).") from None

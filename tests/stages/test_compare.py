@@ -132,6 +132,22 @@ def test_of_the_same_parameters_the_newest_counts(repository):
     assert "experiment before is left out: the workspace has the same parameters" in outcome.err
 
 
+def test_seeds_are_runs_of_the_same_parameters(repository):
+    many = ("optimizer.clip=1", "optimizer.momentum=0.5", "model.depth=8")
+    for name, seed, value, flip in (("a", 1, 10.0, 0.1), ("b", 1, 90.0, 0.9), ("c", 2, 92.0, 0.9)):
+        repository.experiment(name, value, *many, f"seed={seed}", f"augmentation.flip={flip}")
+    repository.experiment("again", 90.0, *many, "augmentation.flip=0.9", "evaluation.batch_size=3")
+    repository.experiment("watched", 90.0, *many, "augmentation.flip=0.9", "validation.times=0")
+    outcome = compare("--format", "csv", "--metric", "all")
+    found = [(float(row["mean"]), row["runs"], row["method"]) for row in rows(outcome.out)]
+    assert sorted(found)[0][:2] == (10.0, "1")
+    assert sorted(found)[1][:2] == (91.0, "2")
+    names = {name.partition(" #")[0] for *_, name in found}
+    assert len(names) == 1
+    assert names.pop().endswith(" +1 more")
+    assert outcome.err == ""
+
+
 def test_files_and_figures(repository):
     repository.experiment("one", 60.0)
     repository.lock(50.0, "method=ft", seconds=7200.0)

@@ -46,6 +46,7 @@ class FinishedRun:
         classes: The rows of `classes.csv`.
         seconds: Duration of its trainings; None where that is not known.
         changed: Parameters that differ from the default, by key.
+        variant: Digest of the parameters that its seeds and orders share; "" where it is not known.
     """
 
     source: str
@@ -60,6 +61,7 @@ class FinishedRun:
     classes: Sequence[Mapping[str, float | str | None]] = ()
     seconds: float | None = None
     changed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    variant: str = ""
 
     def score(self, key: str) -> float | None:
         """Returns a number of the run in points; None where it is undefined or unknown.

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from cssegcore.core.errors import InputError
 from cssegcore.report.comparison.published import PublishedRow
 from cssegcore.report.comparison.runs import Benchmark, FinishedRun
+from cssegcore.report.comparison.variants import Variant, variants
 
 K = TypeVar("K", bound=Any)
 
@@ -68,12 +69,14 @@ class ComparedRow:
     """A row of one benchmark.
 
     Attributes:
-        label: The method with its changes; in published rows, the paper's name for it.
+        label: The method with its changes, and a digest where another row has the same ones; in
+            published rows, the paper's name for it.
         cells: Spread in each column; None where a run has no such number.
         seeds: Number of seeds of each order, fewest and most.
         orders: Names of the orders of classes.
         runs: The runs behind it; none of a published row.
         source: Paper and table of a published row; "" for ours.
+        notes: Remarks on it, for the reader.
     """
 
     label: str
@@ -82,6 +85,7 @@ class ComparedRow:
     orders: tuple[str, ...] = ("native",)
     runs: tuple[FinishedRun, ...] = ()
     source: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def is_bound(self) -> bool:
@@ -139,7 +143,7 @@ def compare_runs(
     """Puts runs into a table.
 
     Args:
-        runs: The runs; no two of them the same.
+        runs: The runs; of two that differ in no parameter, order or seed the last counts.
         counting: Rules for classes and pixels: `own`, or the name of a paper.
         columns: Keys of the columns, see `FinishedRun.score`; by default all of the counting.
         published: Rows of papers; rows of the same protocol are put beside ours.
@@ -158,7 +162,7 @@ def compare_runs(
             raise InputError(f"no run has a number {path!r}: see the keys of summary.json.")
     blocks = []
     for benchmark, members in _grouped(runs, lambda run: run.benchmark):
-        rows = [_row(same, paths) for _, same in _grouped(members, lambda run: run.label)]
+        rows = [_row(variant, paths) for variant in variants(members)]
         rows.sort(key=lambda row: row.is_bound)
         rows += _published(benchmark, rows, counting, heads, published)
         blocks.append(ComparedBlock(benchmark, rows))
@@ -172,15 +176,16 @@ def _grouped(
     return [(name, list(same)) for name, same in itertools.groupby(ordered, key)]
 
 
-def _row(runs: Sequence[FinishedRun], paths: Sequence[str]) -> ComparedRow:
-    orders = [list(same) for _, same in _grouped(runs, lambda run: run.order)]
+def _row(variant: Variant, paths: Sequence[str]) -> ComparedRow:
+    orders = [list(same) for _, same in _grouped(variant.runs, lambda run: run.order)]
     counts = [len(same) for same in orders]
     return ComparedRow(
-        runs[0].label,
+        variant.label,
         [_cell(orders, path) for path in paths],
         (min(counts), max(counts)),
         tuple(same[0].order for same in orders),
-        tuple(runs),
+        tuple(variant.runs),
+        notes=tuple(variant.notes),
     )
 
 

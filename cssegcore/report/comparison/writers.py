@@ -168,6 +168,7 @@ def _notes(comparison: Comparison, mark: str) -> list[str]:
     if comparison.counting != "own":
         notes.append(f"Counted as in the tables of {comparison.counting.upper()}.")
     for row in rows:
+        notes += row.notes
         if (changed := _changed(row.runs)) and not row.source:
             told = ", ".join(f"{key}={value}" for key, value in changed.items())
             notes.append(f"{row.label}: changed from the default: {told}")
@@ -185,7 +186,11 @@ def _sources(rows: Iterable[ComparedRow]) -> dict[str, list[str]]:
 
 
 def _changed(runs: Sequence[FinishedRun]) -> dict[str, str]:
-    return {key: value for run in runs for key, value in run.changed.items()}
+    """Returns the changes of runs, by key; values in which they differ stand side by side."""
+    found: dict[str, dict[str, None]] = {}
+    for key, value in (item for run in runs for item in run.changed.items()):
+        found.setdefault(key, {})[value] = None
+    return {key: " | ".join(values) for key, values in found.items()}
 
 
 _LATEX = {

@@ -30,7 +30,6 @@ def finished(label, seed, everything, *, added=30.0, benchmark=SHAPES, **more):
         for at, name in enumerate(("background", "cat_1", "dog"))
     ]
     return FinishedRun(
-        source=f"experiment {label}-{seed}",
         method=label.split("+")[0],
         label=label,
         benchmark=benchmark,
@@ -38,7 +37,7 @@ def finished(label, seed, everything, *, added=30.0, benchmark=SHAPES, **more):
         summary=summary | {"protocols": dict.fromkeys(protocols("annotated"), row)},
         steps=curve,
         classes=classes,
-        **{"seconds": 3600.0 * seed} | more,
+        **{"source": f"experiment {label}-{seed}", "seconds": 3600.0 * seed} | more,
     )
 
 
@@ -96,6 +95,51 @@ class TestTable:
         table = compare_runs([*RUNS, changed])
         assert "mib kd.weight=5: changed from the default: kd.weight=5" in as_text(table)
         assert len(table.blocks[0].rows) == 4
+
+    def test_equal_names_of_other_parameters_are_rows_of_their_own(self):
+        """Names are cut, and they say what differs from the conf/ of a day."""
+        runs = [
+            finished("mib", seed, value, variant=variant)
+            for seed, value, variant in (
+                (1, 10.0, "ab12cd"),
+                (1, 90.0, "ab34cd"),
+                (2, 92.0, "ab34cd"),
+            )
+        ]
+        table = compare_runs(runs)
+        rows = table.blocks[0].rows
+        assert [(row.label, row.count) for row in rows] == [
+            ("mib #ab12", "1 seed"),
+            ("mib #ab34", "2 seeds"),
+        ]
+        assert [row.cells[3].mean for row in rows] == [10.0, 91.0]
+        said = (
+            "mib #ab34: of other parameters than its namesakes: experiment mib-1, experiment mib-2"
+        )
+        assert said in as_text(table)
+        names = [line.split(" & ")[0] for line in as_latex(table).splitlines() if "&" in line]
+        assert [name for name in names if name.startswith("mib")] == ["mib \\#ab12", "mib \\#ab34"]
+
+    def test_parameters_that_an_old_record_lacks_are_taken_for_the_same(self):
+        runs = [finished("mib", 1, 60.0), finished("mib", 2, 62.0, variant="ab12cd")]
+        assert [(r.label, r.count) for r in compare_runs(runs).blocks[0].rows] == [
+            ("mib", "2 seeds")
+        ]
+        runs.append(finished("mib", 3, 10.0, variant="ff12cd"))
+        labels = [row.label for row in compare_runs(runs).blocks[0].rows]
+        assert labels == ["mib", "mib #ab12", "mib #ff12"]
+
+    def test_a_seed_counts_once(self):
+        again = finished("mib", 1, 70.0, source="later")
+        table = compare_runs([*RUNS[:2], RUNS[1], again])
+        (row,) = table.blocks[0].rows
+        assert (row.count, row.cells[3].mean) == ("2 seeds", 67.0)
+        assert "mib: seed 1 is there twice, with other numbers; later counts" in as_text(table)
+        assert "seed 2" not in as_text(table)
+
+    def test_no_change_hides_another(self):
+        runs = [finished("mib +1 more", s, 60.0, changed={"lr": str(s)}) for s in (1, 2)]
+        assert "changed from the default: lr=1 | 2" in as_text(compare_runs(runs))
 
     def test_orders_stand_in_one_row(self):
         runs = [finished("mib", s, 60.0 + s, order=o) for s in (1, 2) for o in ("b", "native")]
