@@ -58,7 +58,7 @@ def _locks() -> Iterator[tuple[str, float, str]]:
         _, kind, *rest = name.split("/")
         if kind == "exps" and not (len(rest) == 3 and {*rest[0], *rest[1]} <= _HEX):
             continue  # DVC's own: what its queue is at, what it has pushed
-        if (content := _git("show", f"{name}:{LOCK}")) is not None:
+        if (content := _git("show", f"{name}:./{LOCK}")) is not None:  # git's top may be above
             source = f"experiment {rest[-1]}" if kind == "exps" else "/".join(rest)
             yield source, float(time or 0), content
 

@@ -75,14 +75,21 @@ class Repository:
 
 
 @pytest.fixture
-def repository(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def place():
+    """Where the project lies in the repository."""
+    return "."
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch, place):
+    folder = tmp_path / place
+    (folder / ".dvc").mkdir(parents=True)
+    monkeypatch.chdir(folder)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    made = Repository(tmp_path)
-    (tmp_path / ".dvc").mkdir()
-    (tmp_path / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
-    made.git("init", "-q")
+    made = Repository(folder)
+    (folder / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
+    made.git("init", "-q", str(tmp_path))
     made.git("commit", "-q", "--allow-empty", "-m", "start")
     return made
 
@@ -113,6 +120,13 @@ def test_every_experiment_is_found_once(repository):
     }
     assert found["mib unbiased_kd.weight=5"]["changed"] == "unbiased_kd.weight=5"
     assert outcome.err == ""
+
+
+@pytest.mark.parametrize("place", ["projects/herd"])
+def test_a_project_may_lie_in_a_larger_repository(repository):
+    repository.experiment("one", 60.0)
+    outcome = compare("--format", "csv", "--metric", "all")
+    assert [float(row["mean"]) for row in rows(outcome.out)] == [60.0]
 
 
 def test_what_is_left_out_is_told(repository):
