@@ -1,13 +1,14 @@
 """Finished runs that DVC keeps: of the folder as it is, of branches, tags and experiments.
 
 `dvc.lock` says what a report was made with and where the cache has it; git has each experiment's
-lock, also of those that a queue ran. So nothing is checked out, and no stage is needed.
+lock, also of those that a queue ran. So nothing is checked out, and no stage is needed. While a run
+goes on, its lock has the report of the one before it: a report counts with what it has read.
 """
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,8 @@ def dvc_runs() -> Iterator[FoundRun]:
             source,
             as_texts(params),
             time,
-            partial(_read, cache, _md5s(report)),
-            _noted(lock, cache),
+            partial(_read, cache, _md5s(report.get("outs", []))),
+            _optional(_md5s(report.get("deps", [])), "run.json", cache),
             _seconds(lock, cache),
         )
 
@@ -84,15 +85,15 @@ def _cache() -> Path:
     return Path(done.stdout.strip().splitlines()[-1]) / "files" / "md5"
 
 
-def _md5s(stage: Mapping[str, Any]) -> dict[str, str]:
-    return {Path(out["path"]).name: out["md5"] for out in stage["outs"]}
+def _md5s(files: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Returns the digests of a stage's outs or deps, by the last part of their paths."""
+    return {Path(file["path"]).name: file["md5"] for file in files if "md5" in file}
 
 
 def _read(cache: Path, outs: Mapping[str, str], name: str) -> bytes:
     """Returns a file of the report from the cache."""
-    md5 = outs["report"]
     try:
-        entries = json.loads(_stored(cache, md5).read_bytes())
+        entries = json.loads(_stored(cache, outs["report"]).read_bytes())
         found = {entry["relpath"]: entry["md5"] for entry in entries}
         return _stored(cache, found[name]).read_bytes()
     except (OSError, ValueError, LookupError, TypeError):
@@ -106,21 +107,35 @@ def _stored(cache: Path, md5: str) -> Path:
     return cache / md5[:2] / md5[2:]
 
 
-def _noted(lock: Mapping[str, Any], cache: Path) -> dict[str, Any] | None:
-    """Returns what the run noted of its name, if it did."""
-    return _optional(lock.get("check", {}), "run.json", cache)
-
-
 def _seconds(lock: Mapping[str, Any], cache: Path) -> float | None:
-    """Returns how long all trainings took; None if one does not say."""
-    stages = [stage for name, stage in lock.items() if name.startswith("train@")]
-    told = [_optional(stage, "timing.json", cache) for stage in stages]
-    return sum(t["seconds"] for t in told if t) if told and all(told) else None
+    """Returns how long the trainings behind the report took; None if one is not told.
 
-
-def _optional(stage: Mapping[str, Any], name: str, cache: Path) -> dict[str, Any] | None:
+    A lock has the trainings of steps that are no more, and while a run goes on, those of the next
+    report: so each is followed from what the report has read.
+    """
+    total = 0.0
     try:
-        content = json.loads(_stored(cache, _md5s(stage)[name]).read_bytes())
+        params, read = lock["report"]["params"]["params.yaml"], _md5s(lock["report"]["deps"])
+        step = params["scenario"]["last"]
+        for _ in params["steps"]:
+            evaluate, trained = lock[f"evaluate@{step}"], _md5s(lock[f"train@{step}"]["outs"])
+            if read["evaluation"] != _md5s(evaluate["outs"])["evaluation"]:
+                return None
+            read = _md5s(evaluate["deps"])
+            timing = _optional(trained, "timing.json", cache)
+            if timing is None or read["model.safetensors"] != trained["model.safetensors"]:
+                return None
+            total += timing["seconds"]
+            step = params["steps"][step]["previous"]
+    except (LookupError, TypeError):
+        return None
+    return total
+
+
+def _optional(md5s: Mapping[str, str], name: str, cache: Path) -> dict[str, Any] | None:
+    """Returns the content of a JSON file in the cache; None if it is not there."""
+    try:
+        content = json.loads(_stored(cache, md5s[name]).read_bytes())
         return content if isinstance(content, dict) else None
     except (OSError, ValueError, LookupError, TypeError):
         return None

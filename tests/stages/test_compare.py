@@ -11,6 +11,8 @@ import yaml
 
 from cssegcore.core.files import digest
 from cssegcore.metrics.protocols import protocols
+from stages.common.dvc_runs import dvc_runs
+from stages.common.found_runs import finished_runs
 from stages.common.naming import as_texts, name_run
 from tests.helpers import tiny_dataset as scenes
 
@@ -55,12 +57,25 @@ class Repository:
         took = self.store(json.dumps({"seconds": seconds}).encode())
         stages = {
             "check": {"outs": [{"path": "work/run.json", "md5": self.store(run.encode())}]},
-            "train@step0": {"outs": [{"path": "work/step0/timing.json", "md5": took}]},
+            "train@step9": {
+                "outs": [{"path": "work/step9/timing.json", "md5": took}]
+            },  # is no more
             "report": {
                 "params": {"params.yaml": params},
+                "deps": [{"path": "work/run.json", "md5": self.store(run.encode())}],
                 "outs": [{"path": "work/report", "md5": report}],
             },
         }
+        evaluation = "0" * 32
+        for step in params["steps"]:
+            model = {"path": f"work/{step}/model.safetensors", "md5": f"{step} {report}"}
+            timing = {"path": f"work/{step}/timing.json", "md5": took}
+            before = {"path": "work/before/evaluation", "md5": evaluation}
+            evaluation = f"{step} {report}"
+            after = {"path": f"work/{step}/evaluation", "md5": evaluation}
+            stages[f"train@{step}"] = {"outs": [model, timing]}
+            stages[f"evaluate@{step}"] = {"deps": [model, before], "outs": [after]}
+        stages["report"]["deps"].append({"path": "work/last/evaluation", "md5": evaluation})
         (self.folder / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
         return report
 
@@ -120,6 +135,27 @@ def test_every_experiment_is_found_once(repository):
     }
     assert found["mib unbiased_kd.weight=5"]["changed"] == "unbiased_kd.weight=5"
     assert outcome.err == ""
+
+
+def test_a_run_that_goes_on_does_not_give_its_name_to_the_one_before(repository):
+    """DVC writes each stage's part of the lock as it ends, and the report's last of all."""
+    repository.lock(80.0, "method=ft", seconds=9.0)
+    ft = yaml.safe_load((repository.folder / "dvc.lock").read_text())["stages"]
+    repository.experiment("mib", 60.0, seconds=20.0)
+    repository.lock(60.0, seconds=20.0)
+    path = repository.folder / "dvc.lock"
+    lock = yaml.safe_load(path.read_text())
+    (run,), _ = finished_runs(dvc_runs())
+    assert (run.label, run.seconds) == ("mib", 60.0)  # three steps, and not the one of before
+    for stage, seconds in (("check", 60.0), ("train@step0", None)):
+        lock["stages"][stage] = ft[stage]
+        path.write_text(yaml.safe_dump(lock))
+        (run,), notes = finished_runs(
+            entry for entry in dvc_runs() if entry.source == "the workspace"
+        )
+        assert (run.label, run.score("all"), run.seconds, notes) == ("mib", 60.0, seconds, [])
+        (kept,), notes = finished_runs(dvc_runs())
+        assert (kept.label, notes) == ("mib", [])
 
 
 @pytest.mark.parametrize("place", ["projects/herd"])
