@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from cssegcore.core.errors import InputError
+from cssegcore.core.files import digest
 from cssegcore.report.comparison.runs import Benchmark, FinishedRun
 
 from .naming import name_run
@@ -49,7 +50,7 @@ def finished_runs(found: Iterable[FoundRun]) -> tuple[list[FinishedRun], list[st
     entries: dict[tuple[tuple[str, str], ...], list[FoundRun]] = {}
     for entry in found:
         entries.setdefault(entry.identity, []).append(entry)
-    runs, notes = [], []
+    read, notes = [], []
     for same in entries.values():
         known = []
         for entry in same:
@@ -64,8 +65,23 @@ def finished_runs(found: Iterable[FoundRun]) -> tuple[list[FinishedRun], list[st
                     f"{entry.source} is left out: {known[0][0].source} has the same parameters and"
                     " is newer."
                 )
-        runs += [run for _, run in known[:1]]
-    return runs, notes
+        read += known[:1]
+    return _ordered(read), notes
+
+
+def _ordered(read: Iterable[tuple[FoundRun, FinishedRun]]) -> list[FinishedRun]:
+    """Returns the runs; two orders of one name in a row of a table get a digest."""
+    known: dict[tuple[object, ...], set[str]] = {}
+    found = []
+    for entry, run in read:
+        row = (run.benchmark, run.label, run.variant, run.order)
+        order = _digest(entry.params, ("scenario.classes.", "scenario.partition_groups"))
+        known.setdefault(row, set()).add(order)
+        found.append((row, order, run))
+    return [
+        dataclasses.replace(run, order=f"{run.order}#{order[:4]}") if len(known[row]) > 1 else run
+        for row, order, run in found
+    ]
 
 
 def finished_run(entry: FoundRun) -> FinishedRun:
@@ -114,7 +130,28 @@ def benchmark_of(params: Mapping[str, str]) -> Benchmark:
         "test images may be training images" * (params.get("evaluation.shared") == "allow"),
         "best epoch on validation images" * (params.get("validation.keep") == "best"),
     ]
-    return Benchmark(params["scenario.name"], setting, ", ".join(filter(None, protocol)), view)
+    name, rules = params["scenario.name"], ", ".join(filter(None, protocol))
+    return Benchmark(name, setting, rules, view, *_contents(params))
+
+
+def _contents(params: Mapping[str, str]) -> tuple[str, str]:
+    """Returns the number of classes of each step, and a digest of the rest: who learns what.
+
+    An order of classes is no part of it, since orders stand in one row.
+    """
+    begin = "scenario.classes."
+    steps = sorted((k for k in params if k.startswith(begin)), key=lambda k: (len(k), k))
+    classes = [json.loads(params[key]) for key in steps]
+    listed = ("scenario.lists",) * (params["scenario.setting"] == "listed")
+    names = json.dumps(sorted(name for step in classes for name in step))
+    rest = _digest(params, ("scenario.domains", "scenario.left_out", *listed))
+    return "+".join(str(len(step)) for step in classes), digest(names.encode(), rest.encode())
+
+
+def _digest(params: Mapping[str, str], begins: tuple[str, ...]) -> str:
+    """Digests the parameters whose keys begin so; those without a value are as good as none."""
+    said = {k: v for k, v in params.items() if k.startswith(begins) and v not in ("None", "{}")}
+    return digest(json.dumps(said, sort_keys=True).encode())
 
 
 def _table(content: bytes) -> Sequence[Mapping[str, float | str | None]]:

@@ -1,7 +1,7 @@
 """A finished run in a comparison, and the benchmark whose runs may stand in one column."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cssegcore.core.config import flatten
@@ -16,17 +16,43 @@ class Benchmark:
         setting: The rule that gives steps their images.
         protocol: Rules of the test, in words; also the choice of a model by validation.
         view: `whole` photographs or a `crop` of them.
+        steps: Number of classes of each step, such as `4+2+2`; "" where it is not known.
+        contents: Digest of the rest that decides who learns what: names, lists and so on.
     """
 
     scenario: str
     setting: str
     protocol: str = ""
     view: str = "whole"
+    steps: str = ""
+    contents: str = ""
 
     @property
     def title(self) -> str:
         """One line that names it."""
         return " · ".join(filter(None, (self.scenario, self.setting, self.protocol)))
+
+
+def told_apart(benchmarks: Iterable[Benchmark]) -> dict[Benchmark, Benchmark]:
+    """Returns each benchmark as it is shown: steps and contents are told where two differ in them.
+
+    One of which they are not known is taken for the one that is otherwise the same.
+    """
+    alike: dict[Benchmark, set[Benchmark]] = {}
+    for one in benchmarks:
+        alike.setdefault(dataclasses.replace(one, steps="", contents=""), set()).add(one)
+    shown = {}
+    for bare, several in alike.items():
+        known = [one for one in several if one.steps]
+        for one in several:
+            more = []
+            if one.steps and len({other.steps for other in known}) > 1:
+                more.append(f"steps of {one.steps} classes")
+            if one.steps and len([other for other in known if other.steps == one.steps]) > 1:
+                more.append(f"classes or lists #{one.contents[:4]}")
+            protocol = ", ".join(filter(None, [bare.protocol, *more]))
+            shown[one] = dataclasses.replace(bare, protocol=protocol)
+    return shown
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from cssegcore.core.errors import InputError
 from cssegcore.report.comparison.published import PublishedRow
-from cssegcore.report.comparison.runs import Benchmark, FinishedRun
+from cssegcore.report.comparison.runs import Benchmark, FinishedRun, told_apart
 from cssegcore.report.comparison.variants import Variant, variants
 
 K = TypeVar("K", bound=Any)
@@ -160,8 +160,9 @@ def compare_runs(
     for path in paths if columns else ():
         if runs and all(run.score(path) is None for run in runs):
             raise InputError(f"no run has a number {path!r}: see the keys of summary.json.")
+    shown = told_apart(run.benchmark for run in runs)
     blocks = []
-    for benchmark, members in _grouped(runs, lambda run: run.benchmark):
+    for benchmark, members in _grouped(runs, lambda run: shown[run.benchmark]):
         rows = [_row(variant, paths) for variant in variants(members)]
         rows.sort(key=lambda row: row.is_bound)
         rows += _published(benchmark, rows, counting, heads, published)

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 import json
 
@@ -151,6 +152,19 @@ class TestTable:
         crop = Benchmark("shapes/4-2", "overlapped", "crops of 96", "crop")
         blocks = compare_runs([*RUNS, finished("mib", 1, 61.0, benchmark=crop)]).blocks
         assert [block.benchmark for block in blocks] == [crop, SHAPES]
+
+    def test_steps_are_told_only_where_two_benchmarks_differ_in_them(self):
+        known = dataclasses.replace(SHAPES, steps="4+2+2", contents="ab12")
+        runs = [RUNS[0], finished("mib", 2, 62.0, benchmark=known)]  # the first is an old record
+        (block,) = compare_runs(runs).blocks
+        assert (block.benchmark, block.rows[0].count) == (SHAPES, "2 seeds")
+        grown = dataclasses.replace(SHAPES, steps="4+2+2+1", contents="cd34")
+        blocks = compare_runs([*runs, finished("mib", 3, 9.0, benchmark=grown)]).blocks
+        assert [block.benchmark.title.removeprefix(SHAPES.title) for block in blocks] == [
+            "",
+            ", steps of 4+2+2 classes",
+            ", steps of 4+2+2+1 classes",
+        ]
 
     def test_best_is_best_as_shown_and_no_bound(self):
         alike = [finished("a", 1, 60.01), finished("b", 1, 60.04), finished("c", 1, 59.0)]
