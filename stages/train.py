@@ -126,10 +126,11 @@ def _train(
             }
             write_timing(outs.timing, trained.seconds, {} if taken else machine)
             keep(state, (outs.model, outs.epochs))
-        told = {"peak_memory_mib": trained.peak_memory, "seconds": trained.seconds}
-        nested.metrics(told, step=0)
+        peak = None if taken else trained.peak_memory  # of a training, not of reading its result
+        nested.metrics({"peak_memory_mib": peak, "seconds": trained.seconds}, step=0)
         nested.finish()
-        say(f"{step}: {numbers.epochs} epochs, peak memory {trained.peak_memory:.0f} MiB")
+        memory = "" if peak is None else f", peak memory {peak:.0f} MiB"
+        say(f"{step}: {numbers.epochs} epochs{memory}")
 
 
 def training_params(params: Params, numbers: StepParams) -> "TrainingParams":

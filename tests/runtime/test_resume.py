@@ -159,6 +159,16 @@ class TestStage:
         )
         assert results(kept) == before
 
+    def test_a_result_that_is_taken_has_no_memory_of_a_training(self, kept, monkeypatch):
+        monkeypatch.setenv("CSSEGCORE_TRACKING", "later")
+        told = []
+        for _ in range(2):
+            said = kept.run("train@step0").out
+            journals = (kept.folder / ".cssegcore" / "tracking").glob("*.jsonl")
+            told.append((sum(p.read_text().count("peak_memory_mib") for p in journals), said))
+        assert [count for count, _ in told] == [1, 1]
+        assert ["peak memory" in said for _, said in told] == [True, False]
+
     def test_a_result_that_dvc_has_is_safe_and_its_state_goes_later(self, kept, monkeypatch):
         assert kept.run("train@step0").status == 0
         digests = (hashlib.md5(content).hexdigest() for content in results(kept))
