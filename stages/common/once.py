@@ -129,7 +129,7 @@ def _beat(lock: Path, done: threading.Event) -> None:
 def keep(state: Path, outs: Sequence[Path]) -> None:
     """Notes that the work of `state` is finished, and what DVC will know its results by."""
     with contextlib.suppress(InputError):  # a full disk: the state stays as one of a killed process
-        write_json(_note(state), {"outs": [_md5(path) for path in outs], "safe": False})
+        write_json(_note(state), {"outs": [dvc_md5(path) for path in outs], "safe": False})
 
 
 def finished(state: Path) -> bool:
@@ -181,11 +181,11 @@ def _read(note: Path) -> dict[str, Any]:
         return {}
 
 
-def _md5(path: Path) -> str:
+def dvc_md5(path: Path) -> str:
     """Returns what stands in `dvc.lock` for a file, or for a folder."""
     if path.is_dir():
         files = sorted((f.relative_to(path).as_posix(), f) for f in path.rglob("*") if f.is_file())
-        tree = [{"md5": _md5(file), "relpath": name} for name, file in files]
+        tree = [{"md5": dvc_md5(file), "relpath": name} for name, file in files]
         return _hash(json.dumps(tree, sort_keys=True).encode()).hexdigest() + ".dir"
     with path.open("rb") as file:
         return hashlib.file_digest(file, _hash).hexdigest()

@@ -1,5 +1,6 @@
 """Which run of MLflow the stages of a pipeline report to, and what they say there."""
 
+import contextlib
 import csv
 import json
 from collections.abc import Mapping
@@ -7,10 +8,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from cssegcore.core.config import flatten
 from cssegcore.core.files import digest
 
 from .. import tracking
+from .once import dvc_md5
 from .params import Params, read_raw
 
 if TYPE_CHECKING:
@@ -25,7 +29,8 @@ def open_tracked_run(params: Params, code: Path) -> tracking.Run:
 
     Args:
         params: The whole parameter file.
-        code: Folder of the code tables; other code makes another run.
+        code: Folder of the code tables, beside which the lists lie; other code, and lists of other
+            images, make another run.
     """
     raw, called = read_raw(), read_name(code.parent / RUN, params)
     tables = digest(*(table.read_bytes() for table in sorted(code.glob("*.json"))))
@@ -34,7 +39,7 @@ def open_tracked_run(params: Params, code: Path) -> tracking.Run:
     where = f"{scenario.name}{order} · {scenario.rule}"
     return tracking.open_run(
         tracking.RunInfo(
-            key=tracking.run_key(raw, tables),
+            key=tracking.run_key(raw, tables, _data(code.parent / "split")),
             # MLflow's pages drop what stands before a slash, and cut names after 18 characters
             experiment=f"{scenario.name.replace('/', ' ')}{order} {scenario.rule}",
             name=f"{called['label']} · seed {params.seed} · {where}",
@@ -49,6 +54,20 @@ def open_tracked_run(params: Params, code: Path) -> tracking.Run:
             },
         )
     )
+
+
+def _data(split: Path) -> str:
+    """Returns DVC's digest of the lists, which hold a digest of every image; "" without any.
+
+    That of the lock goes first: all stages of a run find the same there, also where only some of
+    the lists were pulled.
+    """
+    with contextlib.suppress(OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
+        text = Path("dvc.lock").read_text(encoding="utf-8")
+        for out in yaml.load(text, Loader=yaml.CSafeLoader)["stages"]["split"]["outs"]:
+            if out["path"] == split.as_posix():
+                return str(out["md5"])
+    return dvc_md5(split) if split.is_dir() else ""
 
 
 def read_name(path: Path, params: Params) -> dict[str, Any]:

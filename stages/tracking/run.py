@@ -127,15 +127,16 @@ def scalars(params: Mapping[str, object]) -> dict[str, Scalar]:
     }
 
 
-def run_key(params: Mapping[str, object], code: str) -> str:
-    """Returns 16 hex digits that two runs share exactly if parameters and code are the same.
+def run_key(params: Mapping[str, object], code: str, data: str) -> str:
+    """Returns 16 hex digits that two runs share exactly if parameters, code and data are the same.
 
     Args:
-        params: Everything that determines the run, nested or flat.
+        params: All parameters that determine the run, nested or flat.
         code: A digest of the code that produced it.
+        data: A digest of the images that it saw.
     """
     flat = {key: value for key, value in scalars(params).items() if key not in _PLACES}
-    return digest(json.dumps(flat, sort_keys=True).encode(), code.encode())
+    return digest(json.dumps(flat, sort_keys=True).encode(), code.encode(), data.encode())
 
 
 def _surroundings() -> dict[str, str]:

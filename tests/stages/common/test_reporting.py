@@ -1,9 +1,15 @@
 import json
+from pathlib import Path
 
 import numpy as np
+import pytest
+import yaml
 
 from cssegcore.metrics.record import Evaluated
-from stages.common.reporting import log_run
+from stages.common.once import dvc_md5
+from stages.common.params import read_params
+from stages.common.reporting import log_run, open_tracked_run
+from tests.helpers import tiny_dataset as scenes
 
 
 class Told:
@@ -50,3 +56,45 @@ def test_a_finished_run_is_told_with_all_its_numbers(tmp_path):
     names = {name for name, step in told.points if step == 0}
     assert names >= {"miou/all", "miou/new_nobg", "harmonic", "accuracy", "fw_iou"}
     assert not any(name.startswith(("sharp", "alone")) for name in names)
+
+
+@pytest.fixture
+def key(tmp_path, monkeypatch):
+    """Opens the run of the folder as a stage does; returns the key that it is found by."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CSSEGCORE_TRACKING", "later")
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    Path("params.yaml").write_text(yaml.safe_dump(scenes.composed()))
+    for path, text in (("code/train.json", "{}"), ("split/step0/train.json", '[["a", "1"]]')):
+        file = Path("work", path)
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+
+    def ask():
+        open_tracked_run(read_params(), Path("work/code")).close()
+        (journal,) = Path(".cssegcore/tracking").glob("*.jsonl")
+        opened = json.loads(journal.read_text().splitlines()[0])
+        journal.unlink()
+        return opened["key"]
+
+    return ask
+
+
+def test_other_images_are_another_run_and_the_same_ones_the_same(key):
+    images = Path("work/split/step0/train.json")
+    before = key()
+    images.write_text('[["a", "2"]]')  # a label was corrected
+    assert key() != before
+    images.write_text('[["a", "1"]]')
+    assert key() == before
+
+
+def test_stages_find_one_run_though_not_all_lists_were_pulled(key):
+    before, split = key(), Path("work/split")
+    out = {"path": split.as_posix(), "hash": "md5", "md5": dvc_md5(split), "nfiles": 1}
+    lock = {"schema": "2.0", "stages": {"split": {"cmd": "split", "outs": [out]}}}
+    Path("dvc.lock").write_text(yaml.safe_dump(lock))
+    (split / "step0" / "train.json").unlink()
+    assert key() == before
+    Path("dvc.lock").write_text("[")
+    assert key() != before

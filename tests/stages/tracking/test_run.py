@@ -60,17 +60,18 @@ def test_stages_need_neither_mlflow_nor_torch(root):
 
 def test_the_key_is_what_determines_the_run():
     params = {"dataset": {"name": "voc", "root": "/data"}, "losses": {}, "seed": 1}
-    key = tracking.run_key(params, "code")
+    key = tracking.run_key(params, "code", "data")
     moved = {**params, "dataset": {"name": "voc", "root": "/elsewhere"}}
     assert len(key) == 16
-    assert tracking.run_key(moved, "code") == key
-    assert tracking.run_key(tracking.scalars(params), "code") == key
+    assert tracking.run_key(moved, "code", "data") == key
+    assert tracking.run_key(tracking.scalars(params), "code", "data") == key
     others = [
-        tracking.run_key({**params, "seed": 2}, "code"),
-        tracking.run_key({"dataset": {"name": "voc"}, "seed": 1}, "code"),
-        tracking.run_key(params, "other code"),
+        tracking.run_key({**params, "seed": 2}, "code", "data"),
+        tracking.run_key({"dataset": {"name": "voc"}, "seed": 1}, "code", "data"),
+        tracking.run_key(params, "other code", "data"),
+        tracking.run_key(params, "code", "other data"),
     ]
-    assert len({key, *others}) == 4
+    assert len({key, *others}) == 5
 
 
 def test_parameters_are_flattened():
