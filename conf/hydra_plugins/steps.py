@@ -1,9 +1,12 @@
-"""Config group `steps`: the chain of a scenario's steps, derived from the keys of its classes.
+"""What Hydra takes from a scenario: the chain of its steps, and whose published settings hold.
 
 Hydra imports this module because `hydra.plugins_path` in .dvc/config leads here: for `dvc exp run`,
-for its queue and for `python -m stages.compose` alike. The group has a member for each file in
-conf/scenario/. Members are ordinary nodes, and not what a resolver returns, because an override as
-`-S steps.step2.lr=0.002` cannot reach into the result of a resolver.
+for its queue and for `python -m stages.compose` alike.
+
+The group `steps` has a member for each file in conf/scenario/: the chain, derived from the keys of
+its classes. Members are ordinary nodes, and not what a resolver returns, because an override as
+`-S steps.step2.lr=0.002` cannot reach into the result of a resolver. `settings` chooses a file,
+which a resolver can.
 """
 
 from collections.abc import Sequence
@@ -13,8 +16,11 @@ from typing import Any
 
 import yaml
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
 SCENARIOS = Path(__file__).resolve().parents[1] / "scenario"
+FOLDERS = [SCENARIOS]
+"""Where scenarios lie, each beside `published`."""
 
 
 def chain(names: Sequence[str]) -> dict[str, Any]:
@@ -59,8 +65,17 @@ def names_of_steps(scenario: Path, folders: Sequence[Path]) -> list[str]:
     return list(dict.fromkeys([*inherited, *own]))
 
 
+def settings(scenario: str, method: str) -> str:
+    """Names the published settings of a pair: its own, or else those of its dataset."""
+    pair, dataset = f"{scenario}/{method}", scenario.partition("/")[0]
+    files = (folder.parent / "published" / f"{pair}.yaml" for folder in FOLDERS)
+    return pair if any(file.is_file() for file in files) else f"{dataset}/{method}"
+
+
 def register(scenarios: Path = SCENARIOS) -> None:
-    """Gives Hydra the member of each scenario in a folder."""
+    """Gives Hydra the member of each scenario in a folder, and has `settings` look beside it."""
+    FOLDERS.append(scenarios)
+    OmegaConf.register_new_resolver("hydra_plugins.steps.settings", settings, replace=True)
     for path in scenarios.rglob("*.yaml"):
         if names := names_of_steps(path, list(dict.fromkeys((scenarios, SCENARIOS)))):
             group = Path("steps") / path.relative_to(scenarios).parent

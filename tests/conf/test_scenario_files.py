@@ -285,8 +285,21 @@ def test_hydra_plugins_of_a_user_s_own_are_seen_as_well(tmp_path):
 
 def test_a_missing_plugin_is_said(tmp_path):
     shutil.copytree(CONF, tmp_path / "conf", ignore=shutil.ignore_patterns("hydra_plugins"))
-    with pytest.raises(AssertionError, match=r"error: .*'conf/hydra_plugins/steps.py' not found"):
+    with pytest.raises(AssertionError, match=r"error: .*'\$\{hydra_plugins\.steps\."):
         composed_elsewhere(tmp_path)
+
+
+def test_a_pair_s_own_file_comes_before_its_dataset_s(tmp_path):
+    shutil.copytree(CONF, tmp_path / "conf")
+    text = "# @package _global_\nschedule: {increment: {epochs: 7}}\n"
+    (tmp_path / "conf/published/voc/2-1").mkdir()
+    (tmp_path / "conf/published/voc/2-1/dkd.yaml").write_text(text)
+    for scenario, epochs in (("voc/2-1", 7), ("voc/2-2", 60)):
+        asked = (f"scenario={scenario}", "method=dkd")
+        made = composed_elsewhere(tmp_path, *asked)
+        assert made["schedule"]["increment"]["epochs"] == epochs
+        none = composed_elsewhere(tmp_path, *asked, "published=none")
+        assert none["schedule"]["increment"]["epochs"] == 30
 
 
 def composed_elsewhere(folder, *overrides, installed=""):
