@@ -287,6 +287,9 @@ TABLE = {
         for method, settings in {
             "star": STAR_ADE,
             "star_m": changed(STAR_ADE, memory=50, **DKD_M),
+            "ewf_plop": changed(PLOP_ADE, **EWF),
+            "ewf_lgkd": changed(LGKD_ADE, **EWF),
+            "sdr_plop": changed(PLOP_ADE, terms=PLOP.terms | FEATURES),
         }.items()
     },
     **{
