@@ -42,14 +42,16 @@ def old_scores_are_read_as_learned(assembled: AssembledRecipe) -> Iterator[str]:
 
 def old_classes_are_hidden(assembled: AssembledRecipe) -> Iterator[str]:
     """Yields the statistics that look for old classes in a background that hides none."""
-    if assembled.recipe.images != "seen":
+    replay = assembled.increment.replay
+    if assembled.recipe.images == "seen":
+        shown = "`method.images: seen` has them annotated: set `method.images: train`."
+    elif replay.selects_exemplars and not replay.labelled_as_own:
+        shown = "kept photographs have them annotated: set `method.replay.labels` to step."
+    else:
         return
     for name, statistic in assembled.increment.statistics.items():
         if statistic.needs_old_pass:
-            yield (
-                f"`method.statistics.{name}` counts the old classes that labels hide, and"
-                " `method.images: seen` has them annotated: set `method.images: train`."
-            )
+            yield f"`method.statistics.{name}` counts the old classes that labels hide, and {shown}"
 
 
 def pseudo_labels_are_read(assembled: AssembledRecipe) -> Iterator[str]:

@@ -50,6 +50,13 @@ STAR_REFUSED = {
             "`method.statistics.class_features` counts the old classes that labels hide, and"
             " `method.images: seen` has them annotated: set `method.images: train`.",
         ),
+        (
+            "star",
+            {"replay": {"part": "exemplars"}},
+            "`method.statistics.class_features` counts the old classes that labels hide, and kept"
+            " photographs have them annotated: set `method.replay.labels` to step.",
+        ),
+        ("star_m", {"replay": {"part": "exemplars", "labels": "released"}}, "* to step."),
     ],
     "pseudo_labels_are_read": [
         (
