@@ -27,6 +27,12 @@ def replay_brings_something(assembled: AssembledRecipe) -> Iterator[str]:
             f"`method.replay: {part}` rehearses old classes, which `method.freeze:"
             f" {assembled.recipe.freeze['part']}` holds anyway: set one of the two to none."
         )
+    if replay.labelled_as_own and not assembled.labels_nothing:
+        yield (
+            f"`method.replay: {part}` shows the step's classes alone, and `method.pseudo_labels:"
+            f" {assembled.recipe.pseudo_labels['part']}` label its photographs with all of them:"
+            " set `method.replay.labels` to shifted, or `method.pseudo_labels` to none."
+        )
     scores, model = replay.scores, assembled.increment.scores
     if scores and model and scores != model:
         yield (

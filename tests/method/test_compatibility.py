@@ -325,6 +325,13 @@ REFUSED = BACKGROUND_REFUSED | {
             " losses made them softmax: set `method.replay` to none, or take losses of that kind.",
         ),
         (
+            "ssul_m",
+            {"replay": {"part": "exemplars", "labels": "step"}},
+            "`method.replay: exemplars` shows the step's classes alone, and `method.pseudo_labels:"
+            " sigmoid` label its photographs with all of them: set `method.replay.labels` to"
+            " shifted, or `method.pseudo_labels` to none.",
+        ),
+        (
             "joint",
             {"replay": MADE},
             "`method.replay: deepinversion` brings back what `method.images: seen` trains on",
