@@ -108,21 +108,32 @@ def _unknown_is_where_it_is_expected(assembled: AssembledRecipe) -> Iterator[str
             )
     if not present:
         return
-    for where, phase in assembled.phases():
-        for name, term in phase.losses.items():
-            if term.expects_background_at_0:
-                yield (
-                    f"`{where}.losses.{name}` takes output 0 for the background, where a model with"
-                    f" `method.base.unknown_class: {rule}` has the unknown class: set"
-                    " `method.base.unknown_class` to none, or"
-                    f" {'take `ce` instead' if term.is_supervised else 'drop the term'}."
-                )
+    for key, way_out in _expecting_background_at_0(assembled):
+        yield (
+            f"`{key}` takes output 0 for the background, where a model with"
+            f" `method.base.unknown_class: {rule}` has the unknown class: set"
+            f" `method.base.unknown_class` to none, or {way_out}."
+        )
     if method.classifier_init.expects_background_at_0:
         yield (
             f"`method.classifier_init: {assembled.recipe.classifier_init['part']}` starts from the"
             " background, but with an unknown class new classes come out of that: set"
             " `method.classifier_init` to unknown."
         )
+
+
+def _expecting_background_at_0(assembled: AssembledRecipe) -> Iterator[tuple[str, str]]:
+    """Yields the key of each loss and statistic that does, and what to do about it."""
+    for where, method in assembled.phases():
+        for name, term in method.losses.items():
+            if term.expects_background_at_0:
+                plain = "`bce`" if term.scores == "sigmoid" else "`ce`"
+                way_out = f"take {plain} instead" if term.is_supervised else "drop the term"
+                yield f"{where}.losses.{name}", way_out
+    for where, method in assembled.phases():
+        for name, statistic in method.statistics.items():
+            if statistic.expects_background_at_0:
+                yield f"{where}.statistics.{name}", "take it out"
 
 
 def _frozen_features_are_not_moved(assembled: AssembledRecipe) -> Iterator[str]:
@@ -252,11 +263,11 @@ RULES: tuple[_Rule, ...] = (
     _pseudo_labels_fit,
     _fresh_weights_are_not_taken_for_old,
     _old_weights_move_before_they_are_fused,
+    old_classes_are_hidden,
     _annotated_classes_are_learned,
     a_head_can_be_trained_beforehand,
     _features_are_gathered_alike,
     old_classes_are_seen_alike,
-    old_classes_are_hidden,
     pseudo_labels_are_read,
     replay_brings_something,
     teachers_are_there,

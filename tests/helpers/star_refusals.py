@@ -97,10 +97,30 @@ STAR_REFUSED_ELSEWHERE = [
         "`method.base.losses.apart` compares with a previous model, and the base step has none:",
     ),
     (
-        "_frozen_features_are_not_moved",
+        "_unknown_is_where_it_is_expected",
         "ssul",
         {"losses.hold": {"part": "old_features"}},
-        "`method.losses.hold` moves features, which `method.freeze: all_but_newest` holds:",
+        "`method.losses.hold` takes output 0 for the background, * or drop the term.",
+    ),
+    *(
+        (
+            "_unknown_is_where_it_is_expected",
+            "ssul",
+            {f"losses.{part}": {"part": part}, "base.statistics": FEATURES, "statistics": FEATURES},
+            f"`method.losses.{part}` takes output 0 for the background, * or {way_out}.",
+        )
+        for part, way_out in (
+            ("separation", "drop the term"),
+            ("replayed_bce", "take `bce` instead"),
+        )
+    ),
+    (
+        "_unknown_is_where_it_is_expected",
+        "ssul",
+        {"base.statistics": FEATURES, "statistics": FEATURES},
+        "`method.base.statistics.class_features` takes output 0 for the background, where a model"
+        " with `method.base.unknown_class: salient` has the unknown class: set"
+        " `method.base.unknown_class` to none, or take it out.",
     ),
     (
         "heads_are_read_where_they_are_linear",

@@ -52,6 +52,7 @@ class OldFeatures(Loss):
 
     needs_old: ClassVar[bool] = True
     reads_old_as: ClassVar[Scores | None] = "sigmoid"
+    expects_background_at_0: ClassVar[bool] = True
     acts_on_features: ClassVar[bool] = True
     reads_old_labels: ClassVar[bool] = True
 

@@ -97,6 +97,7 @@ class ReplayedCrossEntropy(Loss):
     statistic: ClassVar[str] = "class_features"
     scores: ClassVar[Scores | None] = "sigmoid"
     is_supervised: ClassVar[bool] = True
+    expects_background_at_0: ClassVar[bool] = True
     needs_new_classes: ClassVar[bool] = True
     reads_annotated: ClassVar[bool] = True
     reads_classifiers: ClassVar[bool] = True

@@ -64,6 +64,7 @@ class Separation(Loss):
     statistic: ClassVar[str] = "class_features"
     reads_old_as: ClassVar[Scores | None] = "sigmoid"
     needs_new_classes: ClassVar[bool] = True
+    expects_background_at_0: ClassVar[bool] = True
     acts_on_features: ClassVar[bool] = True
 
     def __call__(self, batch: LossInputs) -> Float[Tensor, ""]:

@@ -136,12 +136,15 @@ class Statistic(abc.ABC):
     Attributes:
         needs_old_pass: Whether its accumulator must `prepare`.
         reads_old_as: How it reads the old model's logits; None if it does not.
+        expects_background_at_0: Whether output 0 must mean "no class seen so far", not the unknown
+            class.
         needs_final_pass: Whether its accumulator must `conclude`; its result is then of the weights
             as saved, not as trained.
     """
 
     needs_old_pass: ClassVar[bool] = False
     reads_old_as: ClassVar[Scores | None] = None
+    expects_background_at_0: ClassVar[bool] = False
     needs_final_pass: ClassVar[bool] = False
 
     @abc.abstractmethod

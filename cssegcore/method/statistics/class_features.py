@@ -127,6 +127,7 @@ class ClassFeatures(Statistic):
 
     needs_old_pass: ClassVar[bool] = True
     reads_old_as: ClassVar[Scores | None] = "sigmoid"
+    expects_background_at_0: ClassVar[bool] = True
     needs_final_pass: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
