@@ -54,7 +54,8 @@ def train_step(
     Args:
         images: RGB photographs of the step, uint8: an array (n, h, w, 3) or a list of (h, w, 3).
         labels: Annotations of this step, uint8, (h, w) each: 0 background, which in later steps
-            covers all that the step does not annotate; classes in learning order; 255 void.
+            covers all that the step does not annotate; classes in learning order; 255 void. Where
+            a recipe counts or labels the step's classes alone (STAR, DKD-M), others read as 0.
         classes: Names of the classes that the step adds, background left out. The first is label 1
             in the base step, later one more than the last class of `previous`.
         recipe: The section `method`, such as a file of `conf/method/`, with the same defaults. Only
@@ -97,7 +98,8 @@ def train_step(
         parts["memory"] = _listed("memory", *memory)
     grown = _grown(known, classes)
     dataset = ArrayDataset.of(grown.names, parts)
-    lists = {part: _list(dataset, grown, part, void) for part in parts}
+    visible = _visible(assembled, grown)
+    lists = {part: _list(dataset, grown, part, visible, void) for part in parts}
     if not lists["train"].images:
         raise InputError("there is nothing to train on: give an image.")
     params = TrainingParams(
@@ -185,14 +187,23 @@ def _grown(known: checkpoint.Model | None, classes: Sequence[str]) -> ClassTable
     return ClassTable.of(steps, [[next(places) for _ in step] for step in steps])
 
 
-def _list(dataset: ArrayDataset, classes: ClassTable, part: str, void: Void) -> ImageList:
-    """Lists a part's images; all that is annotated in an array may be read."""
+def _visible(assembled: AssembledRecipe, classes: ClassTable) -> list[int]:
+    """Returns the labels that a training reads: all, or the step's own where old ones must hide."""
+    method = assembled.increment
+    hidden = any(statistic.needs_old_pass for statistic in method.statistics.values())
+    alone = hidden or method.replay.labelled_as_own
+    return [label for label in classes.foreground if label in classes.new or not alone]
+
+
+def _list(
+    dataset: ArrayDataset, classes: ClassTable, part: str, visible: list[int], void: Void
+) -> ImageList:
     index = len(classes.sizes) - 1
     return ImageList(
         step=f"step{index}",
         index=index,
         classes=classes,
-        visible=list(classes.foreground),
+        visible=visible,
         images=[[name, ""] for name in dataset.photographs if name.startswith(f"{part}/")],
         void=void,
     )

@@ -37,7 +37,7 @@ def pixels(count, classes, seed=0):
 
 def trained(folder, name="step0", recipe=FT, previous=None, classes=("cat", "dog"), **changed):
     known = len(cssegcore.load(previous, "cpu").classes) - 1 if previous else 0
-    images, labels = pixels(4, known + len(classes))
+    images, labels = changed.pop("pixels", None) or pixels(4, known + len(classes))
     out = folder / f"{name}.safetensors"
     usual = {"model": None if previous else SMALL, "optimizer": OPTIMIZER, "epochs": 1}
     rows = cssegcore.train_step(
@@ -127,6 +127,26 @@ def test_memory_is_replayed(tmp_path):
         for name, memory in {"a": pixels(4, 2, 5), "b": pixels(4, 2, 6), "c": None}.items()
     )
     assert len({first, other, without}) == 3
+
+
+@pytest.mark.parametrize(
+    ("method", "memory"), [("star", False), ("star", True), ("lwf_mc", True), ("ft", False)]
+)
+def test_old_classes_read_as_background_where_they_must_hide(method, memory, tmp_path):
+    """STAR counts old pixels in the background, and `labels: step` shows the step's own alone."""
+    mixed = {"part": "exemplars", "share": 0, "mix": "concatenated", "labels": "step"}
+    given = recipe(method) | ({"replay": mixed} if memory else {})
+    base, _ = trained(tmp_path, "step0", given)
+    (images, shown), (kept, kept_shown) = pixels(4, 3), pixels(4, 3, 5)
+    files = {}
+    for name, own, old in (
+        ("all", shown, kept_shown),
+        ("own", np.where(shown == 3, 3, 0), np.where(kept_shown == 3, 3, 0)),
+    ):
+        given_memory = (kept, old.astype(np.uint8)) if memory else None
+        step = {"pixels": (images, own.astype(np.uint8)), "memory": given_memory, "lr": 1e-3}
+        files[name] = trained(tmp_path, name, given, base, ("sheep",), **step)[0].read_bytes()
+    assert (files["all"] == files["own"]) == (method != "ft")
 
 
 def test_memory_without_replay_is_refused(base, tmp_path):
