@@ -214,13 +214,7 @@ def _check_room(params: Params, assembled: "AssembledRecipe", dataset: "Dataset"
             f" photographs in all: keep at most as many, such as {max(1, photographs // 10)}."
         )
     check_places(params, assembled.increment.replay)
-    for where, recipe in parts_with_a_setting(params.method):
-        if recipe["setting"] != params.scenario.setting:
-            raise InputError(
-                f"`{where}.setting` is {recipe['setting']!r}, but `scenario.setting` is"
-                f" {params.scenario.setting!r}: both say which classes are annotated, so set them"
-                " alike."
-            )
+    _check_settings(params)
     scenario = params.scenario_of(dataset.classes)
     if scenario.by_domain:
         check_without_new_classes(assembled)
@@ -233,6 +227,19 @@ def _check_room(params: Params, assembled: "AssembledRecipe", dataset: "Dataset"
             f"`method.base.unknown_class` adds an output to {len(dataset.classes)} classes, and"
             f" label images name at most {IGNORE}: set it to none or merge two classes."
         )
+
+
+def _check_settings(params: Params) -> None:
+    """Refuses parts that know another setting than the scenario's; lists may be of either kind."""
+    setting = params.scenario.setting
+    known = {setting, "overlapped", "disjoint"} if setting == "listed" else {setting}
+    for where, recipe in parts_with_a_setting(params.method):
+        if recipe["setting"] not in known:
+            also = ", or this one to overlapped or disjoint" * (len(known) > 1)
+            raise InputError(
+                f"`{where}.setting` is {recipe['setting']!r}, but `scenario.setting` is"
+                f" {setting!r}: both say which classes are annotated, so set them alike{also}."
+            )
 
 
 def _photographs(params: Params, dataset: "Dataset") -> int:

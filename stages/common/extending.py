@@ -61,7 +61,7 @@ def extended_params(
     def change(document: Any) -> None:  # noqa: ANN401 - YAML
         scenario, steps = document["scenario"], document["steps"]
         last, method = scenario["last"], document["method"]
-        _set_listed(method)
+        _set_listed(method, scenario["setting"])
         scenario["setting"] = LISTED
         key = scenario["last"] = _said(step)
         scenario["classes"][key] = _said([*classes])
@@ -107,12 +107,12 @@ def _check_read(
 _NO_LISTS = {"test": None, "val": None, "annotated": None}
 
 
-def _set_listed(method: Any) -> None:  # noqa: ANN401 - YAML
-    """Tells the parts of a recipe that read it what the setting is now."""
+def _set_listed(method: Any, before: str) -> None:  # noqa: ANN401 - YAML
+    """Tells the parts of a recipe that had the setting `before` what it is now."""
     from ..check import parts_with_a_setting
 
     for _, part in parts_with_a_setting(method):
-        part["setting"] = LISTED
+        part["setting"] = LISTED if part["setting"] == before else part["setting"]
 
 
 def _said(value: Any) -> Any:  # noqa: ANN401 - YAML

@@ -83,12 +83,13 @@ def trains_again(params: Params, learned: Mapping[int, str]) -> list[str]:
         return found
     from ..check import parts_with_a_setting
 
-    keys = [f"{where}.setting" for where, _ in parts_with_a_setting(params.method)]
-    keys += ["method.images"] * (params.method["images"] == "seen")
+    settings = [f"{where}.setting" for where, _ in parts_with_a_setting(params.method)]
+    keys = settings + ["method.images"] * (params.method["images"] == "seen")
     keys += ["scenario.left_out"] * bool(changed)
     return found + [
-        f"the setting becomes `listed`, and `{key}` makes earlier steps train again for it, once:"
-        " add --retrain if they may. Who begins with `listed` is spared."
+        f"the setting becomes `listed`, and `{key}` makes earlier steps train again for it, once"
+        f"{' (as overlapped, unless you set that key)' * (key in settings)}: add --retrain if they"
+        " may. Who begins with `listed` is spared."
         for key in keys
     ]
 

@@ -367,9 +367,24 @@ def test_what_would_train_again_is_said_first(farm):
     Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     said = arrive().refusal()
     assert "`method.losses.attraction.setting` makes earlier steps train again" in said
+    assert "once (as overlapped, unless you set that key): add --retrain" in said
     assert arrive("--retrain").status == 0
-    method = yaml.safe_load(Path("params.yaml").read_text())["method"]
-    assert method["losses"]["attraction"]["setting"] == "listed"
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    assert params["method"]["losses"]["attraction"]["setting"] == "listed"
+
+
+def test_a_setting_of_a_recipe_s_own_stays(farm):
+    split()
+    grow(farm)
+    assert arrive().status == 0
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["method"]["losses"]["attraction"] = {"part": "attraction", "setting": "disjoint"}
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    split()
+    grow(farm, "july", 5)
+    assert arrive("--no-old-classes").status == 0
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    assert params["method"]["losses"]["attraction"]["setting"] == "disjoint"
 
 
 def leave_blue_void(root, held_out):

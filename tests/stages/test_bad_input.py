@@ -249,16 +249,33 @@ def test_a_setting_that_a_part_knows_otherwise_is_refused(project):
     assert_says(refusal, "`method.base.statistics.prototypes.setting` is 'overlapped', but `scen")
 
 
-def test_labels_that_no_term_reads_are_told(project):
+def test_lists_may_be_disjoint_where_a_recipe_says_so(listed):
+    listed.params["method"] = scenes.composed("method=star")["method"]
+    for setting, status in {"disjoint": 0, "overlapped": 0, "listed": 0, "partitioned": 2}.items():
+        listed.set("method.statistics.class_features.setting", setting)
+        listed.set("method.base.statistics.class_features.setting", setting)
+        done = listed.run("check")
+        assert done.status == status, done
+    also = "so set them alike, or this one to overlapped or disjoint."
+    assert also in str(done.refusal())
+
+
+@pytest.fixture
+def listed(project):
+    """A project whose steps all list the same two images."""
     names = {"train": "t7", "test": "v0"}
     Path("lists").mkdir()
     for part, name in names.items():
         Path(f"lists/{part}.txt").write_text(f"{name}\n")
     own = {part: f"lists/{part}.txt" for part in names} | {"annotated": None}
-    lists = dict.fromkeys(project.params["steps"], own)
-    project.set("scenario.lists", lists | {"step2": own | {"annotated": ["red", "yellow"]}})
+    project.set("scenario.lists", {step: {**own} for step in project.params["steps"]})
     project.set("scenario.setting", "listed")
-    done = project.run("check")
+    return project
+
+
+def test_labels_that_no_term_reads_are_told(listed):
+    listed.set("scenario.lists.step2.annotated", ["red", "yellow"])
+    done = listed.run("check")
     assert done.status == 0
     assert "warning: `scenario.lists.step2.annotated` has 'red'" in done.err
 

@@ -109,8 +109,8 @@ class ClassFeatures(Statistic):
 
     Attributes:
         spread: See `Spread`.
-        setting: Setting of the scenario; it decides which formulas count. Partitioned images count
-            as overlapped ones.
+        setting: Setting of the scenario; it decides which formulas count. Partitioned and listed
+            images count as overlapped ones; of listed ones a recipe may say `disjoint`.
         raw_threshold: Logit (not sigmoid) above which the old model sees a class. The losses must
             have the same.
         future_share: Share of an old step's background that each new class was; assumed by the
