@@ -16,7 +16,7 @@ from .common.choice import check_after, check_validation
 from .common.cli import run, say, warn
 from .common.home import PACKAGE
 from .common.noted_weights import note_weights
-from .common.params import Params, read_params, read_raw
+from .common.params import Params, raw_as_read, read_params
 
 if TYPE_CHECKING:
     from cssegcore.data.dataset import Dataset
@@ -68,7 +68,7 @@ def _note_name(path: Path) -> str:
 
     from .common.naming import name_run
 
-    name = name_run(read_raw())
+    name = name_run(raw_as_read())
     write_json(path, {"label": name.label, "changed": name.differences})
     return name.label
 

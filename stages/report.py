@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .common.cli import run, say
-from .common.params import read_params, read_raw
+from .common.params import raw_as_read, read_params
 
 
 def main(
@@ -43,7 +43,7 @@ def main(
         out,
         title=title,
         protocol=protocol,
-        parameters=read_raw(),
+        parameters=raw_as_read(),
         changed=called["changed"],
         provenance=read_provenance(steps, list(params.steps)),
         future=future,

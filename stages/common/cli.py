@@ -1,5 +1,6 @@
 """How every stage is run: a typer command whose errors are one line."""
 
+import functools
 import json
 import os
 import shutil
@@ -42,8 +43,15 @@ def one_command(
     command: Callable[..., None], name: str | None = None, panel: str | None = None
 ) -> typer.Typer:
     """Returns the application of one command, which stands in the help's `panel`."""
+    from .unchanged import check_parameters
+
+    @functools.wraps(command)
+    def checked(*arguments: object, **options: object) -> None:
+        command(*arguments, **options)
+        check_parameters()
+
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command(name, rich_help_panel=panel)(command)
+    app.command(name, rich_help_panel=panel)(checked)
     return app
 
 

@@ -20,9 +20,11 @@ UNHEARD = (
     f"{PACKAGE}.common.places",
     f"{PACKAGE}.common.once",
     f"{PACKAGE}.common.home",
+    f"{PACKAGE}.common.unchanged",
     f"{PACKAGE}.serving",
 )
-"""Modules that only tell others what happened, or where files lie: no result depends on them."""
+"""Modules that only tell others what happened, where files lie, or refuse: no result depends on
+them."""
 
 
 @cache

@@ -304,4 +304,16 @@ def read_params(path: Path = PARAMS) -> Params:
     Raises:
         InputError: One line about the first key that is wrong.
     """
-    return parse(Params, read_raw(path), str(path))
+    raw = _read[path.resolve()] = read_raw(path)
+    return parse(Params, raw, str(path))
+
+
+def raw_as_read(path: Path = PARAMS) -> dict[str, Any]:
+    """Returns the plain data that `read_params` last read; whatever the file says by now.
+
+    Nothing if this process did not read it.
+    """
+    return _read.get(path.resolve(), {})
+
+
+_read: dict[Path, dict[str, Any]] = {}

@@ -15,7 +15,7 @@ from cssegcore.core.files import digest
 
 from .. import tracking
 from .once import dvc_md5
-from .params import Params, read_raw
+from .params import Params, raw_as_read
 
 if TYPE_CHECKING:
     from cssegcore.metrics.confusion import Future
@@ -32,7 +32,7 @@ def open_tracked_run(params: Params, code: Path) -> tracking.Run:
         code: Folder of the code tables, beside which the lists lie; other code, and lists of other
             images, make another run.
     """
-    raw, called = read_raw(), read_name(code.parent / RUN, params)
+    raw, called = raw_as_read(), read_name(code.parent / RUN, params)
     tables = digest(*(table.read_bytes() for table in sorted(code.glob("*.json"))))
     scenario = params.scenario
     order = "" if scenario.order == "native" else f" order {scenario.order}"
