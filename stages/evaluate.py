@@ -46,6 +46,9 @@ def main(
     from cssegcore.runtime.device import choose_device
     from cssegcore.runtime.distributed import process_group
 
+    from .common.unchanged import check_code
+
+    check_code(code)
     params = read_params()
     how = params.evaluation
     spent = read_costs(costs, epochs)  # before the test images: they take long

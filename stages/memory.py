@@ -15,6 +15,7 @@ def main(
     previous_images: Annotated[Path, typer.Option(help="The previous step's list of images.")],
     previous_memory: Annotated[Path, typer.Option(help="Folder of the previous step's exemplars.")],
     previous: Annotated[Path, typer.Option(help="The previous step's model.")],
+    code: Annotated[Path, typer.Option(help="Table of the code and numbers behind this stage.")],
     out: Annotated[Path, typer.Option(help="Folder for manifest.json and what it lists.")],
 ) -> None:
     """Choose the training images of earlier steps to see again, as `method.replay` says."""
@@ -23,8 +24,12 @@ def main(
     from cssegcore.data.image_list import ImageList
     from cssegcore.method.replay import ExemplarRequest, Replay
 
+    from .common.unchanged import check_code
+
     params = read_params()
-    way = build_part("cssegcore.method.replay", Replay, params.method["replay"], "method.replay")
+    recipe = params.method["replay"]
+    way = build_part("cssegcore.method.replay", Replay, recipe, "method.replay")
+    check_code(code, way.stage_parameters(recipe))
     exemplars = previous_memory / "list.json"
     request = ExemplarRequest(
         dataset=open_dataset(params.dataset),

@@ -19,6 +19,7 @@ def main(
     images: Annotated[Path, typer.Option(help="The step's own list of images.")],
     memory: Annotated[Path, typer.Option(help="Folder of the step's exemplars.")],
     previous: Annotated[Path, typer.Option(help="The previous step's model.")],
+    code: Annotated[Path, typer.Option(help="Table of the code behind this stage.")],
     out: Annotated[Path, typer.Option(help="Folder for manifest.json and the label images.")],
 ) -> None:
     """Label the step's photographs with the previous model, as `method.pseudo_labels` says."""
@@ -27,6 +28,9 @@ def main(
     from cssegcore.data.image_list import ImageList
     from cssegcore.method.pseudo_labels import LabelRequest, PseudoLabels
 
+    from .common.unchanged import check_code
+
+    check_code(code)
     params = read_params()
     where = "method.pseudo_labels"
     rule = build_part(

@@ -37,8 +37,12 @@ def main(
     from cssegcore.data.image_list import ImageList
     from cssegcore.method.replay import Replay, SynthesisRequest
 
+    from .common.unchanged import check_code
+
     params = read_params()
-    way = build_part("cssegcore.method.replay", Replay, params.method["replay"], "method.replay")
+    recipe = params.method["replay"]
+    way = build_part("cssegcore.method.replay", Replay, recipe, "method.replay")
+    check_code(code, way.stage_parameters(recipe))
 
     @functools.cache
     def state() -> Path:

@@ -50,7 +50,9 @@ def main(
     from cssegcore.training.setup import StageInputs
 
     from .common.once import alone
+    from .common.unchanged import check_code
 
+    check_code(code)
     params = read_params()
     params.step(step)  # it must be there
     inputs = StageInputs(pseudo_labels, memory, saliency, synthesis)

@@ -20,6 +20,7 @@ UNHEARD = (
     f"{PACKAGE}.common.places",
     f"{PACKAGE}.common.once",
     f"{PACKAGE}.common.home",
+    f"{PACKAGE}.common.code",
     f"{PACKAGE}.common.unchanged",
     f"{PACKAGE}.serving",
 )

@@ -1,11 +1,14 @@
-"""The parameters that a stage read are still in the file when it ends.
+"""What a result is stored under is what it was made with, whatever is edited while DVC runs.
 
-DVC reads them again after the command and stores the result under what it finds then, in `dvc.lock`
-and in its cache of runs: an edit in between would hand out the old result for the new values.
+DVC reads the parameters again after the command and stores the result under what it finds then, in
+`dvc.lock` and in its cache of runs: an edit in between would hand out the old result for the new
+values. And a stage's code is what `check` noted, which may be hours ago.
 """
 
+import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,13 @@ import yaml
 from cssegcore.core.config import cut, flatten
 from cssegcore.core.errors import InputError
 
+from .code import closure
+from .home import PACKAGES
 from .params import PARAMS, raw_as_read, read_raw
 
 PIPELINE = Path("dvc.yaml")
+REPLAY = "method.replay"
+"""Key of what the code tables note of it."""
 
 
 def check_parameters() -> None:
@@ -41,6 +48,37 @@ def check_parameters() -> None:
                 f"{PARAMS} changed while {stage} ran: `{cut(key)}` was {old} and is {new}, under"
                 " which DVC would store the result. Run `dvc repro` again; with the old value put"
                 " back, a finished training is taken as it is."
+            )
+
+
+def check_code(code: Path, replay: Mapping[str, object] | None = None) -> None:
+    """Refuses code that is another than `check` noted, and another replay.
+
+    Args:
+        code: The stage's code table.
+        replay: What the stage's result depends on of `method.replay`, with digests of files
+            (`Replay.stage_parameters`); None if the table notes nothing of it.
+
+    Raises:
+        InputError: One differs, or cannot be read.
+    """
+    try:
+        table = json.loads(code.read_bytes())
+        noted = {key: table[key] for key in table if re.split("[./]", key)[0] in PACKAGES}
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise InputError(f"{code} is damaged: run `dvc repro -f check`.") from None
+    try:
+        found = closure(key for key in noted if "/" not in key)
+    except (SyntaxError, ValueError) as error:  # somebody is editing it
+        raise InputError(f"the code is no Python ({error}): mend it and run `dvc repro`.") from None
+    if replay is not None and REPLAY in table:
+        noted[REPLAY], found[REPLAY] = table[REPLAY], json.dumps(replay, sort_keys=True)
+    for key in {**noted, **found}:
+        if noted.get(key) != found.get(key):
+            file = ", or a file that it names," * (key == REPLAY)
+            raise InputError(
+                f"`{key}`{file} is not what `check` saw when it wrote {code}: run"
+                " `dvc repro -f check`, then go on."
             )
 
 

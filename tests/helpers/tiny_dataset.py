@@ -223,9 +223,10 @@ def walk(*light: str) -> None:
     the stages `light`.
     """
     every = commands(yaml.safe_load(Path("params.yaml").read_text()))
-    table = Path("work/code/split.json")  # `check`, which writes it, is none of `light`
-    table.parent.mkdir(parents=True)
-    table.write_text('{"images": "[1, 1]"}')
+    code = Path("work/code")  # `check`, which writes it, is none of `light`
+    code.mkdir(parents=True)
+    for stage in ("split", *BEFORE_STEP):
+        (code / f"{stage}.json").write_text('{"images": "[1, 1]"}')
     imported = {name: _forked(every[name]) for name in light}
     for paid_once in ("torch", "matplotlib.pyplot"):
         importlib.import_module(paid_once)

@@ -12,7 +12,7 @@ from tests.helpers import tiny_dataset as scenes
 UNHEARD = (
     "stages.tracking",
     "stages.serving",
-    *(f"stages.common.{m}" for m in ("reporting", "places", "once", "home", "unchanged")),
+    *(f"stages.common.{m}" for m in ("reporting", "places", "once", "home", "code", "unchanged")),
 )
 TREE = {
     "stages/__init__.py": "",
