@@ -48,8 +48,8 @@ def main(
 
     from .common.unchanged import check_code
 
-    check_code(code)
     params = read_params()
+    check_code(code)
     how = params.evaluation
     spent = read_costs(costs, epochs)  # before the test images: they take long
     parts = build_metrics(how.metrics, "evaluation.metrics")

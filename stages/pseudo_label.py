@@ -30,8 +30,8 @@ def main(
 
     from .common.unchanged import check_code
 
-    check_code(code)
     params = read_params()
+    check_code(code)
     where = "method.pseudo_labels"
     rule = build_part(
         "cssegcore.method.pseudo_labels", PseudoLabels, params.method["pseudo_labels"], where

@@ -52,9 +52,9 @@ def main(
     from .common.once import alone
     from .common.unchanged import check_code
 
-    check_code(code)
     params = read_params()
     params.step(step)  # it must be there
+    check_code(code)
     inputs = StageInputs(pseudo_labels, memory, saliency, synthesis)
     lists = _watched(params, step, watched)
     files = [images, previous, pseudo_labels, memory, synthesis, saliency, code]

@@ -65,6 +65,8 @@ def check_code(code: Path, replay: Mapping[str, object] | None = None) -> None:
     try:
         table = json.loads(code.read_bytes())
         noted = {key: table[key] for key in table if re.split("[./]", key)[0] in PACKAGES}
+    except FileNotFoundError:
+        raise InputError(f"{code} does not exist: run `dvc repro`.") from None
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise InputError(f"{code} is damaged: run `dvc repro -f check`.") from None
     try:

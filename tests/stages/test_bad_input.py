@@ -446,7 +446,10 @@ def shown(project, name):
 
 def test_a_stage_that_runs_before_what_it_needs_says_so(project):
     assert_says(project.run("split").refusal(), "work/index.csv: No such file or directory. Fix")
-    assert_says(project.run("train@step0").refusal(), "step0/watched holds no lists: run `dvc")
+    line = project.run("train@step0").refusal()
+    assert_says(line, "work/code/method.base.json does not exist: run `dvc repro`.")
+    line = project.run("check", "train@step0").refusal()
+    assert_says(line, "step0/watched holds no lists: run `dvc")
     line = project.run(*BEFORE_TRAINING, "train@step1").refusal()
     assert_says(line, "the model work/step0/model.safetensors does not exist: run `dvc repro` firs")
 
