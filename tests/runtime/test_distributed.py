@@ -417,7 +417,7 @@ class TestCommand:
         assert project.run("synthesize@step1").status == 0  # nothing to make
         assert launched == []
         project.set("method.replay", {"part": "deepinversion"})
-        assert project.run("synthesize@step1").status == 0
+        assert project.run("check", "synthesize@step1").status == 0
         assert [how.nproc_per_node for how in launched] == ["2"]
 
     def test_saliency_maps_are_shared_too(self, project, processes, monkeypatch):
