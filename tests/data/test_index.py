@@ -249,3 +249,20 @@ def test_counts_are_those_of_the_labels(camvid):
     assert content == dataset.label_path("train/one").read_bytes()
     assert shape == (2, 3)
     assert {raw: n for raw, n in enumerate(counts.tolist()) if n} == {1: 2, 2: 1, 3: 1, 255: 2}
+
+
+@pytest.mark.parametrize(("first", "hint"), [("background", False), ("cow", True)])
+def test_a_class_table_without_background_is_named_where_a_value_is_one_too_many(
+    first, hint, tmp_path
+):
+    """Another name at its end would shift every class by one, without a word."""
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "images" / "a.png")
+    Image.fromarray(np.full((4, 4), 3, np.uint8)).save(tmp_path / "labels" / "a.png")
+    scenes.write_lines(tmp_path / "classes.txt", [first, "horse", "sheep"])
+    layout = {"part": "folder"}
+    dataset = open_dataset({"name": "mine", "root": str(tmp_path), "layout": layout})
+    with pytest.raises(InputError, match="holds the value 3") as refused:
+        dataset.count_labels("a")
+    assert ("cow is 0, the background: if it is 1, put one" in str(refused.value)) == hint
